@@ -1,0 +1,1 @@
+"""Assets by layer: each wires a pure transform to its declared table."""

@@ -1,0 +1,35 @@
+"""Gold: the metrics."""
+
+import dagster as dg
+from pyspark.sql import DataFrame
+
+from lakehouse_assets.assets.declaration import days_of, table_asset
+from lakehouse_assets.io.warehouse import PART
+from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.transforms import activity, sessions
+
+
+def gold_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """The gold assets of a lakehouse."""
+    settings, tables = lakehouse.settings, lakehouse.tables
+
+    @table_asset(tables["gold.daily_metrics"], partitions)
+    def daily_metrics(context: dg.AssetExecutionContext, user_days: DataFrame) -> DataFrame:
+        return activity.daily_metrics(user_days, *days_of(context))
+
+    @table_asset(tables["gold.monthly_metrics"], partitions)
+    def monthly_metrics(context: dg.AssetExecutionContext, user_days: DataFrame) -> DataFrame:
+        return activity.monthly_metrics(user_days, *days_of(context))
+
+    @table_asset(tables["gold.session_metrics"], partitions)
+    def session_metrics(context: dg.AssetExecutionContext, interactions: DataFrame) -> DataFrame:
+        first, last = days_of(context)
+        layout = lakehouse.warehouse.layout("gold.session_metrics", first, last, "silver.interactions", first, last)
+        divided = layout.divide(interactions, "event_date", "user_id")
+        return sessions.session_metrics(divided, settings.session_gap_seconds, divided_by=(PART,))
+
+    @table_asset(tables["gold.daily_session_metrics"], partitions)
+    def daily_session_metrics(context: dg.AssetExecutionContext, session_metrics: DataFrame) -> DataFrame:
+        return sessions.daily_session_metrics(session_metrics, *days_of(context))
+
+    return [daily_metrics, monthly_metrics, session_metrics, daily_session_metrics]

@@ -1,0 +1,67 @@
+"""Silver: valid and deduplicated interactions, what was rejected and why, users, and user days."""
+
+from datetime import timedelta
+
+import dagster as dg
+from pyspark.sql import DataFrame
+
+from lakehouse_assets.assets.declaration import days_of, table_asset
+from lakehouse_assets.io.warehouse import PART
+from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.partitions import days_between
+from lakehouse_assets.settings import action_column
+from lakehouse_assets.transforms import activity, cleaning, counts
+from lakehouse_assets.transforms.users import user_snapshots
+
+
+def silver_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """The silver assets of a lakehouse."""
+    settings, tables = lakehouse.settings, lakehouse.tables
+
+    def classified(bronze: DataFrame) -> DataFrame:
+        return cleaning.classify(
+            bronze,
+            allowed_actions=settings.allowed_actions,
+            max_duration_ms=settings.max_duration_ms,
+            late_days=settings.late_days,
+            input_timezone=settings.input_timezone,
+            reporting_timezone=settings.reporting_timezone,
+        )
+
+    @table_asset(tables["silver.rejected_interactions"], partitions, ("bronze",))
+    def rejected_interactions(bronze: DataFrame) -> DataFrame:
+        return cleaning.rejected_interactions(classified(bronze))
+
+    @table_asset(tables["silver.interaction_routing"], partitions, ("bronze",))
+    def interaction_routing(bronze: DataFrame) -> DataFrame:
+        return cleaning.routing(classified(bronze))
+
+    @table_asset(tables["silver.interactions"], partitions, ("bronze", "routing"))
+    def interactions(context: dg.AssetExecutionContext, bronze: DataFrame, routing: DataFrame) -> DataFrame:
+        first, last = days_of(context)
+        delivered_until = last + timedelta(settings.late_days)
+        layout = lakehouse.warehouse.layout(
+            "silver.interactions", first, last, "bronze.interactions", first, delivered_until
+        )
+        valid = cleaning.valid_interactions(classified(bronze)).where(cleaning.in_days("event_date", first, last))
+        return cleaning.deduplicate(layout.divide(valid, "event_date", "user_id"), divided_by=(PART,))
+
+    @table_asset(tables["silver.interaction_counts"], partitions, ("bronze", "rejected", "routing", "accepted"))
+    def interaction_counts(
+        context: dg.AssetExecutionContext, bronze: DataFrame, rejected: DataFrame, routing: DataFrame, accepted: DataFrame
+    ) -> DataFrame:
+        return counts.interaction_counts(bronze, rejected, routing, accepted, *days_of(context))
+
+    @table_asset(tables["silver.users"], partitions, ("bronze",))
+    def users(context: dg.AssetExecutionContext, bronze: DataFrame) -> DataFrame:
+        delivered = [day for day in days_between(*days_of(context)) if lakehouse.zone.files("users", day)]
+        return user_snapshots(bronze, delivered)
+
+    @table_asset(tables["silver.user_days"], partitions, ("interactions",))
+    def user_days(context: dg.AssetExecutionContext, interactions: DataFrame) -> DataFrame:
+        first, last = days_of(context)
+        layout = lakehouse.warehouse.layout("silver.user_days", first, last, "silver.interactions", first, last)
+        action_columns = {action: action_column(action) for action in settings.allowed_actions}
+        return layout.divide(activity.user_days(interactions, action_columns), "event_date", "user_id")
+
+    return [rejected_interactions, interaction_routing, interactions, interaction_counts, users, user_days]

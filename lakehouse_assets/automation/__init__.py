@@ -1,0 +1,1 @@
+"""Jobs, and which days to run them for."""

@@ -1,0 +1,1 @@
+"""Asset checks: what the contracts say, day by day, where people look."""

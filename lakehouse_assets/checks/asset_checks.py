@@ -1,0 +1,197 @@
+"""The asset checks: blocking where data is wrong, warning where it is only odd, one result a day.
+
+The writer counts every law of a contract before it publishes, and raises; so a check of a law fails only when
+something else has touched the table. Run on its own from the UI, a check counts again on what is published.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+
+import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
+from pyspark.sql import functions as F
+
+from lakehouse_assets.assets.declaration import days_of
+from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.partitions import days_between
+from lakehouse_assets.tables import NO_DUPLICATE_KEY, Table
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a check found on one day; no breach means it passed."""
+
+    breaches: int
+    detail: str = ""
+
+
+Outcomes = Mapping[date, Outcome]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check of a table: name, what it says, whether a breach stops what comes after, and how to look."""
+
+    table: str
+    name: str
+    description: str
+    blocking: bool
+    look: Callable[[Lakehouse, date, date], Outcomes]
+
+
+def declared_checks(table: Table) -> list[Check]:
+    """The laws of a table's contract that it shows as checks."""
+    about = {rule.name: rule.description for rule in table.contract()}
+    about[NO_DUPLICATE_KEY] = f"no two rows share {', '.join(table.key)}"
+
+    def look(name: str) -> Callable[[Lakehouse, date, date], Outcomes]:
+        def outcomes(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
+            breaches = lakehouse.warehouse.audit(table.name, first, last).breaches.get(name, {})
+            return {day: Outcome(rows) for day, rows in breaches.items()}
+
+        return outcomes
+
+    return [Check(table.name, name, about[name], True, look(name)) for name in table.checks]
+
+
+def session_actions_match(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
+    """Days whose sessions hold another number of actions than there are accepted interactions."""
+    in_sessions = (
+        lakehouse.warehouse.read("gold.session_metrics", first, last)
+        .groupBy(F.col("session_date").alias("date"))
+        .agg(F.sum("actions_per_session").alias("actions"))
+    )
+    accepted = (
+        lakehouse.warehouse.read("silver.user_days", first, last)
+        .groupBy(F.col("event_date").alias("date"))
+        .agg(F.sum("actions").alias("accepted"))
+    )
+    both = in_sessions.join(accepted, "date", "full_outer").fillna(0)
+    return {
+        row["date"]: Outcome(abs(row["actions"] - row["accepted"]), f"{row['actions']} in sessions, {row['accepted']} accepted")
+        for row in both.where("actions <> accepted").collect()
+    }
+
+
+def unexpected_columns(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
+    """Landing dates whose files have columns beyond the expected ones."""
+    zone = lakehouse.zone
+    found = {}
+    for day in days_between(first, last):
+        extra = {f.path.name: zone.inspect("interactions", f).extra for f in zone.files("interactions", day)}
+        named = [f"{name}: {', '.join(columns)}" for name, columns in extra.items() if columns]
+        if named:
+            found[day] = Outcome(len(named), "; ".join(named))
+    return found
+
+
+def cut_last_rows(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
+    """Landing dates with a file that does not end its last row, which may be cut in the middle."""
+    zone = lakehouse.zone
+    found = {}
+    for day in days_between(first, last):
+        cut = [f.path.name for f in zone.files("interactions", day) if not zone.inspect("interactions", f).complete_last_row]
+        if cut:
+            found[day] = Outcome(len(cut), ", ".join(cut))
+    return found
+
+
+FURTHER_CHECKS = (
+    Check(
+        "gold.session_metrics",
+        "session_actions_match",
+        "the sessions of a day hold exactly its accepted interactions",
+        True,
+        session_actions_match,
+    ),
+    Check(
+        "bronze.interactions",
+        "no_unexpected_columns",
+        "files have no columns beyond the expected ones (such are kept in extra_columns)",
+        False,
+        unexpected_columns,
+    ),
+    Check(
+        "bronze.interactions",
+        "last_rows_complete",
+        "files end their last row with a line end; otherwise it may be cut",
+        False,
+        cut_last_rows,
+    ),
+)
+
+
+def asset_checks(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetChecksDefinition]:
+    """All checks, those of one table in one step."""
+    checks = [check for table in lakehouse.tables.values() for check in declared_checks(table)]
+    by_table: dict[str, list[Check]] = {}
+    for check in [*checks, *FURTHER_CHECKS]:
+        by_table.setdefault(check.table, []).append(check)
+    return [_step(lakehouse, partitions, name, found) for name, found in by_table.items()]
+
+
+def _step(
+    lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition, name: str, checks: list[Check]
+) -> dg.AssetChecksDefinition:
+    key = dg.AssetKey(name.split("."))
+
+    @dg.multi_asset_check(
+        name=f"check_{name.replace('.', '_')}",
+        specs=[
+            dg.AssetCheckSpec(
+                check.name, asset=key, description=check.description, blocking=check.blocking, partitions_def=partitions
+            )
+            for check in checks
+        ],
+        can_subset=True,
+    )
+    def step(context: dg.AssetCheckExecutionContext):
+        selected = {check_key.name for check_key in context.selected_asset_check_keys}
+        first, last = days_of(context)
+        targets = _checked_materializations(context, key)
+        for check in checks:
+            if check.name in selected:
+                outcomes = check.look(lakehouse, first, last)
+                for day in days_between(first, last):
+                    yield _evaluation(key, check, day, outcomes.get(day), targets.get(day.isoformat()))
+
+    return step
+
+
+def _evaluation(
+    key: dg.AssetKey,
+    check: Check,
+    day: date,
+    outcome: Outcome | None,
+    target: AssetCheckEvaluationTargetMaterializationData | None,
+) -> dg.AssetCheckEvaluation:
+    found = {"breaches": outcome.breaches, "detail": outcome.detail} if outcome else {"breaches": 0}
+    return dg.AssetCheckEvaluation(
+        asset_key=key,
+        check_name=check.name,
+        passed=outcome is None,
+        metadata=found,
+        severity=dg.AssetCheckSeverity.ERROR if check.blocking else dg.AssetCheckSeverity.WARN,
+        blocking=check.blocking,
+        partition=day.isoformat(),
+        target_materialization_data=target,
+    )
+
+
+def _checked_materializations(
+    context: dg.AssetCheckExecutionContext, key: dg.AssetKey
+) -> dict[str, AssetCheckEvaluationTargetMaterializationData]:
+    """Which materialization of each day a check of this run looks at, when the run made it itself."""
+    latest = context.instance.get_latest_materialization_event(key)
+    if latest is None or latest.run_id != context.run.run_id:
+        return {}
+    stored = context.instance.event_log_storage.get_latest_storage_id_by_partition(
+        key, dg.DagsterEventType.ASSET_MATERIALIZATION, set(context.partition_keys)
+    )
+    return {
+        day: AssetCheckEvaluationTargetMaterializationData(
+            storage_id=storage_id, run_id=latest.run_id, timestamp=latest.timestamp
+        )
+        for day, storage_id in stored.items()
+    }

@@ -1,0 +1,31 @@
+"""The one Definitions object: what Dagster loads."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from lakehouse_assets.assets.bronze import bronze_assets
+from lakehouse_assets.assets.gold import gold_assets
+from lakehouse_assets.assets.silver import silver_assets
+from lakehouse_assets.automation.jobs import daily_partitions, lakehouse_job
+from lakehouse_assets.checks.asset_checks import asset_checks
+from lakehouse_assets.io.iceberg_io_manager import IcebergIOManager
+from lakehouse_assets.lakehouse import Lakehouse
+
+
+def build_definitions(lakehouse: Lakehouse) -> dg.Definitions:
+    """Assets, checks, job and resources of one lakehouse."""
+    partitions = daily_partitions(lakehouse)
+    assets = [
+        *bronze_assets(lakehouse, partitions),
+        *silver_assets(lakehouse, partitions),
+        *gold_assets(lakehouse, partitions),
+    ]
+    return dg.Definitions(
+        assets=assets,
+        asset_checks=asset_checks(lakehouse, partitions),
+        jobs=[lakehouse_job(partitions)],
+        resources={"iceberg": IcebergIOManager(lakehouse)},
+        # one JVM a run: an executor with a process per step would start Spark for every table and check
+        executor=dg.in_process_executor,
+    )

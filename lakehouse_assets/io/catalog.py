@@ -1,0 +1,193 @@
+"""The Iceberg catalog: where tables are, their snapshots and their stamps. Metadata only, no Spark needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import date, timedelta
+from pathlib import Path
+
+from pyiceberg.catalog import Catalog as PyIcebergCatalog
+from pyiceberg.catalog import load_catalog
+from pyiceberg.conversions import from_bytes
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.expressions import And, GreaterThanOrEqual, LessThanOrEqual
+from pyiceberg.manifest import DataFile
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table import Transaction
+from pyiceberg.transforms import IdentityTransform, MonthTransform
+from pyiceberg.types import (
+    BooleanType,
+    DateType,
+    DoubleType,
+    IcebergType,
+    LongType,
+    NestedField,
+    StringType,
+    TimestamptzType,
+)
+
+from lakehouse_assets.settings import Settings
+
+CATALOG = "lake"
+_STAMPS = "lakehouse.stamps."
+
+_TYPES: Mapping[str, IcebergType] = {
+    "string": StringType(),
+    "bigint": LongType(),
+    "double": DoubleType(),
+    "date": DateType(),
+    "timestamp": TimestamptzType(),
+    "boolean": BooleanType(),
+}
+
+_TABLE_PROPERTIES = {
+    "format-version": "2",
+    # the writer hands rows over divided as they are to be stored
+    "write.distribution-mode": "none",
+    "write.spark.fanout.enabled": "true",
+    "write.parquet.compression-codec": "zstd",
+    # with 16 writers a quarter of the commits failed at the default of 4
+    "commit.retry.num-retries": "50",
+    "commit.retry.min-wait-ms": "50",
+    "commit.retry.max-wait-ms": "2000",
+    # many small files go into one read task
+    "read.split.open-file-cost": "65536",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "50",
+}
+
+
+class CatalogError(RuntimeError):
+    """The catalog or the warehouse can't be used; the message says why."""
+
+
+class Catalog:
+    """Tables by name (``layer.table``) in one Iceberg catalog."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._catalog: PyIcebergCatalog | None = None
+
+    @property
+    def iceberg(self) -> PyIcebergCatalog:
+        """The open PyIceberg catalog.
+
+        Raises:
+            CatalogError: the folder can't be written or the catalog can't be reached.
+        """
+        if self._catalog is None:
+            self._catalog = self._open()
+        return self._catalog
+
+    def _open(self) -> PyIcebergCatalog:
+        settings = self._settings
+        properties = {"warehouse": settings.warehouse_uri}
+        if settings.warehouse_uri.startswith("s3://"):
+            properties |= {"s3.region": settings.s3_region}
+            if settings.s3_endpoint:
+                properties |= {"s3.endpoint": settings.s3_endpoint, "s3.force-virtual-addressing": "false"}
+        if settings.catalog_uri:
+            return load_catalog(CATALOG, type="rest", uri=settings.catalog_uri, **properties)
+        try:
+            settings.home_path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CatalogError(
+                f"LAKEHOUSE_HOME={settings.home_path} can't be created ({error.strerror}); choose a writable folder"
+            ) from None
+        uri = f"sqlite:///{sqlite_file(settings)}?timeout={settings.lock_timeout_seconds}"
+        return load_catalog(CATALOG, type="sql", uri=uri, **properties)
+
+    def names(self) -> list[str]:
+        """Names of all tables that exist."""
+        return sorted(".".join(pair) for space in self.iceberg.list_namespaces() for pair in self.iceberg.list_tables(space))
+
+    def load(self, name: str) -> IcebergTable | None:
+        """A table as it is now, or None."""
+        try:
+            return self.iceberg.load_table(name)
+        except NoSuchTableError:
+            return None
+
+    def ensure(
+        self, name: str, columns: Mapping[str, str], partition_column: str, also_partitioned_by: Iterable[str] = ()
+    ) -> IcebergTable:
+        """A table as it is now; created if it is not there, and given the columns it lacks.
+
+        Args:
+            name: ``layer.table``.
+            columns: Spark type name by column, in order.
+            partition_column: date column; storage is partitioned by its month, days are found by file statistics.
+            also_partitioned_by: further identity partition columns.
+        """
+        table = self.load(name)
+        if table is None:
+            fields = [NestedField(i, column, _TYPES[kind]) for i, (column, kind) in enumerate(columns.items(), start=1)]
+            ids = {field.name: field.field_id for field in fields}
+            parts = [PartitionField(ids[partition_column], 1000, MonthTransform(), f"{partition_column}_month")]
+            for column in also_partitioned_by:
+                parts.append(PartitionField(ids[column], 1000 + len(parts), IdentityTransform(), column))
+            self.iceberg.create_namespace_if_not_exists(name.split(".")[0])
+            table = self.iceberg.create_table_if_not_exists(
+                name, Schema(*fields), partition_spec=PartitionSpec(*parts), properties=_TABLE_PROPERTIES
+            )
+            if table.current_snapshot() is None:  # a branch needs a snapshot to start from
+                with table.transaction() as transaction, transaction.update_snapshot().fast_append():
+                    pass
+        lacking = {column: kind for column, kind in columns.items() if column not in table.schema().column_names}
+        if lacking:
+            with table.update_schema() as update:
+                for column, kind in lacking.items():
+                    update.add_column(column, _TYPES[kind])
+        return table
+
+    def stamps(self, name: str) -> dict[date, str]:
+        """For each day of a table the stamp of what it was computed from; days never computed are missing."""
+        table = self.load(name)
+        return {} if table is None else read_stamps(table)
+
+
+def sqlite_file(settings: Settings) -> Path:
+    """The embedded catalog's database file."""
+    return settings.home_path / "catalog.db"
+
+
+def read_stamps(table: IcebergTable) -> dict[date, str]:
+    """The stamps of a loaded table by day."""
+    found = {}
+    for key, value in table.properties.items():
+        if key.startswith(_STAMPS):
+            month = key.removeprefix(_STAMPS)
+            found.update({date.fromisoformat(f"{month}-{day}"): stamp for day, stamp in json.loads(value).items()})
+    return found
+
+
+def set_stamps(transaction: Transaction, table: IcebergTable, stamps: Mapping[date, str]) -> None:
+    """Put stamps into a transaction, beside the data they vouch for; other days keep theirs."""
+    months: dict[str, dict[str, str]] = {}
+    for day, stamp in stamps.items():
+        months.setdefault(day.isoformat()[:7], {})[day.isoformat()[8:]] = stamp
+    transaction.set_properties(
+        {
+            _STAMPS + month: json.dumps(json.loads(table.properties.get(_STAMPS + month, "{}")) | days, sort_keys=True)
+            for month, days in months.items()
+        }
+    )
+
+
+def files_overlapping(table: IcebergTable, column: str, first: date, last: date) -> dict[str, tuple[DataFile, date, date]]:
+    """Live data files by path whose days may touch ``first`` … ``last``, with their own first and last day."""
+    wanted = And(GreaterThanOrEqual(column, first.isoformat()), LessThanOrEqual(column, last.isoformat()))
+    field_id = table.schema().find_field(column).field_id
+    found = {}
+    for task in table.scan(row_filter=wanted).plan_files():
+        low, high = (_as_date(bounds[field_id]) for bounds in (task.file.lower_bounds, task.file.upper_bounds))
+        if low <= last and high >= first:
+            found[task.file.file_path] = (task.file, low, high)
+    return found
+
+
+def _as_date(bound: bytes) -> date:
+    return date(1970, 1, 1) + timedelta(days=from_bytes(DateType(), bound))

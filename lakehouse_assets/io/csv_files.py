@@ -1,0 +1,386 @@
+"""Reading delivered CSV files exactly: no row lost, no value changed, and what can't be trusted refused by name.
+
+A *file* that can't be what it claims to be (wrong encoding, no header, cut gzip) is refused whole. A *row* that does
+not fit the header is kept as delivered text, as malformed. Rows without a quote go through Arrow's parser in blocks;
+only rows with quotes take the slower path. This module runs on the driver and on Spark's workers; it imports neither
+Spark nor Dagster.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import hashlib
+import io
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+BLOCK_BYTES = 4 << 20
+CHUNK_BYTES = 32 << 20
+MAX_ROW_BYTES = 1 << 20  # a longer row is quarantined, and so is a quoted value that never ends
+UTF8_BOM = codecs.BOM_UTF8
+
+# C0 controls but tab, line feed and carriage return, and DEL: no text column holds them on purpose
+CONTROL_BYTES = bytes(set(range(32)) - {9, 10, 13} | {127})
+
+
+class FileRefused(ValueError):
+    """A delivered file that can't be read as what it claims to be; the message names the file and the reason."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = str(path)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What one look at every byte of a file told.
+
+    Attributes:
+        path: the file.
+        size: bytes on disk.
+        sha256: fingerprint of the bytes on disk.
+        header: column names as delivered, stripped.
+        extra: delivered columns beyond the expected ones.
+        data_start: offset of the first byte behind the header, in the decompressed text.
+        quoted: a quote occurs, so that rows may span lines.
+        carriage_returns_only: lines end with CR alone.
+        complete_last_row: the last row ends with a line end.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    header: tuple[str, ...]
+    extra: tuple[str, ...]
+    data_start: int
+    quoted: bool
+    carriage_returns_only: bool
+    complete_last_row: bool
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A part of a file that one task reads: whole rows that begin in [start, end)."""
+
+    path: str
+    size: int
+    header: tuple[str, ...]
+    columns: tuple[str, ...]
+    start: int
+    end: int
+    quoted: bool
+    carriage_returns_only: bool
+
+
+def open_text_bytes(path: Path | str) -> BinaryIO:
+    """Open a CSV file for reading its decompressed bytes."""
+    return cast("BinaryIO", gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb"))  # noqa: SIM115
+
+
+def inspect(path: Path, columns: Sequence[str]) -> Inspection:
+    """Look at every byte of a file once, in bounded memory.
+
+    Raises:
+        FileRefused: empty, not UTF-8, cut or damaged gzip, no header, or a column that is missing or there twice.
+    """
+    try:
+        return _inspect(path, columns)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise FileRefused(path, f"damaged or cut gzip ({error}); deliver the file again") from None
+    except OSError as error:
+        raise FileRefused(path, f"can't be read ({error.strerror or error})") from None
+
+
+def _inspect(path: Path, columns: Sequence[str]) -> Inspection:
+    size = path.stat().st_size
+    if size == 0:
+        raise FileRefused(path, "is empty (0 bytes); a day without rows needs at least the header")
+    compressed = str(path).endswith(".gz")
+    digest = hashlib.sha256()
+    if compressed:
+        with path.open("rb") as raw:
+            while block := raw.read(BLOCK_BYTES):
+                digest.update(block)
+    decoder = codecs.getincrementaldecoder("utf-8")("strict")
+    head = b""
+    quoted = carriage_returns = line_feeds = False
+    last = b""
+    with open_text_bytes(path) as stream:
+        while block := stream.read(BLOCK_BYTES):
+            if not compressed:
+                digest.update(block)
+            if not head:
+                head = block
+                _refuse_other_encodings(path, head)
+            try:
+                if not block.isascii() or decoder.getstate()[0]:
+                    decoder.decode(block)
+            except UnicodeDecodeError as error:
+                raise FileRefused(
+                    path, f"is not UTF-8 (byte 0x{error.object[error.start]:02x}); convert it to UTF-8"
+                ) from None
+            quoted = quoted or b'"' in block
+            line_feeds = line_feeds or b"\n" in block
+            carriage_returns = carriage_returns or b"\r" in block
+            last = block[-1:]
+    if decoder.getstate()[0]:
+        raise FileRefused(path, "is not UTF-8 (ends inside a character); deliver the file again")
+    bare = head.removeprefix(UTF8_BOM)
+    text = bare.replace(b"\r", b"\n") if not line_feeds else bare
+    end = text.find(b"\n")
+    line = text if end < 0 else text[:end]
+    header = _header(path, line.decode("utf-8", "replace"), columns)
+    return Inspection(
+        path=str(path),
+        size=size,
+        sha256=digest.hexdigest(),
+        header=header,
+        extra=tuple(name for name in header if name not in columns),
+        data_start=len(head) - len(bare) + len(line) + 1,
+        quoted=quoted,
+        carriage_returns_only=carriage_returns and not line_feeds,
+        complete_last_row=last in (b"\n", b"\r"),
+    )
+
+
+def _refuse_other_encodings(path: Path, head: bytes) -> None:
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\x00" in head[: head.find(b"\n")][:200]:
+        raise FileRefused(path, "is not UTF-8 (it looks like UTF-16); convert it to UTF-8")
+    if head.removeprefix(UTF8_BOM).lstrip()[:1] == b"<":
+        raise FileRefused(path, "is an HTML or XML page, not CSV; look at what the download answered")
+
+
+def _header(path: Path, line: str, columns: Sequence[str]) -> tuple[str, ...]:
+    try:
+        header = tuple(name.strip() for name in next(csv.reader([line.rstrip("\r")], strict=True), []))
+    except csv.Error:
+        header = ()
+    if len(header) == 1 and any(separator in header[0] for separator in ";\t|"):
+        raise FileRefused(path, "its columns are not separated by commas; convert it to comma-separated CSV")
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise FileRefused(path, f"column {twice[0]!r} is there twice; name each column once")
+    missing = [name for name in columns if name not in header]
+    if missing == list(columns):
+        raise FileRefused(path, f"has no header; its first line must name the columns {', '.join(columns)}")
+    if missing:
+        raise FileRefused(
+            path, f"column {missing[0]!r} is missing (found: {', '.join(header)}); `land --map` can rename columns"
+        )
+    return header
+
+
+def chunks(inspection: Inspection, columns: Sequence[str]) -> list[Chunk]:
+    """Divide a file among tasks. Only a plain file without quotes has line ends that are surely row ends."""
+    whole = inspection.quoted or inspection.carriage_returns_only or inspection.path.endswith(".gz")
+    step = inspection.size if whole else CHUNK_BYTES
+    return [
+        Chunk(
+            path=inspection.path,
+            size=inspection.size,
+            header=inspection.header,
+            columns=tuple(columns),
+            start=start,
+            end=-1 if whole else start + step,
+            quoted=inspection.quoted,
+            carriage_returns_only=inspection.carriage_returns_only,
+        )
+        for start in range(inspection.data_start, max(inspection.size, inspection.data_start + 1), max(step, 1))
+    ][: 1 if whole else None]
+
+
+def read_chunk(chunk: Chunk) -> Iterator[pa.RecordBatch]:
+    """The rows of a chunk: the expected columns, extra_columns (JSON) and malformed_row (text as delivered).
+
+    Raises:
+        FileRefused: the file is not the one that was inspected any more.
+    """
+    parser = BlockParser(chunk.header, chunk.columns)
+    if Path(chunk.path).stat().st_size != chunk.size:
+        raise FileRefused(chunk.path, "changed while it was read; run again when it is complete")
+    for block in row_blocks(chunk):
+        yield from parser.parse(block)
+
+
+def row_blocks(chunk: Chunk) -> Iterator[bytes]:
+    """Blocks of whole rows, each ending with a line feed, none longer than a block and a row."""
+    with open_text_bytes(chunk.path) as stream:
+        position = chunk.start
+        stream.seek(max(position - 1, 0))
+        if position > 0:
+            previous = stream.read(1)
+            if previous not in (b"\n", b"\r"):
+                position += len(stream.readline())  # the row belongs to the chunk before
+        carry = b""
+        skipping = False  # inside a row over the limit, of which the first bytes were handed out already
+        while chunk.end < 0 or position < chunk.end:
+            block = stream.read(BLOCK_BYTES if chunk.end < 0 else min(BLOCK_BYTES, chunk.end - position))
+            if not block:
+                break
+            position += len(block)
+            if chunk.end >= 0 and position >= chunk.end and block[-1:] != b"\n":
+                rest = stream.readline(MAX_ROW_BYTES + 1)
+                block, position = block + rest, position + len(rest)
+            if chunk.carriage_returns_only:
+                block = block.replace(b"\r", b"\n")
+            if skipping:
+                end = block.find(b"\n") + 1
+                skipping = end == 0
+                block = block[end:] if end else b""
+            data = carry + block
+            cut = _last_row_end(data) if chunk.quoted else data.rfind(b"\n") + 1
+            carry = data[cut:]
+            if cut:
+                yield data[:cut]
+            if len(carry) > MAX_ROW_BYTES:
+                yield carry[: MAX_ROW_BYTES + 1] + b"\n"
+                carry, skipping = b"", True
+        if carry:
+            yield carry if carry.endswith(b"\n") else carry + b"\n"
+
+
+def _last_row_end(data: bytes) -> int:
+    """Where the last line outside quotes ends, counting from the start of a row.
+
+    An unclosed quote makes everything behind it look quoted. A value longer than a row may be is no value, so then
+    the last line end counts and the parser finds out which row was to blame.
+    """
+    last = cut = data.rfind(b"\n") + 1
+    inside = data.count(b'"', 0, cut) % 2
+    while cut and inside:
+        quote = data.rfind(b'"', 0, cut)
+        earlier = data.rfind(b"\n", 0, quote) + 1
+        inside = (inside + data.count(b'"', earlier, cut)) % 2
+        cut = earlier
+        if len(data) - cut > MAX_ROW_BYTES:
+            return last
+    return cut
+
+
+class BlockParser:
+    """Parses blocks of whole rows into batches with the expected columns."""
+
+    def __init__(self, header: Sequence[str], columns: Sequence[str]) -> None:
+        self.header = list(header)
+        self.columns = list(columns)
+        self.extra = [name for name in header if name not in columns]
+        self.schema = pa.schema([(name, pa.string()) for name in (*columns, "extra_columns", "malformed_row")])
+
+    def parse(self, block: bytes) -> Iterator[pa.RecordBatch]:
+        """The rows of one block, in no particular order."""
+        malformed: list[str] = []
+        quoted_rows: list[list[str]] = []
+        block = block.replace(b"\r\n", b"\n") if b"\r" in block and b'"' not in block else block
+        if self._needs_care(block):
+            block = self._set_apart(block, quoted_rows, malformed)
+        if block:
+            yield from self._plain(block, malformed)
+        if quoted_rows:
+            values = list(zip(*quoted_rows, strict=True))
+            table = pa.table([pa.array(column, pa.string()) for column in values], names=self.header)
+            yield from self._finish(table, malformed)
+        if malformed:
+            empty = pa.nulls(len(malformed), pa.string())
+            rows = [empty] * (len(self.schema) - 1) + [pa.array(malformed, pa.string())]
+            yield pa.record_batch(rows, schema=self.schema)
+
+    @staticmethod
+    def _needs_care(block: bytes) -> bool:
+        if b'"' in block or b"\r" in block or len(block.translate(None, CONTROL_BYTES)) != len(block):
+            return True
+        half = MAX_ROW_BYTES // 2  # a row over the limit covers some half-limit window without a line end
+        return any(block.find(b"\n", at, at + half) < 0 for at in range(0, len(block) - half, half))
+
+    def _set_apart(self, block: bytes, quoted_rows: list[list[str]], malformed: list[str]) -> bytes:
+        """Take rows with quotes, control characters or too many bytes out of a block; return the plain rest."""
+        lines = block.split(b"\n")
+        lines.pop()  # what is behind the last line end: nothing
+        plain: list[bytes] = []
+        at = 0
+        while at < len(lines):
+            line = lines[at].removesuffix(b"\r")
+            used = 1
+            if len(line) > MAX_ROW_BYTES:
+                malformed.append(line.decode("utf-8", "replace"))
+            elif b'"' in line:
+                row, used = self._quoted_row(lines, at)
+                if row is None or any(_has_control(value) for value in row):
+                    malformed.append(b"\n".join(lines[at : at + used]).removesuffix(b"\r").decode("utf-8", "replace"))
+                else:
+                    quoted_rows.append(row)
+            elif b"\r" in line or len(line.translate(None, CONTROL_BYTES)) != len(line):
+                malformed.append(line.decode("utf-8", "replace"))
+            else:
+                plain.append(line)
+            at += used
+        return b"\n".join(plain) + b"\n" if plain else b""
+
+    def _quoted_row(self, lines: list[bytes], at: int) -> tuple[list[str] | None, int]:
+        """The row that begins at a line with quotes, and how many lines it takes.
+
+        A row may span lines only if it closes its quotes and has exactly the header's columns; otherwise its first
+        line alone is malformed and reading goes on with the next, so an unclosed quote costs one row.
+        """
+        text = b""
+        for used in range(1, len(lines) - at + 1):
+            text += lines[at + used - 1] + b"\n"
+            if len(text) > MAX_ROW_BYTES:
+                break
+            if text.count(b'"') % 2:
+                continue
+            body = text[:-1].removesuffix(b"\r").decode("utf-8", "replace")
+            try:
+                rows = list(csv.reader(io.StringIO(body, newline=""), strict=True))
+            except csv.Error:
+                break
+            if len(rows) == 1 and len(rows[0]) == len(self.header):
+                return rows[0], used
+            break
+        return None, 1
+
+    def _plain(self, block: bytes, malformed: list[str]) -> Iterator[pa.RecordBatch]:
+        def refuse(row: pacsv.InvalidRow) -> str:
+            malformed.append(row.text or "")
+            return "skip"
+
+        table = pacsv.read_csv(
+            pa.BufferReader(block),
+            read_options=pacsv.ReadOptions(column_names=self.header, block_size=len(block) + 1, use_threads=False),
+            parse_options=pacsv.ParseOptions(quote_char=False, invalid_row_handler=refuse),
+            convert_options=pacsv.ConvertOptions(
+                column_types=dict.fromkeys(self.header, pa.string()), strings_can_be_null=False, check_utf8=False
+            ),
+        )
+        yield from self._finish(table, malformed)
+
+    def _finish(self, table: pa.Table, malformed: list[str]) -> Iterator[pa.RecordBatch]:
+        first = self.header[0]
+        if pc.any(pc.equal(table[first], first)).as_py():  # perhaps the header once more
+            repeated = pc.equal(table[first], first)
+            for name in self.header[1:]:
+                repeated = pc.and_(repeated, pc.equal(table[name], name))
+            malformed.extend([",".join(self.header)] * pc.sum(repeated).as_py())
+            table = table.filter(pc.invert(repeated))
+        extra = pa.nulls(len(table), pa.string())
+        if self.extra:
+            kept = table.select(self.extra).to_pylist()
+            extra = pa.array([json.dumps(row, ensure_ascii=False) for row in kept], pa.string())
+        columns = [table[name] for name in self.columns]
+        whole = pa.table([*columns, extra, pa.nulls(len(table), pa.string())], schema=self.schema)
+        yield from whole.combine_chunks().to_batches(max_chunksize=65_536)
+
+
+def _has_control(value: str) -> bool:
+    data = value.encode("utf-8")
+    return len(data.translate(None, CONTROL_BYTES)) != len(data)

@@ -1,0 +1,98 @@
+"""Delivered files as a Spark frame: files are dealt out to tasks, each task parses its own with Arrow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import date, datetime
+from pathlib import Path
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from lakehouse_assets.io.csv_files import Chunk, Inspection, chunks, read_chunk
+from lakehouse_assets.io.warehouse import PART
+from lakehouse_assets.partitions import month_first
+
+_BYTES_PER_ROW = 60  # of a typical delivered row; only decides how files are grouped
+
+
+def read_deliveries(
+    spark: SparkSession,
+    files: Mapping[date, Sequence[Inspection]],
+    columns: Sequence[str],
+    ingested_at: datetime,
+    rows_per_file: int,
+) -> DataFrame:
+    """Every row of inspected files as text.
+
+    Args:
+        spark: the session.
+        files: inspected files by landing date.
+        columns: expected columns.
+        ingested_at: when the run began.
+        rows_per_file: rows a data file aims at.
+
+    Returns:
+        landing_date, the expected columns, extra_columns (JSON), malformed_row, source_file, ingested_at, and the
+        write task of each row.
+    """
+    dealt = _deal(files, columns, rows_per_file * _BYTES_PER_ROW)
+    texts = [*columns, "extra_columns", "malformed_row"]
+    schema = T.StructType(
+        [
+            T.StructField(PART, T.IntegerType()),
+            T.StructField("landing_date", T.DateType()),
+            *(T.StructField(name, T.StringType()) for name in texts),
+            T.StructField("source_file", T.StringType()),
+        ]
+    )
+    if not dealt:
+        empty = spark.createDataFrame([], schema)
+        return empty.withColumn("ingested_at", F.lit(ingested_at))
+    tasks = spark.createDataFrame(dealt, f"{PART} int, landing_date date, chunk string")
+    parts = dealt[-1][0] + 1
+    return (
+        tasks.repartitionById(parts, PART)
+        .mapInArrow(_parse, schema)
+        .withColumn("ingested_at", F.lit(ingested_at))
+    )
+
+
+def _deal(
+    files: Mapping[date, Sequence[Inspection]], columns: Sequence[str], bytes_per_task: int
+) -> list[tuple[int, date, str]]:
+    """Chunks in order of landing date, dealt into tasks of about ``bytes_per_task`` that never span a month."""
+    dealt = []
+    task, filled, month = 0, 0, None
+    for day in sorted(files):
+        for inspection in files[day]:
+            for chunk in chunks(inspection, columns):
+                size = (min(chunk.end, chunk.size) if chunk.end >= 0 else chunk.size) - chunk.start
+                if month is not None and (month != month_first(day) or filled + size > bytes_per_task):
+                    task, filled = task + 1, 0
+                month, filled = month_first(day), filled + size
+                dealt.append((task, day, json.dumps(asdict(chunk))))
+    return dealt
+
+
+def _parse(tasks: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in tasks:
+        for task in batch.to_pylist():
+            described = json.loads(task["chunk"])
+            chunk = Chunk(**described | {"header": tuple(described["header"]), "columns": tuple(described["columns"])})
+            name = Path(chunk.path).name
+            for rows in read_chunk(chunk):
+                size = rows.num_rows
+                yield pa.RecordBatch.from_arrays(
+                    [
+                        pa.repeat(pa.scalar(task[PART], pa.int32()), size),
+                        pa.repeat(pa.scalar(task["landing_date"], pa.date32()), size),
+                        *rows.columns,
+                        pa.repeat(name, size),
+                    ],
+                    names=[PART, "landing_date", *rows.schema.names, "source_file"],
+                )

@@ -1,0 +1,106 @@
+"""Between assets and tables: an asset returns a frame, this replaces its days; it asks for an input, this reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+import dagster as dg
+from pyspark.sql import DataFrame
+
+from lakehouse_assets.io.warehouse import Base, Published, PublishConflict
+from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.partitions import days_between
+from lakehouse_assets.tables import Table
+
+
+class IcebergIOManager(dg.IOManager):
+    """Loads and publishes daily partitions of the lakehouse's tables; a range is one read and one commit."""
+
+    def __init__(self, lakehouse: Lakehouse) -> None:
+        self._lakehouse = lakehouse
+        self._bases: dict[tuple[str, str], Base] = {}
+
+    def load_input(self, context: dg.InputContext) -> DataFrame:
+        """The days of an upstream table that the partition mapping names."""
+        step = context.step_context
+        self._note_base(step.run_id, table_name(step.step.key), *_range(step.partition_key_range))
+        days = context.asset_partition_keys
+        return self._lakehouse.warehouse.read(table_name(context.asset_key), *_first_and_last(days))
+
+    def handle_output(self, context: dg.OutputContext, obj: DataFrame) -> None:
+        """Replace the run's days of a table by the frame's rows."""
+        name = table_name(context.asset_key)
+        first, last = _range(context.asset_partition_key_range)
+        base = self._note_base(context.run_id, name, first, last)
+        del self._bases[context.run_id, name]
+        properties = {
+            "lakehouse.run-id": context.run_id,
+            "lakehouse.first-day": first.isoformat(),
+            "lakehouse.last-day": last.isoformat(),
+        }
+        try:
+            published = self._lakehouse.warehouse.write(name, obj, first, last, base, properties)
+        except PublishConflict as conflict:
+            raise dg.RetryRequested(max_retries=5) from conflict
+        self._report(context, published)
+
+    def _note_base(self, run_id: str, name: str, first: date, last: date) -> Base:
+        """The target as it was before the step read anything, so that a newer computation is never overwritten."""
+        if (run_id, name) not in self._bases:
+            stamps = self._lakehouse.stamps.expected(name, days_between(first, last))
+            self._bases[run_id, name] = self._lakehouse.warehouse.base(name, stamps)
+        return self._bases[run_id, name]
+
+    def _report(self, context: dg.OutputContext, published: Published) -> None:
+        table = self._lakehouse.tables[published.table]
+        context.add_output_metadata(
+            {
+                "dagster/column_schema": column_schema(table),
+                "snapshot_id": str(published.snapshot_id),
+                "range": f"{published.first} … {published.last}",
+                "range_rows": sum(published.audit.rows.values()),
+                "range_files": published.data_files,
+                "range_bytes": published.bytes_written,
+            }
+        )
+        for key in context.asset_partition_keys:
+            day = date.fromisoformat(key)
+            rows = published.audit.rows.get(day, 0)
+            context.step_context.add_asset_metadata({"dagster/row_count": rows}, context.asset_key, key)
+        context.log.info(
+            "%s: %s rows over %s days in %s files",
+            table.name,
+            sum(published.audit.rows.values()),
+            len(context.asset_partition_keys),
+            published.data_files,
+        )
+
+
+def column_schema(table: Table) -> dg.TableSchema:
+    """A table's columns as Dagster shows them."""
+    types = {field.name: field.dataType.simpleString() for field in table.spark_schema.fields}
+    return dg.TableSchema(
+        [
+            dg.TableColumn(
+                name,
+                types[name],
+                column.description,
+                dg.TableColumnConstraints(nullable=column.nullable, other=[str(check.error) for check in column.checks]),
+            )
+            for name, column in table.schema.columns.items()
+        ]
+    )
+
+
+def table_name(key: dg.AssetKey | str) -> str:
+    """``layer.table`` of an asset key or of the step that computes it."""
+    return key.replace("__", ".") if isinstance(key, str) else ".".join(key.path)
+
+
+def _range(keys: dg.PartitionKeyRange) -> tuple[date, date]:
+    return date.fromisoformat(keys.start), date.fromisoformat(keys.end)
+
+
+def _first_and_last(keys: Sequence[str]) -> tuple[date, date]:
+    return date.fromisoformat(min(keys)), date.fromisoformat(max(keys))

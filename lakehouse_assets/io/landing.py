@@ -1,0 +1,489 @@
+"""The landing zone: where files are delivered, what lies there, and splitting a file by event date."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import itertools
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+
+from lakehouse_assets.io.csv_files import (
+    Chunk,
+    FileRefused,
+    Inspection,
+    inspect,
+    open_text_bytes,
+    row_blocks,
+)
+from lakehouse_assets.settings import EARLIEST_LANDING_DATE
+
+DATASETS: Mapping[str, tuple[str, ...]] = {
+    "interactions": ("user_id", "timestamp", "action_type", "page_id", "duration_ms", "app_version"),
+    "users": ("user_id", "join_date", "country", "device_type", "subscription_type"),
+}
+_FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
+_BUFFERED_BYTES = 64 << 20
+
+Progress = Callable[[int, int], None]
+
+
+class LandingError(ValueError):
+    """A delivery that can't be taken; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class LandedFile:
+    """A file as it lies in the landing zone; two looks that differ mean it is still being written."""
+
+    path: Path
+    size: int
+    changed_ns: int
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What one `land` did: rows and files per landing date, and which files took the place of earlier ones."""
+
+    rows: Mapping[date, int]
+    files: Sequence[Path]
+    replaced: Sequence[Path]
+    unreadable_day: int = 0
+
+
+def parse_date(text: str) -> date:
+    """A date written as YYYY-MM-DD.
+
+    Raises:
+        LandingError: it is anything else.
+    """
+    try:
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+            return date.fromisoformat(text)
+    except ValueError:
+        pass
+    raise LandingError(f"{text!r} is no date; write it as YYYY-MM-DD")
+
+
+class LandingZone:
+    """A folder with one folder ``<dataset>/date=YYYY-MM-DD`` per landing date."""
+
+    def __init__(self, root: Path, index: Path | None = None) -> None:
+        """A landing zone.
+
+        Args:
+            root: the folder.
+            index: where fingerprints are remembered between processes, by path, size and time of change.
+        """
+        self.root = root
+        self._index = index
+        self._inspections: dict[tuple[Path, int, int], Inspection] = {}
+        self._fingerprints: dict[str, list[Any]] | None = None
+
+    def folder(self, dataset: str, day: date) -> Path:
+        """The folder of one landing date."""
+        return self.root / dataset / f"date={day.isoformat()}"
+
+    def dates(self, dataset: str) -> list[date]:
+        """Landing dates that have a folder, in order."""
+        base = self.root / dataset
+        if not base.is_dir():
+            return []
+        found = []
+        for entry in os.scandir(base):
+            match = _FOLDER.fullmatch(entry.name)
+            if match and entry.is_dir():
+                try:
+                    found.append(date.fromisoformat(match[1]))
+                except ValueError:
+                    raise LandingError(f"{entry.path}: {match[1]} is no calendar date; rename or remove it") from None
+        return sorted(found)
+
+    def files(self, dataset: str, day: date) -> list[LandedFile]:
+        """The complete-looking CSV files of a landing date by name; hidden, temporary and marker files are none.
+
+        Raises:
+            FileRefused: a link that leads nowhere.
+        """
+        folder = self.folder(dataset, day)
+        if not folder.is_dir():
+            return []
+        found = []
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            if entry.name.startswith((".", "_")) or not entry.name.endswith((".csv", ".csv.gz")):
+                continue
+            if entry.is_dir():
+                continue
+            try:
+                stat = entry.stat()
+            except FileNotFoundError:
+                raise FileRefused(entry.path, "is a link to a file that does not exist; remove or mend it") from None
+            found.append(LandedFile(Path(entry.path), stat.st_size, max(stat.st_mtime_ns, stat.st_ctime_ns)))
+        return found
+
+    def look(self, dataset: str) -> dict[date, tuple[LandedFile, ...]]:
+        """Every landing date with its files as they are now."""
+        return {day: tuple(self.files(dataset, day)) for day in self.dates(dataset)}
+
+    def inspect(self, dataset: str, file: LandedFile) -> Inspection:
+        """Look into a file; a second look at an unchanged one is free.
+
+        Raises:
+            FileRefused: the file can't be what it claims to be.
+        """
+        key = (file.path, file.size, file.changed_ns)
+        if key not in self._inspections:
+            self._inspections[key] = inspect(file.path, DATASETS[dataset])
+            self._remember(file, self._inspections[key].sha256)
+        return self._inspections[key]
+
+    def fingerprint(self, file: LandedFile) -> str:
+        """SHA-256 of a file's content; read only when its size or time of change is new."""
+        known = self._known().get(str(file.path))
+        if known and known[:2] == [file.size, file.changed_ns]:
+            return str(known[2])
+        with file.path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        self._remember(file, digest)
+        return digest
+
+    def save_index(self) -> None:
+        """Keep the fingerprints for the next process; losing them only costs reading the files again."""
+        if self._index and self._fingerprints is not None:
+            temporary = self._index.with_suffix(f".{os.getpid()}.tmp")
+            temporary.write_text(json.dumps(self._fingerprints))
+            os.replace(temporary, self._index)
+
+    def _known(self) -> dict[str, list[Any]]:
+        if self._fingerprints is None:
+            try:
+                self._fingerprints = json.loads(self._index.read_text()) if self._index else {}
+            except (FileNotFoundError, json.JSONDecodeError):
+                self._fingerprints = {}
+        return cast("dict[str, list[Any]]", self._fingerprints)
+
+    def _remember(self, file: LandedFile, digest: str) -> None:
+        self._known()[str(file.path)] = [file.size, file.changed_ns, digest]
+
+
+def deliver(zone: LandingZone, dataset: str, source: Path, day: date, renames: Mapping[str, str]) -> Landed:
+    """Deliver a file as it is under one landing date; only its header changes, and only with ``renames``.
+
+    Args:
+        zone: the landing zone.
+        dataset: ``interactions`` or ``users``.
+        source: the file.
+        day: landing date.
+        renames: our column name -> theirs.
+
+    Raises:
+        LandingError: the file or the date can't be used.
+    """
+    _check_day(day)
+    _check_source(source)
+    folder = zone.folder(dataset, day)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = _target_name(source, keep_compression=not renames)
+    target = folder / name
+    existed = target.exists()
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp", delete=False) as sink:
+        try:
+            with source.open("rb") if not renames else open_text_bytes(source) as stream:
+                if renames:
+                    sink.write(_renamed_header(source, stream.readline(), renames))
+                shutil.copyfileobj(stream, sink, 4 << 20)
+        except BaseException:
+            os.unlink(sink.name)
+            raise
+    _publish(Path(sink.name), target)
+    return Landed(rows={day: -1}, files=[target], replaced=[target] if existed else [])
+
+
+def split(
+    zone: LandingZone,
+    source: Path,
+    renames: Mapping[str, str],
+    *,
+    input_zone: ZoneInfo,
+    reporting_zone: ZoneInfo,
+    progress: Progress | None = None,
+    today: date | None = None,
+) -> Landed:
+    """Split a file of interactions by event date, in one pass and bounded memory, rows kept byte for byte.
+
+    A row whose day can't be read, or lies outside 2000-01-01 … today, goes to the file's last date: it is rejected
+    there and never lost.
+
+    Raises:
+        FileRefused: the file can't be what it claims to be.
+        LandingError: no row has a usable day.
+    """
+    _check_source(source)
+    columns = [renames.get(name, name) for name in DATASETS["interactions"]]
+    inspection = inspect(source, columns)
+    theirs = {their: ours for ours, their in renames.items()}
+    header = ",".join(_quote(theirs.get(name, name)) for name in inspection.header).encode() + b"\n"
+    days = _DayReader(
+        inspection.header,
+        inspection.header.index(renames.get("timestamp", "timestamp")),
+        input_zone,
+        reporting_zone,
+        today or datetime.now(tz=UTC).date(),
+    )
+    chunk = Chunk(
+        path=str(source),
+        size=inspection.size,
+        header=inspection.header,
+        columns=tuple(columns),
+        start=inspection.data_start,
+        end=-1,
+        quoted=inspection.quoted,
+        carriage_returns_only=inspection.carriage_returns_only,
+    )
+    with ExitStack() as stack:
+        sinks = _Sinks(zone, _target_name(source, keep_compression=False), header)
+        stack.callback(sinks.discard)
+        done = 0
+        for block in row_blocks(chunk):
+            for day, rows, count in days.divide(block):
+                sinks.write(day, rows, count)
+            done += len(block)
+            if progress:
+                progress(min(done, inspection.size), inspection.size)
+        return sinks.publish()
+
+
+def _check_day(day: date) -> None:
+    today = datetime.now(tz=UTC).date()
+    if not EARLIEST_LANDING_DATE <= day <= today:
+        raise LandingError(f"--date {day} is outside {EARLIEST_LANDING_DATE} … {today} (today in UTC)")
+
+
+def _check_source(source: Path) -> None:
+    if not source.exists():
+        raise LandingError(f"{source}: there is no such file")
+    if not source.is_file():
+        raise LandingError(f"{source}: is a folder; name the files in it")
+    if not os.access(source, os.R_OK):
+        raise LandingError(f"{source}: may not be read by this user")
+
+
+def _target_name(source: Path, *, keep_compression: bool) -> str:
+    name = source.name.lstrip("._") or "delivery"
+    stem = re.sub(r"(\.(csv|txt|tsv|log))?(\.gz)?$", "", name)
+    return stem + (".csv.gz" if keep_compression and name.endswith(".gz") else ".csv")
+
+
+def _renamed_header(source: Path, line: bytes, renames: Mapping[str, str]) -> bytes:
+    text = line.decode("utf-8-sig", "replace").rstrip("\r\n")
+    names = [name.strip() for name in next(csv.reader([text]), [])]
+    absent = [their for their in renames.values() if their not in names]
+    if absent:
+        raise FileRefused(source, f"has no column {absent[0]!r} to map (found: {', '.join(names)})")
+    theirs = {their: ours for ours, their in renames.items()}
+    return ",".join(_quote(theirs.get(name, name)) for name in names).encode() + b"\n"
+
+
+def _quote(name: str) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="").writerow([name])
+    return out.getvalue()
+
+
+def _publish(temporary: Path, target: Path) -> None:
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, target)
+
+
+@dataclass
+class _Sinks:
+    """Rows on their way into one file per date, written under hidden names until all are complete."""
+
+    zone: LandingZone
+    name: str
+    header: bytes
+    buffers: dict[date | None, list[bytes]] = field(default_factory=dict)
+    counts: dict[date | None, int] = field(default_factory=dict)
+    temporary: dict[date | None, Path] = field(default_factory=dict)
+    buffered: int = 0
+
+    def write(self, day: date | None, rows: bytes, count: int) -> None:
+        self.buffers.setdefault(day, []).append(rows)
+        self.counts[day] = self.counts.get(day, 0) + count
+        self.buffered += len(rows)
+        if self.buffered > _BUFFERED_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        for day, rows in self.buffers.items():
+            if day not in self.temporary:
+                folder = self.zone.folder("interactions", day) if day else self.zone.root / "interactions"
+                folder.mkdir(parents=True, exist_ok=True)
+                handle, path = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
+                os.close(handle)
+                self.temporary[day] = Path(path)
+                if day:
+                    self.temporary[day].write_bytes(self.header)
+            with self.temporary[day].open("ab") as sink:
+                sink.writelines(rows)
+        self.buffers, self.buffered = {}, 0
+
+    def publish(self) -> Landed:
+        readable = sorted(day for day in self.counts if day)
+        if not readable and None not in self.counts:
+            raise LandingError(
+                f"{self.name} has a header and no rows, so it has no date of its own; deliver it with --date D"
+            )
+        if not readable:
+            raise LandingError(
+                f"no row of {self.name} has a timestamp this lakehouse can place "
+                f"(YYYY-MM-DD HH:MM:SS between {EARLIEST_LANDING_DATE} and today); deliver it with --date D"
+            )
+        self._flush()
+        unreadable = self.counts.pop(None, 0)
+        if unreadable:
+            rest = self.temporary.pop(None)
+            with rest.open("rb") as stream, self.temporary[readable[-1]].open("ab") as sink:
+                shutil.copyfileobj(stream, sink)
+            rest.unlink()
+            self.counts[readable[-1]] += unreadable
+        files, replaced = [], []
+        for day in readable:
+            target = self.zone.folder("interactions", day) / self.name
+            if target.exists():
+                replaced.append(target)
+            _publish(self.temporary.pop(day), target)
+            files.append(target)
+        return Landed({day: self.counts[day] for day in readable}, files, replaced, unreadable)
+
+    def discard(self) -> None:
+        for path in self.temporary.values():
+            path.unlink(missing_ok=True)
+
+
+class _DayReader:
+    """Tells the event date of rows, a block at a time; plain blocks without touching single rows in Python."""
+
+    def __init__(
+        self, header: Sequence[str], timestamp_at: int, input_zone: ZoneInfo, reporting_zone: ZoneInfo, today: date
+    ) -> None:
+        self.width = len(header)
+        self.timestamp_at = timestamp_at
+        self.input_zone = input_zone
+        self.reporting_zone = reporting_zone
+        self.today = today
+        self._days: dict[bytes, date | None] = {}
+
+    def divide(self, block: bytes) -> Iterator[tuple[date | None, bytes, int]]:
+        """Parts of a block with their day (None: unreadable) and number of rows."""
+        if self.input_zone == self.reporting_zone and b'"' not in block and b"\r" not in block:
+            yield from self._divide_plain(block)
+        else:
+            for row in _rows(block):
+                yield self._day_of(row), row, 1
+
+    def _divide_plain(self, block: bytes) -> Iterator[tuple[date | None, bytes, int]]:
+        data = np.frombuffer(block, np.uint8)
+        ends = np.flatnonzero(data == 10) + 1
+        starts = np.concatenate(([0], ends[:-1]))
+        commas = np.flatnonzero(data == 44)
+        first_comma = np.searchsorted(commas, starts)
+        last_comma = np.searchsorted(commas, ends)
+        plain = last_comma - first_comma == self.width - 1
+        at = starts.copy()
+        if self.timestamp_at:
+            at[plain] = commas[first_comma[plain] + self.timestamp_at - 1] + 1
+        # 19 characters up to the next separator: no offset that could move the day
+        stop = np.full(len(ends), -1)
+        following = first_comma[plain] + self.timestamp_at
+        stop[plain] = commas[following] if self.timestamp_at < self.width - 1 else ends[plain] - 1
+        plain &= stop - at == 19
+        texts = np.zeros((len(ends), 10), np.uint8)
+        texts[plain] = data[at[plain, None] + np.arange(10)]
+        day_texts = texts.view("S10").ravel()
+        for row in np.flatnonzero(~plain).tolist():
+            line = block[starts[row] : ends[row]]
+            yield self._day_of(line), line, 1
+        runs = np.flatnonzero((day_texts[1:] != day_texts[:-1]) | (plain[1:] != plain[:-1])) + 1
+        if len(runs) * 20 < len(ends):  # in order of time, as logs are: whole stretches at once
+            bounds = [0, *runs.tolist(), len(ends)]
+            for low, high in itertools.pairwise(bounds):
+                if plain[low]:
+                    yield self._plain_day(bytes(day_texts[low])), block[starts[low] : ends[high - 1]], high - low
+            return
+        rows = pa.Array.from_buffers(
+            pa.large_binary(),
+            len(ends),
+            [None, pa.py_buffer(np.append(starts, len(block)).astype(np.int64)), pa.py_buffer(block)],
+        )
+        for text in np.unique(day_texts[plain]):
+            taken = rows.take(pa.array(np.flatnonzero(plain & (day_texts == text))))
+            yield self._plain_day(bytes(text)), taken.buffers()[2].to_pybytes(), len(taken)
+
+    def _plain_day(self, text: bytes) -> date | None:
+        if text not in self._days:
+            self._days[text] = self._usable(text.decode("ascii", "replace"))
+        return self._days[text]
+
+    def _usable(self, text: str) -> date | None:
+        try:
+            day = date.fromisoformat(text) if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) else None
+        except ValueError:
+            return None
+        return day if day and EARLIEST_LANDING_DATE <= day <= self.today else None
+
+    def _day_of(self, row: bytes) -> date | None:
+        try:
+            values = next(csv.reader(io.StringIO(row.decode("utf-8", "replace"), newline=""), strict=True), [])
+        except csv.Error:
+            return None
+        if len(values) != self.width:
+            return None
+        text = values[self.timestamp_at]
+        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}:\d{2}([.]\d{1,9})?(Z|[+-]\d{2}(:?\d{2})?)?", text):
+            return None
+        try:
+            instant = datetime.fromisoformat(text)
+        except ValueError:
+            return None
+        if instant.tzinfo is None:
+            instant = instant.replace(tzinfo=self.input_zone)
+        try:
+            return self._usable(instant.astimezone(self.reporting_zone).date().isoformat())
+        except OverflowError:
+            return None
+
+
+def _rows(block: bytes) -> Iterator[bytes]:
+    """The rows of a block, quoted line ends kept inside them; an unclosed quote ends with its line."""
+    lines = block.splitlines(keepends=True) if b"\r" not in block else [part + b"\n" for part in block.split(b"\n")[:-1]]
+    at = 0
+    while at < len(lines):
+        used = 1
+        if lines[at].count(b'"') % 2:
+            text = lines[at]
+            for ahead in range(at + 1, len(lines)):
+                text += lines[ahead]
+                if len(text) > 1 << 20:
+                    break
+                if text.count(b'"') % 2 == 0:
+                    used = ahead - at + 1
+                    break
+        yield b"".join(lines[at : at + used])
+        at += used
+
+

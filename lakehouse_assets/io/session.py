@@ -1,0 +1,101 @@
+"""The one place that configures Spark; every line has its reason."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pyspark.sql import SparkSession
+
+from lakehouse_assets import runtime
+from lakehouse_assets.io.catalog import CATALOG, sqlite_file
+from lakehouse_assets.settings import Settings
+
+
+def spark_config(settings: Settings) -> dict[str, str]:
+    """Spark's settings for a lakehouse; with ``SPARK_REMOTE`` the server has its own and only the address is needed."""
+    if settings.spark_remote:
+        return {"spark.remote": settings.spark_remote}
+    return _embedded() | _memory(settings) | _iceberg(settings)
+
+
+def start_spark(settings: Settings) -> SparkSession:
+    """The session of this process, started if there is none."""
+    prepare_environment(settings)
+    builder = SparkSession.builder
+    for key, value in spark_config(settings).items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    if not settings.spark_remote:
+        session.sparkContext.setLogLevel("ERROR")
+    return session
+
+
+def prepare_environment(settings: Settings) -> None:
+    """What the JVM and the Python workers read from the environment."""
+    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    if not settings.spark_remote:
+        os.environ["JAVA_HOME"] = str(runtime.java_home())
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nothing of the embedded Spark listens beyond loopback
+
+
+def _embedded() -> dict[str, str]:
+    options = ["-Djava.net.preferIPv4Stack=true", "-XX:+UseParallelGC"]
+    archive = runtime.class_archive()
+    if archive:
+        options += [f"-XX:SharedArchiveFile={archive}", "-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
+    return {
+        "spark.master": "local[*]",
+        "spark.app.name": "lakehouse_assets",
+        # faster to start than spark.jars, which copies them
+        "spark.driver.extraClassPath": os.pathsep.join(str(path) for path in runtime.jar_paths()),
+        "spark.driver.extraJavaOptions": " ".join(options),
+        # its environment page shows every setting, keys included
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "ERROR",
+        # nothing depends on it; a fixed zone makes what people see the same everywhere
+        "spark.sql.session.timeZone": "UTC",
+        # small data: few shuffle partitions to begin with, and adaptive execution joins what is still too small
+        "spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 2)),
+        "spark.sql.adaptive.coalescePartitions.parallelismFirst": "false",
+        # a running count over days is one partition of a few hundred rows
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "65536",
+        "spark.python.worker.reuse": "true",
+        # Hadoop's own local file system starts a `chmod` process twice per file
+        "spark.hadoop.fs.file.impl": "com.globalmentor.apache.hadoop.fs.BareLocalFileSystem",
+    }
+
+
+def _memory(settings: Settings) -> dict[str, str]:
+    return {"spark.driver.memory": settings.driver_memory, "spark.driver.maxResultSize": "512m"}
+
+
+def _iceberg(settings: Settings) -> dict[str, str]:
+    prefix = f"spark.sql.catalog.{CATALOG}"
+    config = {
+        "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
+        prefix: "org.apache.iceberg.spark.SparkCatalog",
+        f"{prefix}.warehouse": settings.warehouse_uri,
+        # commits also come from PyIceberg, so a cached table could be an old one
+        f"{prefix}.cache-enabled": "false",
+    }
+    if settings.catalog_uri:
+        config |= {f"{prefix}.type": "rest", f"{prefix}.uri": settings.catalog_uri}
+    else:
+        wait = settings.lock_timeout_seconds * 1000
+        config |= {
+            f"{prefix}.catalog-impl": "org.apache.iceberg.jdbc.JdbcCatalog",
+            f"{prefix}.uri": f"jdbc:sqlite:{sqlite_file(settings)}?busy_timeout={wait}",
+            f"{prefix}.jdbc.schema-version": "V1",  # the layout PyIceberg shares
+        }
+    if settings.warehouse_uri.startswith("s3://"):
+        config |= {
+            f"{prefix}.io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
+            f"{prefix}.client.region": settings.s3_region,
+            f"{prefix}.s3.path-style-access": "true",
+        }
+        if settings.s3_endpoint:
+            config[f"{prefix}.s3.endpoint"] = settings.s3_endpoint
+    return config

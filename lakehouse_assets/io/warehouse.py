@@ -1,0 +1,405 @@
+"""Reading tables, and writing them in three steps: stage on a branch, audit what was staged, publish in one commit.
+
+Readers of main see the old days or the new ones, never a mix: data files are written under a branch of their own
+(Iceberg's write-audit-publish), every law of the contract is counted on exactly those files, and only then one commit
+swaps them in for the files they replace, together with the stamps that say what the days were computed from.
+See docs/decisions/0002-write-audit-publish.md.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table.update.snapshot import ManageSnapshots
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse_assets.io.catalog import CATALOG, Catalog, files_overlapping, set_stamps
+from lakehouse_assets.partitions import month_first, month_last
+from lakehouse_assets.settings import Settings
+from lakehouse_assets.tables import IN_ITS_PARTITION, NO_DUPLICATE_KEY, Rule, Table
+
+PART = "_part"  # the write task a row belongs to; a frame that has it is divided already
+_PUBLISH_ATTEMPTS = 50
+_STRAY = "lakehouse: a row lies outside the days being written"
+_SAMPLE_ROWS = 5
+
+
+class ContractViolation(RuntimeError):
+    """What was about to be published breaks the table's contract; nothing was published."""
+
+
+class PublishConflict(RuntimeError):
+    """Another run published some of the same days meanwhile; compute again from the newer inputs."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A table as it was before its inputs were read: what a publication may replace."""
+
+    table: IcebergTable
+    stamps: Mapping[date, str]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What counting a range told: rows a day, and breaches a day of each law by name."""
+
+    rows: Mapping[date, int]
+    breaches: Mapping[str, Mapping[date, int]]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What one write did."""
+
+    table: str
+    first: date
+    last: date
+    snapshot_id: int | None
+    audit: Audit
+    data_files: int
+    bytes_written: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How rows are divided among files: consecutive days of a month together, or a day's users apart.
+
+    Attributes:
+        first: first day of the range.
+        last: last day of the range.
+        days_per_file: consecutive days of a month that share a file.
+        buckets: files that a single day's users are spread over.
+    """
+
+    first: date
+    last: date
+    days_per_file: int
+    buckets: int
+
+    @property
+    def parts(self) -> int:
+        """Number of write tasks."""
+        return (self._group(self.last) - self._group(self.first) + 1) * self.buckets
+
+    def part(self, day_column: str, user_column: str) -> F.Column:
+        """The write task of a row."""
+        day = F.col(day_column)
+        group = (F.year(day) * 12 + F.month(day) - 1) * self._groups_a_month + F.floor(
+            (F.dayofmonth(day) - 1) / self.days_per_file
+        )
+        bucket = F.pmod(F.xxhash64(user_column), F.lit(self.buckets)) if self.buckets > 1 else F.lit(0)
+        return ((group - self._group(self.first)) * self.buckets + bucket).cast("int")
+
+    def divide(self, frame: DataFrame, day_column: str, user_column: str) -> DataFrame:
+        """The frame with each row in its write task and `PART` saying which."""
+        return frame.withColumn(PART, self.part(day_column, user_column)).repartitionById(self.parts, PART)
+
+    @property
+    def _groups_a_month(self) -> int:
+        return -(-31 // self.days_per_file)
+
+    def _group(self, day: date) -> int:
+        return (day.year * 12 + day.month - 1) * self._groups_a_month + (day.day - 1) // self.days_per_file
+
+
+class Warehouse:
+    """The tables of one lakehouse, read and written with Spark."""
+
+    def __init__(self, settings: Settings, tables: Mapping[str, Table], catalog: Catalog, spark: Callable[[], SparkSession]) -> None:
+        self.settings = settings
+        self.tables = tables
+        self.catalog = catalog
+        self._spark = spark
+        self._audits: dict[tuple[str, date, date], Published] = {}
+
+    @property
+    def spark(self) -> SparkSession:
+        """The Spark session."""
+        return self._spark()
+
+    def base(self, name: str, stamps: Mapping[date, str]) -> Base:
+        """The table as it is now (made if missing), to be noted before its inputs are read.
+
+        Args:
+            name: ``layer.table``.
+            stamps: for each day to be written, the stamp of the inputs it is about to be computed from.
+        """
+        declared = self.tables[name]
+        kinds = {f.name: f.dataType.simpleString() for f in declared.spark_schema.fields}
+        table = self.catalog.ensure(name, kinds, declared.partition_column, declared.also_partitioned_by)
+        return Base(table, stamps)
+
+    def read(self, name: str, first: date, last: date) -> DataFrame:
+        """The rows of a table from ``first`` to ``last``, of the snapshot that is current now."""
+        declared = self.tables[name]
+        table = self.catalog.load(name)
+        if table is None:
+            return self.spark.createDataFrame([], declared.spark_schema)
+        frame = self._at(table, table.current_snapshot().snapshot_id)
+        for column in set(declared.columns) - set(frame.columns):
+            frame = frame.withColumn(column, F.lit(None).cast(declared.spark_schema[column].dataType))
+        return frame.select(*declared.columns).where(_between(declared, first, last))
+
+    def layout(self, name: str, first: date, last: date, source: str, source_first: date, source_last: date) -> Layout:
+        """How to divide a table's rows from ``first`` to ``last``, judged by how many rows its source has."""
+        table = self.catalog.load(source)
+        column = self.tables[source].partition_column
+        found = files_overlapping(table, column, source_first, source_last) if table else {}
+        rows = sum(file.record_count for file, _, _ in found.values())
+        days = {low + timedelta(days=i) for _, low, high in found.values() for i in range((high - low).days + 1)}
+        return layout(first, last, rows / max(len(days), 1), self.settings.rows_per_file)
+
+    def write(self, name: str, frame: DataFrame, first: date, last: date, base: Base, properties: Mapping[str, str]) -> Published:
+        """Replace the days ``first`` … ``last`` of a table by the rows of a frame; days without rows become empty.
+
+        Args:
+            name: ``layer.table``.
+            frame: the rows; with a column `PART` they are already divided into write tasks.
+            first: first day replaced.
+            last: last day replaced.
+            base: the table as noted before the inputs were read.
+            properties: what the commit's snapshot says of itself, such as the run's id.
+
+        Raises:
+            ContractViolation: a law of the table does not hold; readers still see the previous data.
+            PublishConflict: another run published some of these days after ``base`` was noted.
+        """
+        declared = self.tables[name]
+        _check_schema(declared, frame)
+        low, high = (month_first(first), month_last(last)) if declared.by_month else (first, last)
+        replaced = self._replaced(declared, base.table, low, high)
+        rows = self._with_neighbours(declared, frame, base.table, replaced, first, last)
+        branch = f"stage_{uuid.uuid4().hex}"
+        fresh = self.catalog.iceberg.load_table(name)
+        start = fresh.current_snapshot().snapshot_id
+        fresh.manage_snapshots().create_branch(start, branch).commit()
+        try:
+            rows.writeTo(f"{CATALOG}.{name}.branch_{branch}").append()
+            staged = self.catalog.iceberg.load_table(name)
+            head = staged.metadata.snapshot_by_name(branch).snapshot_id
+            added = _added_files(staged, head)
+            audit = self._audit_staged(declared, start, head, first, last) if added else Audit({}, {})
+        except BaseException as error:
+            self._discard(name, branch)
+            if _STRAY in str(error):
+                raise ContractViolation(self._explain_strays(declared, frame, first, last)) from None
+            raise
+        if any(audit.breaches.values()):
+            sentence = self._explain(declared, self._staged(name, start, head), audit, first, last)
+            self._discard(name, branch)
+            raise ContractViolation(sentence)
+        try:
+            snapshot = self._publish(declared, branch, added, base, replaced, (low, high), properties)
+        except BaseException:
+            self._discard(name, branch)
+            raise
+        published = Published(
+            name, first, last, snapshot, audit, len(added), sum(file.file_size_in_bytes for file in added)
+        )
+        self._audits[name, first, last] = published
+        return published
+
+    def audit(self, name: str, first: date, last: date) -> Audit:
+        """The audit of a range as it is published; what this process has just published is not counted twice."""
+        declared = self.tables[name]
+        table = self.catalog.load(name)
+        known = self._audits.get((name, first, last))
+        if table and known and known.snapshot_id == table.current_snapshot().snapshot_id:
+            return known.audit
+        return self._count(declared, self.read(name, first, last), first, last)
+
+    # -- stage ---------------------------------------------------------------------------------------------------
+
+    def _replaced(self, declared: Table, table: IcebergTable, low: date, high: date) -> dict[str, tuple[DataFile, date, date]]:
+        """The files that hold the days, and those that share days with them."""
+        while True:
+            found = files_overlapping(table, declared.partition_column, low, high)
+            wider = (min([low, *(f[1] for f in found.values())]), max([high, *(f[2] for f in found.values())]))
+            if wider == (low, high):
+                return found
+            low, high = wider
+
+    def _with_neighbours(
+        self, declared: Table, frame: DataFrame, table: IcebergTable, replaced: Mapping[str, tuple[DataFile, date, date]], first: date, last: date
+    ) -> DataFrame:
+        """The new rows, and the rows of other days that sit in files about to be replaced."""
+        kept = [f for f in replaced.values() if f[1] < first or f[2] > last]
+        columns = declared.columns
+        divided = PART in frame.columns
+        # a row of another day would wipe or double its neighbours, so the write itself stops at the first one
+        day = F.col(declared.partition_column)
+        own_day = F.when(day.between(F.lit(first), F.lit(last)), day).otherwise(F.raise_error(_STRAY).cast("date"))
+        rows = frame.withColumn(declared.partition_column, own_day).select(*columns)
+        if kept:
+            low, high = min(f[1] for f in kept), max(f[2] for f in kept)
+            old = self._at(table, table.current_snapshot().snapshot_id)
+            for column in set(columns) - set(old.columns):
+                old = old.withColumn(column, F.lit(None).cast(declared.spark_schema[column].dataType))
+            inside = _between(declared, low, high) & ~_between(declared, first, last)
+            old = old.select(*columns).where(inside)
+            if divided:  # before and after apart, so that no file spans the new days
+                after = (F.col(declared.partition_column) > F.lit(last)).cast("int")
+                old = old.withColumn(PART, after).repartitionById(2, PART).select(*columns)
+            rows = rows.unionByName(old)
+        if divided:
+            return rows
+        month = F.year(declared.partition_column) * 12 + F.month(declared.partition_column)
+        rows = rows.repartition(1) if declared.by_month else rows.repartition(month)
+        order = [*declared.also_partitioned_by, declared.partition_column, *declared.key]
+        return rows.sortWithinPartitions(*dict.fromkeys(order))
+
+    def _at(self, table: IcebergTable, snapshot_id: int) -> DataFrame:
+        name = ".".join(table.name()[-2:])
+        return self.spark.read.option("versionAsOf", snapshot_id).table(f"{CATALOG}.{name}")
+
+    def _staged(self, name: str, start: int, head: int) -> DataFrame:
+        """Exactly the rows that were staged: an incremental read of what the branch appended."""
+        reader = self.spark.read.option("start-snapshot-id", start).option("end-snapshot-id", head)
+        return reader.table(f"{CATALOG}.{name}")
+
+    # -- audit ---------------------------------------------------------------------------------------------------
+
+    def _audit_staged(self, declared: Table, start: int, head: int, first: date, last: date) -> Audit:
+        return self._count(declared, self._staged(declared.name, start, head), first, last)
+
+    def _count(self, declared: Table, frame: DataFrame, first: date, last: date) -> Audit:
+        """All laws in one pass by day; the unique key in a second, by hash, made exact where hashes meet."""
+        rules = declared.contract()
+        day = F.col(declared.partition_column)
+        counted = (
+            frame.groupBy(day.alias("day"))
+            .agg(F.count(F.lit(1)).alias("rows"), *[_breaches(rule).alias(rule.name) for rule in rules])
+            .collect()
+        )
+        inside = {row["day"]: row for row in counted if row["day"] and first <= row["day"] <= last}
+        breaches = {rule.name: {d: row[rule.name] for d, row in inside.items() if row[rule.name]} for rule in rules}
+        if declared.key:
+            breaches[NO_DUPLICATE_KEY] = self._duplicate_keys(declared, frame)
+        return Audit({d: row["rows"] for d, row in inside.items()}, breaches)
+
+    def _duplicate_keys(self, declared: Table, frame: DataFrame) -> dict[date, int]:
+        hashed = frame.withColumn("_hash", F.xxhash64(*declared.key))
+        meeting = [row[0] for row in hashed.groupBy("_hash").count().where("count > 1").select("_hash").take(100_000)]
+        if not meeting:
+            return {}
+        suspects = hashed.where(F.col("_hash").isin(meeting))
+        twice = suspects.groupBy(*declared.key).count().where("count > 1")
+        by_day = twice.groupBy(declared.partition_column).agg(F.sum(F.col("count") - 1).alias("rows")).collect()
+        return {row[0]: row["rows"] for row in by_day}
+
+    def _explain(self, declared: Table, frame: DataFrame, audit: Audit, first: date, last: date) -> str:
+        """One sentence with the broken laws, how often, and sample rows."""
+        rules = {rule.name: rule for rule in declared.contract()}
+        parts = []
+        for name, days in audit.breaches.items():
+            if not days:
+                continue
+            rows = sum(days.values())
+            about = rules[name].description if name in rules else f"key {', '.join(declared.key)}"
+            sample = ""
+            if name in rules:
+                bad = frame.where(~F.coalesce(rules[name].holds(), F.lit(False))).limit(_SAMPLE_ROWS).collect()
+                sample = "; for example " + " | ".join(str(row.asDict()) for row in bad)
+            parts.append(f"{name} ({about}): {rows} rows on {min(days)}{' and others' if len(days) > 1 else ''}{sample}")
+        return f"{declared.name} {first} … {last} was not published, its contract is broken: " + "; ".join(parts)
+
+    def _explain_strays(self, declared: Table, frame: DataFrame, first: date, last: date) -> str:
+        stray = frame.drop(PART).where(~F.coalesce(_between(declared, first, last), F.lit(False)))
+        sample = " | ".join(str(row.asDict()) for row in stray.limit(_SAMPLE_ROWS).collect())
+        return (
+            f"{declared.name} {first} … {last} was not published: {IN_ITS_PARTITION} is broken by {stray.count()} rows "
+            f"of other days; for example {sample}"
+        )
+
+    # -- publish -------------------------------------------------------------------------------------------------
+
+    def _publish(
+        self,
+        declared: Table,
+        branch: str,
+        added: Sequence[DataFile],
+        base: Base,
+        replaced: Mapping[str, tuple[DataFile, date, date]],
+        span: tuple[date, date],
+        properties: Mapping[str, str],
+    ) -> int | None:
+        """One commit: new files in, replaced files out, stamps set, branch gone."""
+        for attempt in range(_PUBLISH_ATTEMPTS):
+            now = self.catalog.iceberg.load_table(declared.name)
+            if set(self._replaced(declared, now, *span)) != set(replaced):
+                raise PublishConflict(
+                    f"{declared.name}: another run published days between {span[0]} and {span[1]} while this one "
+                    "computed; run it again"
+                )
+            transaction = now.transaction()
+            set_stamps(transaction, now, base.stamps)
+            ManageSnapshots(transaction).remove_branch(branch).commit()
+            if added or replaced:
+                overwrite = transaction.update_snapshot(snapshot_properties=dict(properties)).overwrite()
+                for file, _, _ in replaced.values():
+                    overwrite.delete_data_file(file)
+                for file in added:
+                    overwrite.append_data_file(file)
+                overwrite.commit()
+            try:
+                return transaction.commit_transaction().current_snapshot().snapshot_id
+            except CommitFailedException:
+                pass
+            except ValueError as error:
+                if "sequence number" not in str(error):  # that one means another run staged in between
+                    raise
+            time.sleep(min(0.02 * 2**attempt, 1.0))
+        raise PublishConflict(f"{declared.name}: {_PUBLISH_ATTEMPTS} attempts to publish met other commits; run it again")
+
+    def _discard(self, name: str, branch: str) -> None:
+        """Undo a staging that won't be published: its branch and its files."""
+        table = self.catalog.iceberg.load_table(name)
+        head = table.metadata.snapshot_by_name(branch)
+        files = _added_files(table, head.snapshot_id) if head else []
+        if head:
+            table.manage_snapshots().remove_branch(branch).commit()
+        for file in files:
+            table.io.delete(file.file_path)
+
+
+def layout(first: date, last: date, rows_a_day: float, rows_per_file: int) -> Layout:
+    """Days per file and files per day for a given density of rows."""
+    days = max(1, min(31, int(rows_per_file // max(rows_a_day, 1))))
+    buckets = max(1, -(-int(rows_a_day) // rows_per_file)) if days == 1 else 1
+    return Layout(first, last, days, buckets)
+
+
+def _between(declared: Table, first: date, last: date) -> F.Column:
+    return F.col(declared.partition_column).between(F.lit(first), F.lit(last))
+
+
+def _breaches(rule: Rule) -> F.Column:
+    return F.count_if(~F.coalesce(rule.holds(), F.lit(False)))
+
+
+def _added_files(table: IcebergTable, snapshot_id: int) -> list[DataFile]:
+    """Data files that a snapshot itself added."""
+    snapshot = table.snapshot_by_id(snapshot_id)
+    manifests = [m for m in snapshot.manifests(table.io) if m.added_snapshot_id == snapshot_id]
+    return [entry.data_file for m in manifests for entry in m.fetch_manifest_entry(table.io) if entry.snapshot_id == snapshot_id]
+
+
+def _check_schema(declared: Table, frame: DataFrame) -> None:
+    """Names and types against the declared schema, without reading a row."""
+    delivered = {field.name: field.dataType for field in frame.drop(PART).schema.fields}
+    wanted = {field.name: field.dataType for field in declared.spark_schema.fields}
+    if delivered != wanted:
+        names = sorted(name for name in delivered.keys() | wanted.keys() if delivered.get(name) != wanted.get(name))
+        raise ContractViolation(
+            f"{declared.name} was not published, its columns are not as declared: "
+            + ", ".join(f"{name} is {delivered.get(name)}, declared {wanted.get(name)}" for name in names)
+        )

@@ -1,0 +1,43 @@
+"""One lakehouse: its settings, tables, landing zone, catalog and Spark session, wired together once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+from pyspark.sql import SparkSession
+
+from lakehouse_assets.io.catalog import Catalog
+from lakehouse_assets.io.landing import LandingZone
+from lakehouse_assets.io.session import start_spark
+from lakehouse_assets.io.warehouse import Warehouse
+from lakehouse_assets.settings import Settings, load_settings
+from lakehouse_assets.stamps import Stamps
+from lakehouse_assets.tables import declare
+
+
+class Lakehouse:
+    """Everything assets, checks and commands need; parts are made when first used."""
+
+    def __init__(self, settings: Settings | None = None, spark: Callable[[], SparkSession] | None = None) -> None:
+        """A lakehouse.
+
+        Args:
+            settings: read from the environment when left out.
+            spark: gives the session; started from the settings when left out.
+        """
+        self.settings = settings or load_settings()
+        self.tables = declare(self.settings)
+        self.catalog = Catalog(self.settings)
+        self.zone = LandingZone(self.settings.landing_path, self.settings.home_path / "landing-index.json")
+        self._spark = spark or (lambda: start_spark(self.settings))
+
+    @cached_property
+    def warehouse(self) -> Warehouse:
+        """Reading and writing tables."""
+        return Warehouse(self.settings, self.tables, self.catalog, self._spark)
+
+    @cached_property
+    def stamps(self) -> Stamps:
+        """What is up to date."""
+        return Stamps(self.settings, self.tables, self.catalog, self.zone)

@@ -1,0 +1,35 @@
+"""Days, months, and the daily partitions."""
+
+from __future__ import annotations
+
+import calendar
+from collections.abc import Iterable
+from datetime import date, timedelta
+
+DAY = timedelta(days=1)
+
+
+def month_first(day: date) -> date:
+    """The first day of a day's month."""
+    return day.replace(day=1)
+
+
+def month_last(day: date) -> date:
+    """The last day of a day's month."""
+    return day.replace(day=calendar.monthrange(day.year, day.month)[1])
+
+
+def days_between(first: date, last: date) -> list[date]:
+    """Every day from ``first`` to ``last``, both included."""
+    return [first + timedelta(days=step) for step in range((last - first).days + 1)]
+
+
+def stretches(days: Iterable[date]) -> list[tuple[date, date]]:
+    """Consecutive days joined into (first, last), in order."""
+    joined: list[tuple[date, date]] = []
+    for day in sorted(set(days)):
+        if joined and day - joined[-1][1] == DAY:
+            joined[-1] = (joined[-1][0], day)
+        else:
+            joined.append((day, day))
+    return joined

@@ -1,0 +1,160 @@
+"""What each day of each table was computed from, and so which days are stale.
+
+A stamp is a short hash of everything a day's content follows from: the delivered files' fingerprints for bronze, the
+stamps of the input days for the rest, and the settings and code version of the table. It is published in the same
+commit as the data it vouches for. A day is up to date when its recorded stamp is the expected one; nothing else - no
+time, no order of runs - decides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from lakehouse_assets.io.catalog import Catalog
+from lakehouse_assets.io.landing import LandedFile, LandingZone
+from lakehouse_assets.partitions import days_between, stretches
+from lakehouse_assets.settings import Settings
+from lakehouse_assets.tables import Input, Table, settings_of
+
+ROUTED = "silver.interactions"
+ROUTING = "silver.interaction_routing"
+# What can be known before a delivery is read, and what only after.
+FROM_FILES = (
+    "bronze.interactions",
+    "silver.rejected_interactions",
+    "silver.interaction_routing",
+    "bronze.users",
+    "silver.users",
+)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Tables to compute for a stretch of days in one run."""
+
+    tables: tuple[str, ...]
+    first: date
+    last: date
+
+    @property
+    def days(self) -> int:
+        """Number of days."""
+        return (self.last - self.first).days + 1
+
+
+class Stamps:
+    """Expected and recorded stamps of one lakehouse."""
+
+    def __init__(self, settings: Settings, tables: Mapping[str, Table], catalog: Catalog, zone: LandingZone) -> None:
+        self._settings = settings
+        self._tables = tables
+        self._catalog = catalog
+        self._zone = zone
+
+    def expected(self, name: str, days: Iterable[date]) -> dict[date, str]:
+        """The stamp each day of a table gets when it is computed from its inputs as they are recorded now."""
+        table = self._tables[name]
+        if table.layer == "bronze":
+            return {day: self._of_files(table, day) for day in days}
+        inputs = {i.table: self._catalog.stamps(i.table) for i in table.inputs}
+        if name == ROUTED:
+            return self._of_routed(table, days, inputs["bronze.interactions"])
+        return {day: self._of_inputs(table, day, inputs) for day in days}
+
+    def stale(self, landed: Mapping[str, Mapping[date, tuple[LandedFile, ...]]], *, from_files: bool) -> dict[str, set[date]]:
+        """Days of each table whose recorded stamp is not the expected one, or whose inputs are stale.
+
+        Args:
+            landed: files per landing date of each dataset.
+            from_files: look at the tables that only depend on what is delivered; otherwise at the others.
+        """
+        calendar = self._calendar(landed)
+        stale: dict[str, set[date]] = {}
+        for name, table in self._tables.items():
+            if (name in FROM_FILES) != from_files:
+                continue
+            days = calendar["users" if name.endswith(".users") else "interactions"]
+            recorded = self._catalog.stamps(name)
+            new = {day for day in days if day not in recorded}
+            expected = self.expected(name, [day for day in days if day in recorded])
+            changed = {day for day, stamp in expected.items() if recorded[day] != stamp}
+            through_inputs = {day for i in table.inputs for day in _reached(stale.get(i.table, set()), i)}
+            stale[name] = new | changed | (through_inputs & set(days))
+        return stale
+
+    def work(self, stale: Mapping[str, set[date]]) -> list[Work]:
+        """Stale days as runs: tables with the same days share one, in the order of the tables."""
+        groups: list[tuple[list[str], set[date]]] = []
+        for name, days in stale.items():
+            if not days:
+                continue
+            # a table may join an earlier run only if none of its inputs comes later
+            feeding = [i for i, (names, _) in enumerate(groups) if {x.table for x in self._tables[name].inputs} & set(names)]
+            for position in range(max(feeding, default=0), len(groups)):
+                if groups[position][1] == days:
+                    groups[position][0].append(name)
+                    break
+            else:
+                groups.append(([name], days))
+        return [Work(tuple(names), *stretch) for names, days in groups for stretch in stretches(days)]
+
+    def _calendar(self, landed: Mapping[str, Mapping[date, tuple[LandedFile, ...]]]) -> dict[str, list[date]]:
+        """Days with a place in the lake: for interactions all from the first to the last, for users the delivered."""
+        users = set(landed["users"]) | set(self._catalog.stamps("bronze.users"))
+        interactions = set(landed["interactions"]) | set(self._catalog.stamps("bronze.interactions"))
+        if interactions:
+            routed = {day for days in self._routes().values() for day in days}
+            first = min(interactions | routed)
+            interactions = set(days_between(first, max(interactions)))
+        return {"users": sorted(users), "interactions": sorted(interactions)}
+
+    def _of_files(self, table: Table, day: date) -> str:
+        dataset = table.name.split(".")[1]
+        files = self._zone.files(dataset, day)
+        return _hash(table.version, [(file.path.name, self._zone.fingerprint(file)) for file in files])
+
+    def _of_inputs(self, table: Table, day: date, inputs: Mapping[str, Mapping[date, str]]) -> str:
+        parts = []
+        for i in table.inputs:
+            recorded = inputs[i.table]
+            window = days_between(day + timedelta(i.first_offset), day + timedelta(i.last_offset))
+            parts.append([i.table, [[d.isoformat(), recorded[d]] for d in window if d in recorded]])
+        return _hash(table.version, settings_of(table, self._settings), parts)
+
+    def _of_routed(self, table: Table, days: Iterable[date], bronze: Mapping[date, str]) -> dict[date, str]:
+        """Only landing dates that sent rows to a day count, so a delivery leaves the days it says nothing of alone."""
+        senders: dict[date, list[date]] = {}
+        for landing_date, event_dates in self._routes().items():
+            for day in event_dates:
+                senders.setdefault(day, []).append(landing_date)
+        own = settings_of(table, self._settings)
+        return {
+            day: _hash(table.version, own, [[a.isoformat(), bronze.get(a, "")] for a in sorted(senders.get(day, []))])
+            for day in days
+        }
+
+    def _routes(self) -> dict[date, set[date]]:
+        """Event dates that each landing date sent rows to."""
+        table = self._catalog.load(ROUTING)
+        if table is None:
+            return {}
+        rows = table.scan(row_filter="event_date is not null", selected_fields=("landing_date", "event_date")).to_arrow()
+        routes: dict[date, set[date]] = {}
+        for row in rows.to_pylist():
+            routes.setdefault(row["landing_date"], set()).add(row["event_date"])
+        return routes
+
+
+def _reached(days: Iterable[date], through: Input) -> set[date]:
+    """Days of a table that read any of the given days of an input."""
+    return {
+        day - timedelta(offset) for day in days for offset in range(through.first_offset, through.last_offset + 1)
+    }
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

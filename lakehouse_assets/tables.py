@@ -1,0 +1,424 @@
+"""Every table, declared once: columns, contract, key, storage and what it is computed from.
+
+Writer, asset checks, metadata, planner and docs all read these declarations; nothing of them is said twice.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import Any
+
+import pandera.pyspark as pa
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from lakehouse_assets.io.landing import DATASETS
+from lakehouse_assets.settings import Settings, action_column
+from lakehouse_assets.transforms.cleaning import REJECT_REASONS, calendar_day
+
+STRING, BIGINT, DOUBLE, DATE, TIMESTAMP = T.StringType(), T.LongType(), T.DoubleType(), T.DateType(), T.TimestampType()
+
+IN_ITS_PARTITION = "rows_in_their_partition"
+NO_DUPLICATE_KEY = "no_duplicate_key"
+VALID_COLUMNS = "columns_valid"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A law every row of a table obeys; a null outcome is a breach. Its name is the asset check's name."""
+
+    name: str
+    description: str
+    holds: Callable[[], Column]
+
+
+@dataclass(frozen=True)
+class Input:
+    """A table another one is computed from: day D reads days D + first_offset … D + last_offset of it."""
+
+    table: str
+    first_offset: int = 0
+    last_offset: int = 0
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table.
+
+    Attributes:
+        name: ``layer.table``.
+        description: one sentence for the catalog and the UI.
+        schema: pandera schema: columns with type, nullability, description and value checks.
+        partition_column: the date column that daily partitions go by.
+        inputs: what it is computed from.
+        key: columns that identify a row; empty where rows repeat as delivered.
+        rules: further laws of a row.
+        checks: names of laws shown as asset checks of their own; the audit before publication counts them all.
+        by_month: few rows a day: all days of a month share a file and are rewritten together.
+        also_partitioned_by: further identity partition columns.
+        settings: names of the settings that change its content.
+        version: raised by hand when its computation changes, so that every day counts as stale.
+    """
+
+    name: str
+    description: str
+    schema: pa.DataFrameSchema
+    partition_column: str
+    inputs: tuple[Input, ...] = ()
+    key: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    checks: tuple[str, ...] = ()
+    by_month: bool = False
+    also_partitioned_by: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    version: int = 1
+
+    @property
+    def layer(self) -> str:
+        """``bronze``, ``silver`` or ``gold``."""
+        return self.name.split(".")[0]
+
+    @property
+    def columns(self) -> list[str]:
+        """Column names in order."""
+        return list(self.schema.columns)
+
+    @property
+    def spark_schema(self) -> T.StructType:
+        """The columns as Spark types."""
+        return self.schema.to_structtype()
+
+    def contract(self) -> list[Rule]:
+        """Every law of a row, the columns' own first: what the audit counts breaches of."""
+        conditions: dict[str, list[Callable[[], Column]]] = {VALID_COLUMNS: []}
+        described: dict[str, list[str]] = {VALID_COLUMNS: []}
+        for name, column in self.schema.columns.items():
+            if not column.nullable:
+                conditions[VALID_COLUMNS].append(partial(_is_there, name))
+                described[VALID_COLUMNS].append(f"{name} is not null")
+            for check in column.checks:
+                rule = check.title or VALID_COLUMNS
+                conditions.setdefault(rule, []).append(partial(_passes, name, check))
+                described.setdefault(rule, []).append(f"{name}: {check.error}")
+        found = [Rule(name, "; ".join(described[name]), partial(_all, every)) for name, every in conditions.items()]
+        return [*found, *self.rules]
+
+
+def _all(conditions: list[Callable[[], Column]]) -> Column:
+    return reduce(operator.and_, (condition() for condition in conditions))
+
+
+def _is_there(name: str) -> Column:
+    return F.col(name).isNotNull()
+
+
+def _passes(name: str, check: pa.Check) -> Column:
+    """A pandera check as a Spark condition, so that one job counts all of them; null passes (nullability is apart)."""
+    column, values = F.col(name), check.statistics
+    if check.name == "in_range":
+        holds = column.between(values["min_value"], values["max_value"])
+    elif check.name == "greater_than_or_equal_to":
+        holds = column >= values["min_value"]
+    elif check.name == "isin":
+        holds = column.isin(*values["allowed_values"])
+    else:
+        raise NotImplementedError(f"no Spark condition for pandera check {check.name!r} of column {name!r}")
+    return column.isNull() | holds
+
+
+def _column(dtype: T.DataType, description: str, *checks: pa.Check, nullable: bool = False) -> pa.Column:
+    return pa.Column(dtype, checks=list(checks), nullable=nullable, description=description)
+
+
+def _at_least_zero() -> pa.Check:
+    return pa.Check.ge(0)
+
+
+def _share() -> pa.Check:
+    return pa.Check.in_range(0, 1)
+
+
+def _text(description: str, *checks: pa.Check) -> pa.Column:
+    return _column(STRING, description, *checks, nullable=True)
+
+
+def _count(description: str) -> pa.Column:
+    return _column(BIGINT, description, _at_least_zero())
+
+
+def _schema(**columns: pa.Column) -> pa.DataFrameSchema:
+    return pa.DataFrameSchema(columns, strict=True)
+
+
+def _delivered(dataset: str) -> dict[str, pa.Column]:
+    """Columns of a bronze table: the file's own as text, then where each row came from."""
+    return {
+        "landing_date": _column(DATE, "Day the file was delivered under."),
+        **{name: _text(f"`{name}` as delivered.") for name in DATASETS[dataset]},
+        "extra_columns": _text("Delivered columns beyond the expected ones, as a JSON object."),
+        "malformed_row": _text("The row as delivered where it does not fit the header; the other columns are null."),
+        "source_file": _column(STRING, "Name of the delivered file."),
+        "ingested_at": _column(TIMESTAMP, "When the run that read the file began."),
+    }
+
+
+def declare(settings: Settings) -> Mapping[str, Table]:
+    """All tables of a lakehouse with these settings, by name, each after what it is computed from."""
+    late = settings.late_days
+    cleaning = ("allowed_actions", "max_duration_ms", "late_days", "input_timezone", "reporting_timezone")
+    actions = list(settings.allowed_actions)
+    day_of = settings.reporting_timezone
+    longest_day_ms = 86_400_000 if day_of == "UTC" else 90_000_000  # the day the clock goes back has 25 hours
+    tables = (
+        Table(
+            name="bronze.interactions",
+            description="Every delivered interaction row as text, nothing dropped; one day is one landing date.",
+            schema=_schema(**_delivered("interactions")),
+            partition_column="landing_date",
+        ),
+        Table(
+            name="bronze.users",
+            description="Every delivered user row as text, nothing dropped; one day is one landing date.",
+            schema=_schema(**_delivered("users")),
+            partition_column="landing_date",
+            by_month=True,
+        ),
+        Table(
+            name="silver.rejected_interactions",
+            description="Rows that did not qualify, as delivered, each with the first reason that holds.",
+            schema=_schema(
+                **_delivered("interactions"),
+                reason=_column(STRING, "Why the row was rejected.", pa.Check.isin(list(REJECT_REASONS))),
+            ),
+            partition_column="landing_date",
+            inputs=(Input("bronze.interactions"),),
+            settings=cleaning,
+        ),
+        Table(
+            name="silver.interaction_routing",
+            description="How many rows of a landing date went to which event date, or were rejected for which reason.",
+            schema=_schema(
+                landing_date=_column(DATE, "Day the rows were delivered under."),
+                event_date=_column(DATE, "Day the rows belong to; null for rejected rows.", nullable=True),
+                reason=_text("Reject reason; null for routed rows.", pa.Check.isin(list(REJECT_REASONS))),
+                delivered_rows=_count("Rows."),
+            ),
+            partition_column="landing_date",
+            inputs=(Input("bronze.interactions"),),
+            key=("landing_date", "event_date", "reason"),
+            rules=(
+                Rule(
+                    "routed_or_rejected",
+                    "a row has an event date or a reason, not both",
+                    lambda: F.col("event_date").isNull() != F.col("reason").isNull(),
+                ),
+            ),
+            by_month=True,
+            settings=cleaning,
+        ),
+        Table(
+            name="silver.interactions",
+            description="Valid, deduplicated interactions of an event date.",
+            schema=_schema(
+                event_date=_column(DATE, "Calendar day of the event in the reporting time zone."),
+                user_id=_column(STRING, "User, trimmed."),
+                timestamp=_column(TIMESTAMP, "Instant of the event."),
+                action_type=_column(
+                    STRING, "What the user did.", pa.Check.isin(actions, title="allowed_actions")
+                ),
+                page_id=_text("Page; null where none was delivered."),
+                duration_ms=_column(
+                    BIGINT,
+                    "How long it took, in ms.",
+                    pa.Check.in_range(0, settings.max_duration_ms, title="duration_within_limits"),
+                ),
+                app_version=_text("App version; null where none was delivered."),
+                landing_date=_column(DATE, "Day the surviving row was delivered under."),
+                duplicates=_count("Rows with the same key that this one stands for, beside itself."),
+            ),
+            partition_column="event_date",
+            inputs=(Input("bronze.interactions", 0, late), Input("silver.interaction_routing", 0, late)),
+            checks=("duration_within_limits", NO_DUPLICATE_KEY, "allowed_actions", IN_ITS_PARTITION),
+            key=("event_date", "user_id", "timestamp", "action_type", "page_id"),
+            rules=(
+                Rule(
+                    IN_ITS_PARTITION,
+                    "event_date is the timestamp's day, delivered on it or at most late_days later",
+                    lambda: (F.col("event_date") == calendar_day(F.col("timestamp"), day_of))
+                    & F.col("landing_date").between(F.col("event_date"), F.date_add("event_date", late)),
+                ),
+            ),
+            settings=cleaning,
+        ),
+        Table(
+            name="silver.interaction_counts",
+            description="What became of every row: delivered = rejected + routed, arrived = accepted + duplicates.",
+            schema=_schema(
+                date=_column(DATE, "The day, as a landing date and as an event date."),
+                delivered_rows=_count("Rows in the files of this landing date."),
+                rejected_rows=_count("Rows of this landing date that were rejected."),
+                routed_rows=_count("Rows of this landing date that went to an event date."),
+                arrived_rows=_count("Rows of any landing date that belong to this event date."),
+                accepted_rows=_count("Interactions of this event date."),
+                duplicate_rows=_count("Duplicates of this event date."),
+            ),
+            partition_column="date",
+            inputs=(
+                Input("bronze.interactions"),
+                Input("silver.rejected_interactions"),
+                Input("silver.interaction_routing", 0, late),
+                Input("silver.interactions"),
+            ),
+            checks=("rows_reconcile",),
+            key=("date",),
+            rules=(
+                Rule(
+                    "rows_reconcile",
+                    "delivered = rejected + routed, and arrived = accepted + duplicates",
+                    lambda: (F.col("delivered_rows") == F.col("rejected_rows") + F.col("routed_rows"))
+                    & (F.col("arrived_rows") == F.col("accepted_rows") + F.col("duplicate_rows")),
+                ),
+            ),
+            by_month=True,
+        ),
+        Table(
+            name="silver.users",
+            description="The newest row per user at each snapshot date, stored by country.",
+            schema=_schema(
+                snapshot_date=_column(DATE, "Landing date of a users file."),
+                user_id=_column(STRING, "User, trimmed."),
+                join_date=_column(DATE, "Day the user joined.", nullable=True),
+                country=_text("Country."),
+                device_type=_text("Device type."),
+                subscription_type=_text("Subscription type."),
+                landing_date=_column(DATE, "Day the surviving row was delivered under."),
+            ),
+            partition_column="snapshot_date",
+            inputs=(Input("bronze.users", -3650, 0),),  # every snapshot so far
+            checks=(NO_DUPLICATE_KEY,),
+            key=("snapshot_date", "user_id"),
+            by_month=True,
+            also_partitioned_by=("country",),
+        ),
+        Table(
+            name="silver.user_days",
+            description="One row per active user and day; every active-user metric comes from it.",
+            schema=_schema(
+                event_date=_column(DATE, "Day."),
+                user_id=_column(STRING, "User."),
+                actions=_column(BIGINT, "Accepted interactions.", pa.Check.ge(1)),
+                **{action_column(name): _count(f"Accepted interactions of type `{name}`.") for name in actions},
+                duration_ms=_count("Sum of duration_ms, in ms."),
+                first_timestamp=_column(TIMESTAMP, "First instant of the day."),
+                last_timestamp=_column(TIMESTAMP, "Last instant of the day."),
+            ),
+            partition_column="event_date",
+            inputs=(Input("silver.interactions"),),
+            key=("event_date", "user_id"),
+            settings=("allowed_actions",),
+        ),
+        Table(
+            name="gold.daily_metrics",
+            description="Active users of the day and of rolling windows, actions and mean duration, one row a day.",
+            schema=_schema(
+                date=_column(DATE, "Day."),
+                daily_active_users=_count("DAU: distinct users active on the day."),
+                total_actions=_count("Accepted interactions."),
+                avg_duration_ms=_column(
+                    DOUBLE, "Mean duration_ms of accepted interactions, in ms.", _at_least_zero(), nullable=True
+                ),
+                weekly_active_users=_count("WAU: distinct users of the 7 days that end on the day."),
+                monthly_active_users_28d=_count("Distinct users of the 28 days that end on the day."),
+                monthly_active_users_30d=_count("Distinct users of the 30 days that end on the day."),
+                stickiness=_column(DOUBLE, "DAU / MAU30.", _share(), nullable=True),
+            ),
+            partition_column="date",
+            inputs=(Input("silver.user_days", -29, 0),),
+            checks=("active_users_ordered",),
+            key=("date",),
+            rules=(
+                Rule(
+                    "active_users_ordered",
+                    "DAU <= WAU <= MAU28 <= MAU30",
+                    lambda: (F.col("daily_active_users") <= F.col("weekly_active_users"))
+                    & (F.col("weekly_active_users") <= F.col("monthly_active_users_28d"))
+                    & (F.col("monthly_active_users_28d") <= F.col("monthly_active_users_30d")),
+                ),
+            ),
+            by_month=True,
+        ),
+        Table(
+            name="gold.monthly_metrics",
+            description="Calendar month to date; the month's figure stands on its last day.",
+            schema=_schema(
+                date=_column(DATE, "Day the row counts up to."),
+                month_date=_column(DATE, "First day of the month."),
+                monthly_active_users=_count("Distinct users of the month to date."),
+                total_monthly_actions=_count("Accepted interactions of the month to date."),
+                avg_duration_ms=_column(
+                    DOUBLE, "Mean duration_ms of the month to date, in ms.", _at_least_zero(), nullable=True
+                ),
+            ),
+            partition_column="date",
+            # the longest way back to the first of a month
+            inputs=(Input("silver.user_days", -30, 0),),
+            key=("date",),
+            by_month=True,
+        ),
+        Table(
+            name="gold.session_metrics",
+            description="One row per session: a user's actions without 30 minutes of silence or a midnight between.",
+            schema=_schema(
+                session_id=_column(STRING, "`<user_id>_<YYYYMMDD>_<n>`, n counting from 0 in order of start."),
+                user_id=_column(STRING, "User."),
+                session_date=_column(DATE, "Day all rows of the session share."),
+                session_start_time=_column(TIMESTAMP, "First instant."),
+                session_end_time=_column(TIMESTAMP, "Last instant."),
+                actions_per_session=_column(BIGINT, "Accepted interactions.", pa.Check.ge(1)),
+                session_duration_ms=_count("Sum of duration_ms, in ms."),
+                session_span_ms=_column(
+                    BIGINT, "Last instant minus first, in ms.", pa.Check.in_range(0, longest_day_ms - 1)
+                ),
+            ),
+            partition_column="session_date",
+            inputs=(Input("silver.interactions"),),
+            key=("session_date", "session_id"),
+            rules=(
+                Rule(
+                    IN_ITS_PARTITION,
+                    "a session begins and ends on its session_date",
+                    lambda: (F.col("session_date") == calendar_day(F.col("session_start_time"), day_of))
+                    & (F.col("session_date") == calendar_day(F.col("session_end_time"), day_of)),
+                ),
+            ),
+            settings=("session_gap_seconds", "reporting_timezone"),
+        ),
+        Table(
+            name="gold.daily_session_metrics",
+            description="Sessions of a day: how many, how long, how deep; percentiles are spans that occurred.",
+            schema=_schema(
+                date=_column(DATE, "Day."),
+                sessions=_count("Sessions."),
+                avg_actions_per_session=_column(DOUBLE, "Mean actions.", _at_least_zero(), nullable=True),
+                avg_session_duration_ms=_column(DOUBLE, "Mean session_duration_ms, in ms.", _at_least_zero(), nullable=True),
+                avg_session_span_ms=_column(DOUBLE, "Mean session_span_ms, in ms.", _at_least_zero(), nullable=True),
+                p50_session_span_ms=_column(BIGINT, "Median span, in ms.", _at_least_zero(), nullable=True),
+                p95_session_span_ms=_column(BIGINT, "95th percentile of spans, in ms.", _at_least_zero(), nullable=True),
+                single_action_rate=_column(DOUBLE, "Share of sessions with one action.", _share(), nullable=True),
+            ),
+            partition_column="date",
+            inputs=(Input("gold.session_metrics"),),
+            key=("date",),
+            by_month=True,
+        ),
+    )
+    return {table.name: table for table in tables}
+
+
+def settings_of(table: Table, settings: Settings) -> dict[str, Any]:
+    """The settings, by name, that change the content of a table."""
+    return {name: getattr(settings, name) for name in table.settings}

@@ -1,0 +1,1 @@
+"""Pure functions from DataFrames to DataFrames; no Dagster, no storage, no settings objects."""

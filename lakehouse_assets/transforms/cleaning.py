@@ -1,0 +1,181 @@
+"""From bronze rows to valid, deduplicated interactions (METRICS: "From landing to silver")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+# The order is the rule: a row gets the first reason that holds.
+REJECT_REASONS = (
+    "malformed_row",
+    "missing_user_id",
+    "bad_timestamp",
+    "unknown_action",
+    "bad_duration",
+    "negative_duration",
+    "duration_over_limit",
+    "future_event",
+    "late_event",
+)
+DUPLICATE_KEY = ("user_id", "timestamp", "action_type", "page_id")
+
+_MICROSECONDS_PER_DAY = 86_400_000_000
+# What may follow `YYYY-MM-DD HH:MM:SS`: a fraction, then Z or an offset.
+_TIMESTAMP_TAIL = r"^([.][0-9]{1,9})?(Z|[+-][0-9]{2}(:?[0-9]{2})?)?$"
+_ENDS_WITH_OFFSET = r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
+_WHOLE_NUMBER = r"^\s*[+-]?[0-9]+\s*$"
+
+
+def parse_instant(text: Column, input_timezone: str) -> Column:
+    """The instant a text names, or null where it names none.
+
+    Accepts ``YYYY-MM-DD HH:MM:SS``, also with ``T``, a fraction (microseconds count, the rest is cut), and ``Z`` or
+    an offset; a text without an offset is read in ``input_timezone``. The zone is always spelled out in the cast, so
+    the session's own never matters. A local time that a clock change skips is no instant.
+    """
+    shape = (
+        (F.substring(text, 5, 1) == "-")
+        & (F.substring(text, 8, 1) == "-")
+        & F.substring(text, 11, 1).isin(" ", "T")
+        & (F.substring(text, 14, 1) == ":")
+        & (F.substring(text, 17, 1) == ":")
+    )
+    as_utc = F.concat(text, F.lit("Z")).try_cast("timestamp")
+    if input_timezone == "UTC":
+        local = as_utc
+    else:
+        zoned = F.concat(text, F.lit(f" {input_timezone}")).try_cast("timestamp")
+        # a skipped local time is moved by the cast, so it does not read back as the wall time it was
+        local = F.when(F.from_utc_timestamp(zoned, input_timezone) == as_utc, zoned)
+    # the regular expressions are only paid for by texts that have a tail
+    tail = F.substring(text, 20, 40)
+    with_tail = F.when(
+        tail.rlike(_TIMESTAMP_TAIL), F.when(tail.rlike(_ENDS_WITH_OFFSET), text.try_cast("timestamp")).otherwise(local)
+    )
+    return F.when(shape, F.when(F.length(text) == 19, local).otherwise(with_tail))
+
+
+def calendar_day(instant: Column, reporting_timezone: str) -> Column:
+    """The calendar day of an instant in ``reporting_timezone``, whatever zone the session runs in."""
+    local = instant if reporting_timezone == "UTC" else F.from_utc_timestamp(instant, reporting_timezone)
+    return F.date_from_unix_date(F.floor(F.unix_micros(local) / F.lit(_MICROSECONDS_PER_DAY)).cast("int"))
+
+
+def classify(
+    bronze: DataFrame,
+    *,
+    allowed_actions: Sequence[str],
+    max_duration_ms: int,
+    late_days: int,
+    input_timezone: str = "UTC",
+    reporting_timezone: str = "UTC",
+) -> DataFrame:
+    """Give every delivered row its event date or its reject reason.
+
+    Args:
+        bronze: user_id, timestamp, action_type, page_id, duration_ms, app_version, malformed_row (text as delivered)
+            and landing_date (date); further columns are kept.
+        allowed_actions: action types that count.
+        max_duration_ms: longest valid duration, itself included, in ms.
+        late_days: days after its event date that a row may still be delivered.
+        input_timezone: zone of timestamps without an offset.
+        reporting_timezone: zone whose calendar days are event dates.
+
+    Returns:
+        The input with event_time (timestamp), duration (whole ms, bigint), event_date (date) and reason (one of
+        `REJECT_REASONS`, null for a valid row).
+    """
+    duration = F.col("duration_ms").try_cast("bigint")
+    # a whole number too long for 64 bits is still a whole number: its sign decides
+    oversized = duration.isNull() & F.col("duration_ms").rlike(_WHOLE_NUMBER)
+    negative_text = F.ltrim("duration_ms").startswith("-")
+    parsed = bronze.withColumns(
+        {"event_time": parse_instant(F.col("timestamp"), input_timezone), "duration": duration}
+    ).withColumn("event_date", calendar_day(F.col("event_time"), reporting_timezone))
+    holds = {
+        "malformed_row": F.col("malformed_row").isNotNull(),
+        "missing_user_id": F.coalesce(F.trim("user_id"), F.lit("")) == "",
+        "bad_timestamp": F.col("event_time").isNull(),
+        "unknown_action": ~F.coalesce(F.col("action_type").isin(*allowed_actions), F.lit(False)),
+        "bad_duration": F.col("duration").isNull() & ~F.coalesce(oversized, F.lit(False)),
+        "negative_duration": (F.col("duration") < 0) | (F.col("duration").isNull() & negative_text),
+        "duration_over_limit": (F.col("duration") > max_duration_ms) | F.col("duration").isNull(),
+        "future_event": F.col("event_date") > F.col("landing_date"),
+        "late_event": F.col("event_date") < F.date_sub("landing_date", late_days),
+    }
+    reason = F.when(F.lit(False), F.lit(None).cast("string"))
+    for name in REJECT_REASONS:
+        reason = reason.when(holds[name], F.lit(name))
+    return parsed.withColumn("reason", reason)
+
+
+def valid_interactions(classified: DataFrame) -> DataFrame:
+    """The valid rows of `classify`, typed: empty page_id and app_version are null, user_id is trimmed.
+
+    Returns:
+        event_date, user_id, timestamp (instant), action_type, page_id, duration_ms (bigint), app_version,
+        landing_date.
+    """
+    return classified.where("reason IS NULL").select(
+        "event_date",
+        F.trim("user_id").alias("user_id"),
+        F.col("event_time").alias("timestamp"),
+        "action_type",
+        F.nullif("page_id", F.lit("")).alias("page_id"),
+        F.col("duration").alias("duration_ms"),
+        F.nullif("app_version", F.lit("")).alias("app_version"),
+        "landing_date",
+    )
+
+
+def rejected_interactions(classified: DataFrame) -> DataFrame:
+    """The rows of `classify` that did not qualify: all columns as delivered, and their one reason."""
+    return classified.where("reason IS NOT NULL").drop("event_time", "duration", "event_date")
+
+
+def routing(classified: DataFrame) -> DataFrame:
+    """How many rows of each landing date went to which event date or were rejected for which reason.
+
+    Returns:
+        landing_date, event_date (null for rejected rows), reason (null for routed rows), delivered_rows (bigint).
+    """
+    event_date = F.when(F.col("reason").isNull(), F.col("event_date"))
+    return (
+        classified.select("landing_date", event_date.alias("event_date"), "reason")
+        .groupBy("landing_date", "event_date", "reason")
+        .agg(F.count("*").alias("delivered_rows"))
+    )
+
+
+def deduplicate(valid: DataFrame, divided_by: Sequence[str] = ()) -> DataFrame:
+    """One row per duplicate key (user_id, timestamp, action_type, page_id; null page_ids are equal).
+
+    The survivor is decided by content: earliest landing_date, then smallest duration_ms, then smallest app_version
+    (null first).
+
+    Args:
+        valid: rows of `valid_interactions`.
+        divided_by: columns that depend on event_date and user_id alone and already divide the rows physically;
+            naming them spares a second shuffle.
+
+    Returns:
+        The survivors, with duplicates (bigint): how many rows each one stands for beside itself.
+    """
+    same = Window.partitionBy(*divided_by, "event_date", *DUPLICATE_KEY)
+    ordered = same.orderBy("landing_date", "duration_ms", "app_version")
+    everything = ordered.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
+    return (
+        valid.withColumns(
+            {"_rank": F.row_number().over(ordered), "duplicates": F.count(F.lit(1)).over(everything) - F.lit(1)}
+        )
+        .where("_rank = 1")
+        .drop("_rank")
+    )
+
+
+def in_days(column: str, first: date, last: date) -> Column:
+    """Whether a date column lies between ``first`` and ``last``, both included."""
+    return F.col(column).between(F.lit(first), F.lit(last))
