@@ -29,3 +29,9 @@ def build_definitions(lakehouse: Lakehouse) -> dg.Definitions:
         # one JVM a run: an executor with a process per step would start Spark for every table and check
         executor=dg.in_process_executor,
     )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The lakehouse that the environment describes."""
+    return build_definitions(Lakehouse())

@@ -1,0 +1,363 @@
+"""The `lakehouse` command. Each command imports what it needs when it runs, so that the light ones start at once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lakehouse_assets.settings import Settings, SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from lakehouse_assets.stamps import Work
+
+
+class UsageError(ValueError):
+    """An option that can't be used; the message names it."""
+
+
+def say(line: str) -> None:
+    """A line for the person watching."""
+    print(line, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; a person's mistake ends with one sentence and status 1."""
+    options = _parser().parse_args(arguments)
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+    try:
+        options.command(options, load_settings())
+    except KeyboardInterrupt:
+        print("lakehouse: stopped; nothing half done was published", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is None:
+            raise
+        print(f"lakehouse: {sentence}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _sentence(error: BaseException | None) -> str | None:
+    """The plain message inside an error, if somebody can act on it."""
+    from lakehouse_assets.io.csv_files import FileRefused
+    from lakehouse_assets.io.landing import LandingError
+    from lakehouse_assets.runtime import SetupError
+
+    expected: tuple[type[BaseException], ...] = (FileRefused, LandingError, SetupError, SettingsError, UsageError)
+    if "lakehouse_assets.io.catalog" in sys.modules:
+        from lakehouse_assets.io.catalog import CatalogError
+
+        expected += (CatalogError,)
+    if "lakehouse_assets.io.query" in sys.modules:
+        from lakehouse_assets.io.query import QueryError
+
+        expected += (QueryError,)
+    if "lakehouse_assets.io.warehouse" in sys.modules:
+        from lakehouse_assets.io.warehouse import ContractViolation, PublishConflict
+
+        expected += (ContractViolation, PublishConflict)
+    while error is not None:
+        if isinstance(error, expected):
+            return str(error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _land(options: argparse.Namespace, settings: Settings) -> None:
+    from lakehouse_assets.io import landing
+
+    zone = landing.LandingZone(settings.landing_path)
+    renames = {}
+    for pair in options.map:
+        ours, _, theirs = pair.partition("=")
+        if ours not in landing.DATASETS[options.dataset] or not theirs:
+            columns = ", ".join(landing.DATASETS[options.dataset])
+            raise UsageError(f"--map {pair}: write it as ours=theirs, ours being one of {columns}")
+        renames[ours] = theirs
+    day = landing.parse_date(options.date) if options.date else None
+    for source in options.files:
+        began = time.monotonic()
+        if day or options.dataset == "users":
+            landed = landing.deliver(zone, options.dataset, source, day or datetime.now(tz=UTC).date(), renames)
+            say(f"{source.name}: delivered as it is under {next(iter(landed.rows))}")
+        else:
+            landed = landing.split(
+                zone,
+                source,
+                renames,
+                input_zone=settings.input_zone,
+                reporting_zone=settings.reporting_zone,
+                progress=_byte_progress(source.name),
+            )
+            days = sorted(landed.rows)
+            rows = sum(landed.rows.values())
+            say(f"{source.name}: {rows:,} rows into {len(days)} days, {days[0]} … {days[-1]}, {time.monotonic() - began:.1f} s")
+            if landed.unreadable_day:
+                say(f"  {landed.unreadable_day:,} rows without a readable day went to {days[-1]}, where they are rejected")
+        if landed.replaced:
+            say(f"  {len(landed.replaced)} earlier files of that name were replaced")
+    say("next: lakehouse run")
+
+
+def _byte_progress(name: str):  # noqa: ANN202
+    began = last = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < 2:
+            return
+        last = now
+        left = (now - began) / max(done, 1) * (total - done)
+        say(f"  {name}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB, about {left:.0f} s left")
+
+    return progress
+
+
+def _run(options: argparse.Namespace, settings: Settings) -> None:
+    from lakehouse_assets.io.landing import parse_date
+
+    if bool(options.start) != bool(options.end):
+        raise UsageError("--start and --end go together; without both, what is landed and not up to date is run")
+    if options.start:
+        _run_range(settings, parse_date(options.start), parse_date(options.end))
+        return
+    began = time.monotonic()
+    _report(_up_to_date(settings), began)
+
+
+def _backfill(options: argparse.Namespace, settings: Settings) -> None:
+    from lakehouse_assets.io.landing import parse_date
+    from lakehouse_assets.partitions import days_between
+
+    first, last = parse_date(options.start), parse_date(options.end)
+    if last < first:
+        raise UsageError(f"--end {last} is before --start {first}")
+    if options.parallel <= 1:
+        _run_range(settings, first, last)
+        return
+    days = days_between(first, last)
+    size = -(-len(days) // options.parallel)
+    parts = [days[at : at + size] for at in range(0, len(days), size)]
+    say(f"{len(days)} days as {len(parts)} ranges, each in a process of its own")
+    command = [sys.executable, "-m", "lakehouse_assets.cli", "run"]
+    running = [
+        subprocess.Popen([*command, "--start", part[0].isoformat(), "--end", part[-1].isoformat()]) for part in parts
+    ]
+    failed = [part for part, process in zip(parts, running, strict=True) if process.wait()]
+    if failed:
+        raise UsageError("these ranges failed, see above: " + ", ".join(f"{part[0]} … {part[-1]}" for part in failed))
+
+
+def _run_range(settings: Settings, first: date, last: date) -> None:
+    if last < first:
+        raise UsageError(f"--end {last} is before --start {first}")
+    began = time.monotonic()
+    _start_early(settings)
+    from lakehouse_assets.automation.runner import Runner
+    from lakehouse_assets.lakehouse import Lakehouse
+
+    _report(Runner(Lakehouse(settings), say).run_range(first, last), began)
+
+
+def _up_to_date(settings: Settings) -> list[Work]:
+    from lakehouse_assets.io.landing import DATASETS, LandingZone
+
+    zone = LandingZone(settings.landing_path)
+    before = {dataset: zone.look(dataset) for dataset in DATASETS}
+    if not any(before.values()) and not (settings.home_path / "catalog.db").exists():
+        raise UsageError(f"nothing is landed in {settings.landing_path}; deliver a file with `lakehouse land` first")
+    _start_early(settings)
+    from lakehouse_assets.automation.runner import Runner
+    from lakehouse_assets.lakehouse import Lakehouse
+
+    return Runner(Lakehouse(settings), say).run_stale(before)
+
+
+def _start_early(settings: Settings) -> None:
+    """Let the JVM start while Python still imports; what goes wrong there shows when the session is first used."""
+    from lakehouse_assets.io.session import prepare_environment, start_spark
+
+    prepare_environment(settings)
+
+    def start() -> None:
+        start_spark(settings)
+
+    threading.Thread(target=start, daemon=True).start()
+
+
+def _report(work: Sequence[Work], began: float) -> None:
+    if not work:
+        say("everything is up to date")
+        return
+    days = sum(one.days * len(one.tables) for one in work)
+    say(f"done: {days:,} table days in {len(work)} runs, {time.monotonic() - began:.1f} s")
+    say('next: lakehouse tables, lakehouse sql "select * from gold.daily_metrics order by date", lakehouse dev')
+
+
+def _generate(options: argparse.Namespace, settings: Settings) -> None:
+    from lakehouse_assets.generate import generate
+
+    try:
+        made = generate(
+            options.output,
+            users=options.users,
+            days=options.days,
+            rows=options.rows,
+            seed=options.seed,
+            uniform=options.uniform,
+            skew=options.skew,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    say(f"{made.rows:,} interactions of {made.users:,} users in {options.output}")
+    say(f"next: lakehouse land interactions {made.interactions_path}; lakehouse land users {made.users_path}")
+
+
+def _export(options: argparse.Namespace, settings: Settings) -> None:
+    from lakehouse_assets.io.catalog import Catalog
+    from lakehouse_assets.io.landing import parse_date
+    from lakehouse_assets.io.query import export
+
+    first = parse_date(options.start) if options.start else None
+    last = parse_date(options.end) if options.end else None
+    rows = export(Catalog(settings), options.table, options.output, options.format, first, last)
+    say(f"{rows:,} rows of {options.table} in {options.output}")
+
+
+def _tables(options: argparse.Namespace, settings: Settings) -> None:
+    from lakehouse_assets.io.catalog import Catalog
+    from lakehouse_assets.io.query import overview
+
+    found = overview(Catalog(settings))
+    if not found:
+        say("no tables yet; next: lakehouse land, lakehouse run, or lakehouse demo for sample data")
+        return
+    say(f"{'table':<32}{'rows':>14}{'files':>8}{'MB':>9}  days")
+    for name, rows, files, size, first, last in found:
+        say(f"{name:<32}{rows:>14,}{files:>8,}{size / 1e6:>9.1f}  {first} … {last}")
+
+
+def _sql(options: argparse.Namespace, settings: Settings) -> None:
+    import duckdb
+
+    from lakehouse_assets.io.catalog import Catalog
+    from lakehouse_assets.io.query import connect
+
+    try:
+        relation = connect(Catalog(settings)).sql(options.query)
+        if relation is not None:
+            relation.show(max_width=200, max_rows=200)
+    except duckdb.Error as error:
+        raise UsageError(str(error).splitlines()[0]) from None
+
+
+def _dev(options: argparse.Namespace, settings: Settings) -> None:
+    from lakehouse_assets.automation.runner import dagster_home
+    from lakehouse_assets.io.session import prepare_environment
+
+    prepare_environment(settings)
+    environment = os.environ | {
+        "DAGSTER_HOME": str(dagster_home(settings)),
+        "LAKEHOUSE_HOME": str(settings.home_path),
+    }
+    say(f"Dagster on http://127.0.0.1:{options.port} for the lakehouse in {settings.home_path}; Ctrl-C ends it")
+    command = ["dagster", "dev", "-m", "lakehouse_assets.definitions", "-h", "127.0.0.1", "-p", str(options.port)]
+    os.execve(sys.executable, [sys.executable, "-m", *command], environment)
+
+
+def _demo(options: argparse.Namespace, settings: Settings) -> None:
+    import tempfile
+
+    from lakehouse_assets.generate import generate
+    from lakehouse_assets.io.catalog import Catalog
+    from lakehouse_assets.io.landing import LandingZone, deliver, split
+    from lakehouse_assets.report import write_report
+
+    began = time.monotonic()
+    zone = LandingZone(settings.landing_path)
+    if zone.dates("interactions"):
+        say(f"{settings.landing_path} has deliveries already; the demo adds none and brings the tables up to date")
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            made = generate(Path(folder), users=4000, days=90, rows=60_000, seed=1)
+            zones = {"input_zone": settings.input_zone, "reporting_zone": settings.reporting_zone}
+            split(zone, made.interactions_path, {}, **zones)
+            if made.late_path:
+                deliver(zone, "interactions", made.late_path, made.late_date, {})
+            deliver(zone, "users", made.users_path, zone.dates("interactions")[0], {})
+        say(f"sample data: {made.rows:,} interactions over 90 days")
+    _up_to_date(settings)
+    page = write_report(Catalog(settings), settings.home_path / "report.html")
+    say(f"done in {time.monotonic() - began:.0f} s. Look at {page}")
+    say('next: lakehouse tables, lakehouse sql "select * from gold.daily_metrics order by date", lakehouse dev')
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lakehouse", description="From interaction logs to DAU, WAU, MAU and sessions.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="sample data -> every table -> a report; prints where to look")
+    demo.set_defaults(command=_demo)
+
+    generate = commands.add_parser("generate", help="make sample data, realistic or uniform")
+    generate.add_argument("--users", type=int, default=25_000)
+    generate.add_argument("--days", type=int, default=365)
+    generate.add_argument("--rows", type=int, default=1_000_000)
+    generate.add_argument("--seed", type=int, default=1)
+    generate.add_argument("--uniform", action="store_true", help="users, times and actions drawn uniformly")
+    generate.add_argument("--skew", type=float, help="share of all rows that one user gets, such as 0.3")
+    generate.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    generate.set_defaults(command=_generate)
+
+    land = commands.add_parser("land", help="deliver files into the landing zone")
+    land.add_argument("dataset", choices=("interactions", "users"))
+    land.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    land.add_argument("--date", metavar="D", help="deliver as it is under this landing date instead of splitting")
+    land.add_argument("--map", action="append", default=[], metavar="OURS=THEIRS", help="rename a column")
+    land.set_defaults(command=_land)
+
+    run = commands.add_parser("run", help="compute what is landed and not up to date, or a range")
+    run.add_argument("--start", metavar="D")
+    run.add_argument("--end", metavar="D")
+    run.set_defaults(command=_run)
+
+    backfill = commands.add_parser("backfill", help="compute every table for a range again")
+    backfill.add_argument("--start", metavar="D", required=True)
+    backfill.add_argument("--end", metavar="D", required=True)
+    backfill.add_argument("--parallel", type=int, default=1, metavar="N", help="processes to divide the range among")
+    backfill.set_defaults(command=_backfill)
+
+    export = commands.add_parser("export", help="write a table to a file")
+    export.add_argument("table")
+    export.add_argument("--start", metavar="D")
+    export.add_argument("--end", metavar="D")
+    export.add_argument("--format", choices=("csv", "parquet", "json"), default="csv")
+    export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    export.set_defaults(command=_export)
+
+    commands.add_parser("tables", help="what is there").set_defaults(command=_tables)
+
+    sql = commands.add_parser("sql", help="ask the tables")
+    sql.add_argument("query")
+    sql.set_defaults(command=_sql)
+
+    dev = commands.add_parser("dev", help="the Dagster UI on this lakehouse")
+    dev.add_argument("--port", type=int, default=3000)
+    dev.set_defaults(command=_dev)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

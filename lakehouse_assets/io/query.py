@@ -1,0 +1,116 @@
+"""Asking the tables without Spark: DuckDB over the files that Iceberg says are live."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+from pyiceberg.io.pyarrow import schema_to_pyarrow
+
+from lakehouse_assets.io.catalog import Catalog
+
+FORMATS = ("csv", "parquet", "json")
+
+
+class QueryError(ValueError):
+    """A question or an export that can't be answered; the message says why."""
+
+
+def connect(catalog: Catalog) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB with a view per table; it can read nothing else and change nothing."""
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")
+    for name in catalog.names():
+        layer, table = name.split(".")
+        connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{layer}"')
+        connection.register(f"{layer}__{table}", _dataset(catalog, name))
+        connection.execute(f'CREATE VIEW "{layer}"."{table}" AS SELECT * FROM "{layer}__{table}"')
+    connection.execute("SET enable_external_access = false")
+    return connection
+
+
+def export(
+    catalog: Catalog, name: str, target: Path, file_format: str, first: date | None, last: date | None
+) -> int:
+    """Write a table's rows to a file, in order; returns how many. Instants are written in UTC.
+
+    In CSV a text that a spreadsheet would run as a formula is given a leading apostrophe.
+
+    Raises:
+        QueryError: there is no such table, or the file can't be written.
+    """
+    if name not in catalog.names():
+        raise QueryError(f"there is no table {name!r}; there are {', '.join(catalog.names()) or 'none yet'}")
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.register("rows", _dataset(catalog, name))
+    relation = connection.table("rows")
+    spec = catalog.load(name).spec()
+    column = catalog.load(name).schema().find_column_name(spec.fields[0].source_id)
+    columns = [_exported(other, str(kind), file_format) for other, kind in zip(relation.columns, relation.types, strict=True)]
+    relation = relation.order(", ".join(f'"{c}"' for c in [column, *relation.columns])).project(", ".join(columns))
+    for bound, sign in ((first, ">="), (last, "<=")):
+        if bound:
+            relation = relation.filter(f"\"{column}\" {sign} DATE '{bound.isoformat()}'")
+    count = relation.aggregate("count(*)").fetchone()
+    temporary = target.with_name(f".{target.name}.tmp")
+    try:
+        if file_format == "csv":
+            relation.write_csv(str(temporary))
+        elif file_format == "parquet":
+            relation.write_parquet(str(temporary))
+        else:
+            with temporary.open("w", encoding="utf-8") as sink:
+                for batch in relation.fetch_record_batch(65_536):
+                    sink.writelines(json.dumps(row, default=str) + "\n" for row in batch.to_pylist())
+        temporary.replace(target)
+    except (OSError, duckdb.Error) as error:
+        temporary.unlink(missing_ok=True)
+        raise QueryError(f"{target} can't be written ({error})") from None
+    return int(count[0]) if count else 0
+
+
+def overview(catalog: Catalog) -> Sequence[tuple[str, int, int, int, str, str]]:
+    """Name, rows, files, bytes, first and last stamped day of every table."""
+    found = []
+    for name in catalog.names():
+        table = catalog.load(name)
+        files = [task.file for task in table.scan().plan_files()] if table else []
+        days = catalog.stamps(name)
+        found.append(
+            (
+                name,
+                sum(file.record_count for file in files),
+                len(files),
+                sum(file.file_size_in_bytes for file in files),
+                str(min(days, default="")),
+                str(max(days, default="")),
+            )
+        )
+    return found
+
+
+def _dataset(catalog: Catalog, name: str) -> ds.Dataset:
+    table = catalog.load(name)
+    schema = pa.schema([field.remove_metadata() for field in schema_to_pyarrow(table.schema())])
+    paths = [task.file.file_path for task in table.scan().plan_files()]
+    if not paths:
+        return ds.dataset(schema.empty_table())
+    scheme, netloc, _ = table.io.parse_location(paths[0])
+    files = [table.io.parse_location(path)[2] for path in paths]
+    return ds.dataset(files, schema=schema, format="parquet", filesystem=table.io.fs_by_scheme(scheme, netloc))
+
+
+def _exported(column: str, kind: str, file_format: str) -> str:
+    quoted = f'"{column}"'
+    if kind == "TIMESTAMP WITH TIME ZONE":
+        return f"{quoted}::TIMESTAMP AS {quoted}"
+    if kind == "VARCHAR" and file_format == "csv":
+        return f"CASE WHEN regexp_matches({quoted}, '^[=+@\\t\\r-]') THEN '''' || {quoted} ELSE {quoted} END AS {quoted}"
+    return quoted
