@@ -121,7 +121,7 @@ def java_home() -> Path:
 
 def _find_java() -> tuple[Java | None, list[str]]:
     """The first Java that will do, and what was looked at and refused before it."""
-    refused = []
+    refused: list[str] = []
     for binary in _java_binaries():
         java = _describe(binary)
         if java is not None and java.major in JAVA_VERSIONS:
@@ -188,8 +188,8 @@ def parse_java_settings(text: str) -> tuple[Path, int] | None:
     return (Path(home[1]), int(version[1])) if home and version else None
 
 
-def _run_java(binary: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([binary, *arguments], capture_output=True, text=True, timeout=JAVA_SECONDS, check=False)
+def _run_java(binary: Path, *arguments: str, timeout: int = JAVA_SECONDS) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([binary, *arguments], capture_output=True, text=True, timeout=timeout, check=False)
 
 
 def _without_vector_flag(home: Path) -> Path:
@@ -274,17 +274,9 @@ def _fetch_jars(java: Java, jars: list[Jar]) -> None:
         authorities = folder / "authorities.jks"
         authorities.write_bytes(java_trust_store(python_authorities()))
         for trust in ([], [f"-Djavax.net.ssl.trustStore={authorities}"]):
-            done = subprocess.run(
-                [
-                    *(java.home / "bin" / "java", *trust, f"-Divy.home={folder}/home", "-jar", _ivy_jar()),
-                    *("-cache", folder / "cache", "-ivy", wanted, "-types", "jar"),
-                    *("-retrieve", f"{folder}/[artifact]-[revision].[ext]"),
-                ],
-                capture_output=True,
-                text=True,
-                timeout=FETCH_SECONDS,
-                check=False,
-            )
+            ivy = [*trust, f"-Divy.home={folder}/home", "-jar", str(_ivy_jar()), "-cache", f"{folder}/cache"]
+            what = ["-ivy", str(wanted), "-types", "jar", "-retrieve", f"{folder}/[artifact]-[revision].[ext]"]
+            done = _run_java(java.home / "bin" / "java", *ivy, *what, timeout=FETCH_SECONDS)
             if done.returncode == 0:
                 break
         else:
@@ -401,8 +393,9 @@ def _make_class_archive(java: Java, archive: Path) -> None:
         # No Spark setting of the user's shell may disturb the run.
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("SPARK_", "PYSPARK_"))}
         environment |= {"JAVA_HOME": str(java_home()), "PYSPARK_PYTHON": sys.executable}
+        myself = [sys.executable, "-m", "lakehouse_assets.runtime"]
         done = subprocess.run(
-            [sys.executable, "-m", "lakehouse_assets.runtime", "--exercise-spark", name, f"--java-options={java_options}"],
+            [*myself, "--exercise-spark", name, f"--java-options={java_options}"],
             env=environment,
             capture_output=True,
             text=True,
@@ -447,7 +440,7 @@ def _exercise_spark(folder: Path, java_options: str) -> None:
     from pyspark.sql import DataFrame, SparkSession, Window
     from pyspark.sql import functions as F
 
-    settings = {
+    settings: dict[str, str | int | float | bool | None] = {
         "spark.driver.extraClassPath": ":".join(map(str, jar_paths())),
         "spark.driver.extraJavaOptions": java_options,
         "spark.driver.memory": "4g",
@@ -504,7 +497,8 @@ def _exercise_spark(folder: Path, java_options: str) -> None:
     spark.sql("select summary from lake.layer.days.snapshots").collect()
 
     # Java writes the archive when it ends, which it does on its own when its input closes: wait for that.
-    gateway = spark.sparkContext._gateway  # type: ignore[attr-defined]
+    gateway = spark.sparkContext._gateway
+    assert gateway is not None
     spark.stop()
     gateway.shutdown()
     gateway.proc.stdin.close()
@@ -590,7 +584,7 @@ def main() -> int:
             _exercise_spark(options.exercise_spark, options.java_options)
         else:
             setup()
-    except SetupError as error:
+    except (SetupError, OSError, subprocess.SubprocessError) as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1
     return 0

@@ -58,7 +58,7 @@ def export(
     for bound, sign in ((first, ">="), (last, "<=")):
         if bound:
             relation = relation.filter(f"\"{column}\" {sign} DATE '{bound.isoformat()}'")
-    count = relation.aggregate("count(*)").fetchone()
+    rows = relation.aggregate("count(*)").fetchall()[0][0]
     temporary = target.with_name(f".{target.name}.tmp")
     try:
         if file_format == "csv":
@@ -73,7 +73,7 @@ def export(
     except (OSError, duckdb.Error) as error:
         temporary.unlink(missing_ok=True)
         raise QueryError(f"{target} can't be written ({error})") from None
-    return int(count[0]) if count else 0
+    return int(rows)
 
 
 def overview(catalog: Catalog) -> Sequence[tuple[str, int, int, int, str, str]]:

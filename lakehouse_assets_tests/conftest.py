@@ -1,0 +1,78 @@
+"""One Spark session for the whole suite, and lakehouses in temporary folders that share it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from lakehouse_assets.automation.runner import Runner
+from lakehouse_assets.io.landing import DATASETS
+from lakehouse_assets.io.session import start_spark
+from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.settings import Settings, load_settings
+
+HEADERS = {name: ",".join(columns) for name, columns in DATASETS.items()}
+
+
+@pytest.fixture(scope="session")
+def catalog_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("lakehouse")
+
+
+@pytest.fixture(scope="session")
+def spark(catalog_home: Path) -> Iterator[SparkSession]:
+    session = start_spark(load_settings(home=catalog_home, driver_memory="2g"))
+    yield session
+    session.stop()
+
+
+class Lake:
+    """A lakehouse of one test: deliver, run, look."""
+
+    def __init__(self, lakehouse: Lakehouse) -> None:
+        self.lakehouse = lakehouse
+        self.said: list[str] = []
+        self.runner = Runner(lakehouse, self.said.append)
+
+    def deliver(self, day: str, text: str | bytes, dataset: str = "interactions", name: str = "a.csv") -> Path:
+        folder = self.lakehouse.zone.root / dataset / f"date={day}"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    def rows(self, day: str, *rows: str, dataset: str = "interactions", name: str = "a.csv") -> Path:
+        return self.deliver(day, "\n".join([HEADERS[dataset], *rows]) + "\n", dataset, name)
+
+    def run(self) -> list[tuple[tuple[str, ...], str, str]]:
+        done = self.runner.run_stale(self.runner.look())
+        return [(work.tables, str(work.first), str(work.last)) for work in done]
+
+    def table(self, name: str) -> list[dict]:
+        loaded = self.lakehouse.catalog.load(name)
+        if loaded is None:
+            return []
+        rows = loaded.scan().to_arrow().to_pylist()
+        return sorted(rows, key=lambda row: [str(value) for value in row.values()])
+
+    def by_day(self, name: str) -> dict[str, dict]:
+        return {str(row["date"]): row for row in self.table(name)}
+
+
+@pytest.fixture
+def make_lake(spark: SparkSession, catalog_home: Path) -> Callable[..., Lake]:
+    """Lakehouses that share the session's catalog; every call empties it first."""
+
+    def make(**settings: object) -> Lake:
+        import shutil
+
+        chosen: Settings = load_settings(home=catalog_home, driver_memory="2g", **settings)
+        shutil.rmtree(chosen.landing_path, ignore_errors=True)
+        shutil.rmtree(chosen.dagster_path, ignore_errors=True)
+        lakehouse = Lakehouse(chosen, lambda: spark)
+        for name in lakehouse.catalog.names():
+            lakehouse.catalog.iceberg.drop_table(name)
+        return Lake(lakehouse)
+
+    return make

