@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,15 +102,16 @@ def _land(options: argparse.Namespace, settings: Settings) -> None:
             )
             days = sorted(landed.rows)
             rows = sum(landed.rows.values())
-            say(f"{source.name}: {rows:,} rows into {len(days)} days, {days[0]} … {days[-1]}, {time.monotonic() - began:.1f} s")
+            took = time.monotonic() - began
+            say(f"{source.name}: {rows:,} rows into {len(days)} days, {days[0]} … {days[-1]}, {took:.1f} s")
             if landed.unreadable_day:
-                say(f"  {landed.unreadable_day:,} rows without a readable day went to {days[-1]}, where they are rejected")
+                say(f"  {landed.unreadable_day:,} rows without a readable day went to {days[-1]}, rejected there")
         if landed.replaced:
             say(f"  {len(landed.replaced)} earlier files of that name were replaced")
     say("next: lakehouse run")
 
 
-def _byte_progress(name: str):  # noqa: ANN202
+def _byte_progress(name: str) -> Callable[[int, int], None]:
     began = last = time.monotonic()
 
     def progress(done: int, total: int) -> None:
@@ -274,7 +275,7 @@ def _dev(options: argparse.Namespace, settings: Settings) -> None:
     }
     say(f"Dagster on http://127.0.0.1:{options.port} for the lakehouse in {settings.home_path}; Ctrl-C ends it")
     command = ["dagster", "dev", "-m", "lakehouse_assets.definitions", "-h", "127.0.0.1", "-p", str(options.port)]
-    os.execve(sys.executable, [sys.executable, "-m", *command], environment)
+    os.execve(sys.executable, [sys.executable, "-m", *command], environment)  # noqa: S606  our own arguments
 
 
 def _demo(options: argparse.Namespace, settings: Settings) -> None:
@@ -292,9 +293,14 @@ def _demo(options: argparse.Namespace, settings: Settings) -> None:
     else:
         with tempfile.TemporaryDirectory() as folder:
             made = generate(Path(folder), users=4000, days=90, rows=60_000, seed=1)
-            zones = {"input_zone": settings.input_zone, "reporting_zone": settings.reporting_zone}
-            split(zone, made.interactions_path, {}, **zones)
-            if made.late_path:
+            split(
+                zone,
+                made.interactions_path,
+                {},
+                input_zone=settings.input_zone,
+                reporting_zone=settings.reporting_zone,
+            )
+            if made.late_path and made.late_date:
                 deliver(zone, "interactions", made.late_path, made.late_date, {})
             deliver(zone, "users", made.users_path, zone.dates("interactions")[0], {})
         say(f"sample data: {made.rows:,} interactions over 90 days")
@@ -305,7 +311,9 @@ def _demo(options: argparse.Namespace, settings: Settings) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lakehouse", description="From interaction logs to DAU, WAU, MAU and sessions.")
+    parser = argparse.ArgumentParser(
+        prog="lakehouse", description="From interaction logs to DAU, WAU, MAU and sessions."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="sample data -> every table -> a report; prints where to look")

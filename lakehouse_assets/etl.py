@@ -37,7 +37,7 @@ class DataLakehouseETL:
     def backfill_gold_metrics(
         self, start_date: date | str, end_date: date | str, parallel: bool = True
     ) -> Sequence[Work]:
-        """Recompute every table for a range; one run whose Spark jobs use all cores, or with ``parallel=False`` a run a day."""
+        """Recompute every table for a range; one run on all cores, or with ``parallel=False`` a run a day."""
         first, last = _date(start_date), _date(end_date)
         if parallel:
             return self.process_date_range(first, last)

@@ -25,7 +25,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", populate_by_name=True, extra="ignore", frozen=True)
 
     home: Path = Field(Path(".lakehouse"), description="Folder that everything the lakehouse writes lives in.")
-    warehouse: str = Field("", description="Where the tables are: a folder or `s3://bucket/prefix`; default `HOME/warehouse`.")
+    warehouse: str = Field(
+        "", description="Where the tables are: a folder or `s3://bucket/prefix`; default `HOME/warehouse`."
+    )
     landing: Path | None = Field(None, description="Where files are delivered; default `HOME/landing`.")
     catalog_uri: str = Field(
         "", description="`http(s)://` address of an Iceberg REST catalog; default an SQLite catalog in HOME."
@@ -50,7 +52,9 @@ class Settings(BaseSettings):
     s3_endpoint: str = Field("", validation_alias="S3_ENDPOINT", description="S3 endpoint when it is not AWS's own.")
     s3_region: str = Field("us-east-1", validation_alias="S3_REGION", description="Region the S3 client signs for.")
     spark_remote: str = Field(
-        "", validation_alias="SPARK_REMOTE", description="`sc://host:port` of a Spark Connect server instead of the embedded Spark."
+        "",
+        validation_alias="SPARK_REMOTE",
+        description="`sc://host:port` of a Spark Connect server instead of the embedded Spark.",
     )
 
     @field_validator("allowed_actions", mode="before")

@@ -65,7 +65,9 @@ class Stamps:
             return self._of_routed(table, days, inputs["bronze.interactions"])
         return {day: self._of_inputs(table, day, inputs) for day in days}
 
-    def stale(self, landed: Mapping[str, Mapping[date, tuple[LandedFile, ...]]], *, from_files: bool) -> dict[str, set[date]]:
+    def stale(
+        self, landed: Mapping[str, Mapping[date, tuple[LandedFile, ...]]], *, from_files: bool
+    ) -> dict[str, set[date]]:
         """Days of each table whose recorded stamp is not the expected one, or whose inputs are stale.
 
         Args:
@@ -93,7 +95,9 @@ class Stamps:
             if not days:
                 continue
             # a table may join an earlier run only if none of its inputs comes later
-            feeding = [i for i, (names, _) in enumerate(groups) if {x.table for x in self._tables[name].inputs} & set(names)]
+            feeding = [
+                i for i, (names, _) in enumerate(groups) if {x.table for x in self._tables[name].inputs} & set(names)
+            ]
             for position in range(max(feeding, default=0), len(groups)):
                 if groups[position][1] == days:
                     groups[position][0].append(name)
@@ -142,7 +146,9 @@ class Stamps:
         table = self._catalog.load(ROUTING)
         if table is None:
             return {}
-        rows = table.scan(row_filter="event_date is not null", selected_fields=("landing_date", "event_date")).to_arrow()
+        rows = table.scan(
+            row_filter="event_date is not null", selected_fields=("landing_date", "event_date")
+        ).to_arrow()
         routes: dict[date, set[date]] = {}
         for row in rows.to_pylist():
             routes.setdefault(row["landing_date"], set()).add(row["event_date"])
@@ -151,9 +157,7 @@ class Stamps:
 
 def _reached(days: Iterable[date], through: Input) -> set[date]:
     """Days of a table that read any of the given days of an input."""
-    return {
-        day - timedelta(offset) for day in days for offset in range(through.first_offset, through.last_offset + 1)
-    }
+    return {day - timedelta(offset) for day in days for offset in range(through.first_offset, through.last_offset + 1)}
 
 
 def _hash(*parts: object) -> str:

@@ -118,7 +118,7 @@ def _is_there(name: str) -> Column:
 
 def _passes(name: str, check: pa.Check) -> Column:
     """A pandera check as a Spark condition, so that one job counts all of them; null passes (nullability is apart)."""
-    column, values = F.col(name), check.statistics
+    column, values = F.col(name), check.statistics or {}
     if check.name == "in_range":
         holds = column.between(values["min_value"], values["max_value"])
     elif check.name == "greater_than_or_equal_to":
@@ -130,7 +130,7 @@ def _passes(name: str, check: pa.Check) -> Column:
     return column.isNull() | holds
 
 
-def _column(dtype: T.DataType, description: str, *checks: pa.Check, nullable: bool = False) -> pa.Column:
+def _column(dtype: Any, description: str, *checks: pa.Check, nullable: bool = False) -> pa.Column:
     return pa.Column(dtype, checks=list(checks), nullable=nullable, description=description)
 
 
@@ -227,9 +227,7 @@ def declare(settings: Settings) -> Mapping[str, Table]:
                 event_date=_column(DATE, "Calendar day of the event in the reporting time zone."),
                 user_id=_column(STRING, "User, trimmed."),
                 timestamp=_column(TIMESTAMP, "Instant of the event."),
-                action_type=_column(
-                    STRING, "What the user did.", pa.Check.isin(actions, title="allowed_actions")
-                ),
+                action_type=_column(STRING, "What the user did.", pa.Check.isin(actions, title="allowed_actions")),
                 page_id=_text("Page; null where none was delivered."),
                 duration_ms=_column(
                     BIGINT,
@@ -248,8 +246,10 @@ def declare(settings: Settings) -> Mapping[str, Table]:
                 Rule(
                     IN_ITS_PARTITION,
                     "event_date is the timestamp's day, delivered on it or at most late_days later",
-                    lambda: (F.col("event_date") == calendar_day(F.col("timestamp"), day_of))
-                    & F.col("landing_date").between(F.col("event_date"), F.date_add("event_date", late)),
+                    lambda: (
+                        (F.col("event_date") == calendar_day(F.col("timestamp"), day_of))
+                        & F.col("landing_date").between(F.col("event_date"), F.date_add("event_date", late))
+                    ),
                 ),
             ),
             settings=cleaning,
@@ -279,8 +279,10 @@ def declare(settings: Settings) -> Mapping[str, Table]:
                 Rule(
                     "rows_reconcile",
                     "delivered = rejected + routed, and arrived = accepted + duplicates",
-                    lambda: (F.col("delivered_rows") == F.col("rejected_rows") + F.col("routed_rows"))
-                    & (F.col("arrived_rows") == F.col("accepted_rows") + F.col("duplicate_rows")),
+                    lambda: (
+                        (F.col("delivered_rows") == F.col("rejected_rows") + F.col("routed_rows"))
+                        & (F.col("arrived_rows") == F.col("accepted_rows") + F.col("duplicate_rows"))
+                    ),
                 ),
             ),
             by_month=True,
@@ -344,9 +346,11 @@ def declare(settings: Settings) -> Mapping[str, Table]:
                 Rule(
                     "active_users_ordered",
                     "DAU <= WAU <= MAU28 <= MAU30",
-                    lambda: (F.col("daily_active_users") <= F.col("weekly_active_users"))
-                    & (F.col("weekly_active_users") <= F.col("monthly_active_users_28d"))
-                    & (F.col("monthly_active_users_28d") <= F.col("monthly_active_users_30d")),
+                    lambda: (
+                        (F.col("daily_active_users") <= F.col("weekly_active_users"))
+                        & (F.col("weekly_active_users") <= F.col("monthly_active_users_28d"))
+                        & (F.col("monthly_active_users_28d") <= F.col("monthly_active_users_30d"))
+                    ),
                 ),
             ),
             by_month=True,
@@ -391,8 +395,10 @@ def declare(settings: Settings) -> Mapping[str, Table]:
                 Rule(
                     IN_ITS_PARTITION,
                     "a session begins and ends on its session_date",
-                    lambda: (F.col("session_date") == calendar_day(F.col("session_start_time"), day_of))
-                    & (F.col("session_date") == calendar_day(F.col("session_end_time"), day_of)),
+                    lambda: (
+                        (F.col("session_date") == calendar_day(F.col("session_start_time"), day_of))
+                        & (F.col("session_date") == calendar_day(F.col("session_end_time"), day_of))
+                    ),
                 ),
             ),
             settings=("session_gap_seconds", "reporting_timezone"),
@@ -404,11 +410,19 @@ def declare(settings: Settings) -> Mapping[str, Table]:
                 date=_column(DATE, "Day."),
                 sessions=_count("Sessions."),
                 avg_actions_per_session=_column(DOUBLE, "Mean actions.", _at_least_zero(), nullable=True),
-                avg_session_duration_ms=_column(DOUBLE, "Mean session_duration_ms, in ms.", _at_least_zero(), nullable=True),
-                avg_session_span_ms=_column(DOUBLE, "Mean session_span_ms, in ms, to the microsecond.", _at_least_zero(), nullable=True),
+                avg_session_duration_ms=_column(
+                    DOUBLE, "Mean session_duration_ms, in ms.", _at_least_zero(), nullable=True
+                ),
+                avg_session_span_ms=_column(
+                    DOUBLE, "Mean session_span_ms, in ms, to the microsecond.", _at_least_zero(), nullable=True
+                ),
                 p50_session_span_ms=_column(BIGINT, "Median span, in ms.", _at_least_zero(), nullable=True),
-                p95_session_span_ms=_column(BIGINT, "95th percentile of spans, in ms.", _at_least_zero(), nullable=True),
-                single_action_rate=_column(DOUBLE, "Share of sessions with one action, to six decimals.", _share(), nullable=True),
+                p95_session_span_ms=_column(
+                    BIGINT, "95th percentile of spans, in ms.", _at_least_zero(), nullable=True
+                ),
+                single_action_rate=_column(
+                    DOUBLE, "Share of sessions with one action, to six decimals.", _share(), nullable=True
+                ),
             ),
             partition_column="date",
             inputs=(Input("gold.session_metrics"),),

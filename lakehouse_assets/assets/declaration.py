@@ -52,7 +52,7 @@ def _mapping(i: Input) -> dg.TimeWindowPartitionMapping:
     )
 
 
-def days_of(context: dg.AssetExecutionContext) -> tuple[date, date]:
+def days_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> tuple[date, date]:
     """First and last day of the run."""
     keys = context.partition_key_range
     return date.fromisoformat(keys.start), date.fromisoformat(keys.end)

@@ -48,7 +48,11 @@ def silver_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition
 
     @table_asset(tables["silver.interaction_counts"], partitions, ("bronze", "rejected", "routing", "accepted"))
     def interaction_counts(
-        context: dg.AssetExecutionContext, bronze: DataFrame, rejected: DataFrame, routing: DataFrame, accepted: DataFrame
+        context: dg.AssetExecutionContext,
+        bronze: DataFrame,
+        rejected: DataFrame,
+        routing: DataFrame,
+        accepted: DataFrame,
     ) -> DataFrame:
         return counts.interaction_counts(bronze, rejected, routing, accepted, *days_of(context))
 

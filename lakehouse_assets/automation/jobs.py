@@ -22,11 +22,10 @@ def daily_partitions(lakehouse: Lakehouse) -> dg.DailyPartitionsDefinition:
     return dg.DailyPartitionsDefinition(first.isoformat(), timezone="UTC", end_offset=1)
 
 
-def lakehouse_job(partitions: dg.DailyPartitionsDefinition) -> dg.UnresolvedAssetJobDefinition:
+def lakehouse_job() -> dg.UnresolvedAssetJobDefinition:
     """Every table for a day or a range of days."""
     return dg.define_asset_job(
         JOB,
         selection=dg.AssetSelection.all(),
-        partitions_def=partitions,
         description="Every table for a day, or for a range of days in one run.",
     )

@@ -4,9 +4,10 @@ The writer counts every law of a contract before it publishes, and raises; so a 
 something else has touched the table. Run on its own from the UI, a check counts again on what is published.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
+from typing import Any, cast
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
@@ -69,7 +70,9 @@ def session_actions_match(lakehouse: Lakehouse, first: date, last: date) -> Outc
     )
     both = in_sessions.join(accepted, "date", "full_outer").fillna(0)
     return {
-        row["date"]: Outcome(abs(row["actions"] - row["accepted"]), f"{row['actions']} in sessions, {row['accepted']} accepted")
+        row["date"]: Outcome(
+            abs(row["actions"] - row["accepted"]), f"{row['actions']} in sessions, {row['accepted']} accepted"
+        )
         for row in both.where("actions <> accepted").collect()
     }
 
@@ -91,7 +94,11 @@ def cut_last_rows(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
     zone = lakehouse.zone
     found = {}
     for day in days_between(first, last):
-        cut = [f.path.name for f in zone.files("interactions", day) if not zone.inspect("interactions", f).complete_last_row]
+        cut = [
+            f.path.name
+            for f in zone.files("interactions", day)
+            if not zone.inspect("interactions", f).complete_last_row
+        ]
         if cut:
             found[day] = Outcome(len(cut), ", ".join(cut))
     return found
@@ -146,7 +153,7 @@ def _step(
         ],
         can_subset=True,
     )
-    def step(context: dg.AssetCheckExecutionContext):
+    def step(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckEvaluation]:
         selected = {check_key.name for check_key in context.selected_asset_check_keys}
         first, last = days_of(context)
         targets = _checked_materializations(context, key)
@@ -166,12 +173,14 @@ def _evaluation(
     outcome: Outcome | None,
     target: AssetCheckEvaluationTargetMaterializationData | None,
 ) -> dg.AssetCheckEvaluation:
-    found = {"breaches": outcome.breaches, "detail": outcome.detail} if outcome else {"breaches": 0}
+    found: dict[str, int | str] = (
+        {"breaches": outcome.breaches, "detail": outcome.detail} if outcome else {"breaches": 0}
+    )
     return dg.AssetCheckEvaluation(
         asset_key=key,
         check_name=check.name,
         passed=outcome is None,
-        metadata=found,
+        metadata=cast("Mapping[str, Any]", found),
         severity=dg.AssetCheckSeverity.ERROR if check.blocking else dg.AssetCheckSeverity.WARN,
         blocking=check.blocking,
         partition=day.isoformat(),

@@ -1,0 +1,1 @@
+"""Storage: landing zone, catalog, warehouse, Spark session, Dagster's I/O manager and event log."""

@@ -11,7 +11,6 @@ from pyiceberg.catalog import Catalog as PyIcebergCatalog
 from pyiceberg.catalog import load_catalog
 from pyiceberg.conversions import from_bytes
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.expressions import And, GreaterThanOrEqual, LessThanOrEqual
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
@@ -102,7 +101,9 @@ class Catalog:
 
     def names(self) -> list[str]:
         """Names of all tables that exist."""
-        return sorted(".".join(pair) for space in self.iceberg.list_namespaces() for pair in self.iceberg.list_tables(space))
+        return sorted(
+            ".".join(pair) for space in self.iceberg.list_namespaces() for pair in self.iceberg.list_tables(space)
+        )
 
     def load(self, name: str) -> IcebergTable | None:
         """A table as it is now, or None."""
@@ -177,9 +178,11 @@ def set_stamps(transaction: Transaction, table: IcebergTable, stamps: Mapping[da
     )
 
 
-def files_overlapping(table: IcebergTable, column: str, first: date, last: date) -> dict[str, tuple[DataFile, date, date]]:
+def files_overlapping(
+    table: IcebergTable, column: str, first: date, last: date
+) -> dict[str, tuple[DataFile, date, date]]:
     """Live data files by path whose days may touch ``first`` … ``last``, with their own first and last day."""
-    wanted = And(GreaterThanOrEqual(column, first.isoformat()), LessThanOrEqual(column, last.isoformat()))
+    wanted = f"{column} >= '{first}' and {column} <= '{last}'"
     field_id = table.schema().find_field(column).field_id
     found = {}
     for task in table.scan(row_filter=wanted).plan_files():
@@ -190,4 +193,4 @@ def files_overlapping(table: IcebergTable, column: str, first: date, last: date)
 
 
 def _as_date(bound: bytes) -> date:
-    return date(1970, 1, 1) + timedelta(days=from_bytes(DateType(), bound))
+    return date(1970, 1, 1) + timedelta(days=int(from_bytes(DateType(), bound)))

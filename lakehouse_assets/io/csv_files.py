@@ -85,7 +85,7 @@ class Chunk:
 
 def open_text_bytes(path: Path | str) -> BinaryIO:
     """Open a CSV file for reading its decompressed bytes."""
-    return cast("BinaryIO", gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb"))  # noqa: SIM115
+    return cast("BinaryIO", gzip.open(path, "rb") if str(path).endswith(".gz") else Path(path).open("rb"))
 
 
 def inspect(path: Path, columns: Sequence[str]) -> Inspection:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date, datetime
 from pathlib import Path
@@ -55,11 +55,7 @@ def read_deliveries(
         return empty.withColumn("ingested_at", F.lit(ingested_at))
     tasks = spark.createDataFrame(dealt, f"{PART} int, landing_date date, chunk string")
     parts = dealt[-1][0] + 1
-    return (
-        tasks.repartitionById(parts, PART)
-        .mapInArrow(_parse, schema)
-        .withColumn("ingested_at", F.lit(ingested_at))
-    )
+    return tasks.repartitionById(parts, PART).mapInArrow(_parse, schema).withColumn("ingested_at", F.lit(ingested_at))
 
 
 def _deal(
@@ -79,7 +75,7 @@ def _deal(
     return dealt
 
 
-def _parse(tasks: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _parse(tasks: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
     for batch in tasks:
         for task in batch.to_pylist():
             described = json.loads(task["chunk"])

@@ -8,7 +8,7 @@ from datetime import date
 import dagster as dg
 from pyspark.sql import DataFrame
 
-from lakehouse_assets.io.warehouse import Base, Published, PublishConflict
+from lakehouse_assets.io.warehouse import Base, PublishConflict, Published
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import days_between
 from lakehouse_assets.tables import Table
@@ -86,7 +86,9 @@ def column_schema(table: Table) -> dg.TableSchema:
                 name,
                 types[name],
                 column.description,
-                dg.TableColumnConstraints(nullable=column.nullable, other=[str(check.error) for check in column.checks]),
+                dg.TableColumnConstraints(
+                    nullable=column.nullable, other=[str(check.error) for check in column.checks]
+                ),
             )
             for name, column in table.schema.columns.items()
         ]

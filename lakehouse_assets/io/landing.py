@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, cast
 from zoneinfo import ZoneInfo
@@ -166,7 +166,7 @@ class LandingZone:
         if self._index and self._fingerprints is not None:
             temporary = self._index.with_suffix(f".{os.getpid()}.tmp")
             temporary.write_text(json.dumps(self._fingerprints))
-            os.replace(temporary, self._index)
+            temporary.replace(self._index)
 
     def _known(self) -> dict[str, list[Any]]:
         if self._fingerprints is None:
@@ -207,7 +207,7 @@ def deliver(zone: LandingZone, dataset: str, source: Path, day: date, renames: M
                     sink.write(_renamed_header(source, stream.readline(), renames))
                 shutil.copyfileobj(stream, sink, 4 << 20)
         except BaseException:
-            os.unlink(sink.name)
+            Path(sink.name).unlink()
             raise
     _publish(Path(sink.name), target)
     return Landed(rows={day: -1}, files=[target], replaced=[target] if existed else [])
@@ -305,8 +305,8 @@ def _quote(name: str) -> str:
 
 
 def _publish(temporary: Path, target: Path) -> None:
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, target)
+    temporary.chmod(0o644)
+    temporary.replace(target)
 
 
 @dataclass
@@ -470,7 +470,9 @@ class _DayReader:
 
 def _rows(block: bytes) -> Iterator[bytes]:
     """The rows of a block, quoted line ends kept inside them; an unclosed quote ends with its line."""
-    lines = block.splitlines(keepends=True) if b"\r" not in block else [part + b"\n" for part in block.split(b"\n")[:-1]]
+    lines = (
+        block.splitlines(keepends=True) if b"\r" not in block else [part + b"\n" for part in block.split(b"\n")[:-1]]
+    )
     at = 0
     while at < len(lines):
         used = 1
@@ -485,5 +487,3 @@ def _rows(block: bytes) -> Iterator[bytes]:
                     break
         yield b"".join(lines[at : at + used])
         at += used
-
-

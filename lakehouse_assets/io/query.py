@@ -6,11 +6,12 @@ import json
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import cast
 
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
-from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
 
 from lakehouse_assets.io.catalog import Catalog
 
@@ -30,14 +31,12 @@ def connect(catalog: Catalog) -> duckdb.DuckDBPyConnection:
         layer, table = name.split(".")
         connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{layer}"')
         connection.register(f"{layer}__{table}", _dataset(catalog, name))
-        connection.execute(f'CREATE VIEW "{layer}"."{table}" AS SELECT * FROM "{layer}__{table}"')
+        connection.execute(f'CREATE VIEW "{layer}"."{table}" AS SELECT * FROM "{layer}__{table}"')  # noqa: S608  our own names
     connection.execute("SET enable_external_access = false")
     return connection
 
 
-def export(
-    catalog: Catalog, name: str, target: Path, file_format: str, first: date | None, last: date | None
-) -> int:
+def export(catalog: Catalog, name: str, target: Path, file_format: str, first: date | None, last: date | None) -> int:
     """Write a table's rows to a file, in order; returns how many. Instants are written in UTC.
 
     In CSV a text that a spreadsheet would run as a formula is given a leading apostrophe.
@@ -51,9 +50,11 @@ def export(
     connection.execute("SET TimeZone = 'UTC'")
     connection.register("rows", _dataset(catalog, name))
     relation = connection.table("rows")
-    spec = catalog.load(name).spec()
-    column = catalog.load(name).schema().find_column_name(spec.fields[0].source_id)
-    columns = [_exported(other, str(kind), file_format) for other, kind in zip(relation.columns, relation.types, strict=True)]
+    table = catalog.iceberg.load_table(name)
+    column = table.schema().find_column_name(table.spec().fields[0].source_id)
+    columns = [
+        _exported(other, str(kind), file_format) for other, kind in zip(relation.columns, relation.types, strict=True)
+    ]
     relation = relation.order(", ".join(f'"{c}"' for c in [column, *relation.columns])).project(", ".join(columns))
     for bound, sign in ((first, ">="), (last, "<=")):
         if bound:
@@ -97,14 +98,15 @@ def overview(catalog: Catalog) -> Sequence[tuple[str, int, int, int, str, str]]:
 
 
 def _dataset(catalog: Catalog, name: str) -> ds.Dataset:
-    table = catalog.load(name)
+    table = catalog.iceberg.load_table(name)
     schema = pa.schema([field.remove_metadata() for field in schema_to_pyarrow(table.schema())])
     paths = [task.file.file_path for task in table.scan().plan_files()]
     if not paths:
         return ds.dataset(schema.empty_table())
-    scheme, netloc, _ = table.io.parse_location(paths[0])
-    files = [table.io.parse_location(path)[2] for path in paths]
-    return ds.dataset(files, schema=schema, format="parquet", filesystem=table.io.fs_by_scheme(scheme, netloc))
+    storage = cast("PyArrowFileIO", table.io)
+    scheme, netloc, _ = storage.parse_location(paths[0])
+    files = [storage.parse_location(path)[2] for path in paths]
+    return ds.dataset(files, schema=schema, format="parquet", filesystem=storage.fs_by_scheme(scheme, netloc))
 
 
 def _exported(column: str, kind: str, file_format: str) -> str:
@@ -112,5 +114,7 @@ def _exported(column: str, kind: str, file_format: str) -> str:
     if kind == "TIMESTAMP WITH TIME ZONE":
         return f"{quoted}::TIMESTAMP AS {quoted}"
     if kind == "VARCHAR" and file_format == "csv":
-        return f"CASE WHEN regexp_matches({quoted}, '^[=+@\\t\\r-]') THEN '''' || {quoted} ELSE {quoted} END AS {quoted}"
+        return (
+            f"CASE WHEN regexp_matches({quoted}, '^[=+@\\t\\r-]') THEN '''' || {quoted} ELSE {quoted} END AS {quoted}"
+        )
     return quoted

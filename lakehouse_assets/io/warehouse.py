@@ -114,7 +114,9 @@ class Layout:
 class Warehouse:
     """The tables of one lakehouse, read and written with Spark."""
 
-    def __init__(self, settings: Settings, tables: Mapping[str, Table], catalog: Catalog, spark: Callable[[], SparkSession]) -> None:
+    def __init__(
+        self, settings: Settings, tables: Mapping[str, Table], catalog: Catalog, spark: Callable[[], SparkSession]
+    ) -> None:
         self.settings = settings
         self.tables = tables
         self.catalog = catalog
@@ -144,7 +146,7 @@ class Warehouse:
         table = self.catalog.load(name)
         if table is None:
             return self.spark.createDataFrame([], declared.spark_schema)
-        frame = self._at(table, table.current_snapshot().snapshot_id)
+        frame = self._at(table, _head(table))
         for column in set(declared.columns) - set(frame.columns):
             frame = frame.withColumn(column, F.lit(None).cast(declared.spark_schema[column].dataType))
         return frame.select(*declared.columns).where(_between(declared, first, last))
@@ -158,7 +160,9 @@ class Warehouse:
         days = {low + timedelta(days=i) for _, low, high in found.values() for i in range((high - low).days + 1)}
         return layout(first, last, rows / max(len(days), 1), self.settings.rows_per_file)
 
-    def write(self, name: str, frame: DataFrame, first: date, last: date, base: Base, properties: Mapping[str, str]) -> Published:
+    def write(
+        self, name: str, frame: DataFrame, first: date, last: date, base: Base, properties: Mapping[str, str]
+    ) -> Published:
         """Replace the days ``first`` … ``last`` of a table by the rows of a frame; days without rows become empty.
 
         Args:
@@ -180,12 +184,12 @@ class Warehouse:
         rows = self._with_neighbours(declared, frame, base.table, replaced, first, last)
         branch = f"stage_{uuid.uuid4().hex}"
         fresh = self.catalog.iceberg.load_table(name)
-        start = fresh.current_snapshot().snapshot_id
+        start = _head(fresh)
         fresh.manage_snapshots().create_branch(start, branch).commit()
         try:
             rows.writeTo(f"{CATALOG}.{name}.branch_{branch}").append()
             staged = self.catalog.iceberg.load_table(name)
-            head = staged.metadata.snapshot_by_name(branch).snapshot_id
+            head = _head(staged, branch)
             added = _added_files(staged, head)
             audit = self._audit_staged(declared, start, head, first, last) if added else Audit({}, {})
         except BaseException as error:
@@ -213,13 +217,15 @@ class Warehouse:
         declared = self.tables[name]
         table = self.catalog.load(name)
         known = self._audits.get((name, first, last))
-        if table and known and known.snapshot_id == table.current_snapshot().snapshot_id:
+        if table and known and known.snapshot_id == _head(table):
             return known.audit
         return self._count(declared, self.read(name, first, last), first, last)
 
     # -- stage ---------------------------------------------------------------------------------------------------
 
-    def _replaced(self, declared: Table, table: IcebergTable, low: date, high: date) -> dict[str, tuple[DataFile, date, date]]:
+    def _replaced(
+        self, declared: Table, table: IcebergTable, low: date, high: date
+    ) -> dict[str, tuple[DataFile, date, date]]:
         """The files that hold the days, and those that share days with them."""
         while True:
             found = files_overlapping(table, declared.partition_column, low, high)
@@ -229,7 +235,13 @@ class Warehouse:
             low, high = wider
 
     def _with_neighbours(
-        self, declared: Table, frame: DataFrame, table: IcebergTable, replaced: Mapping[str, tuple[DataFile, date, date]], first: date, last: date
+        self,
+        declared: Table,
+        frame: DataFrame,
+        table: IcebergTable,
+        replaced: Mapping[str, tuple[DataFile, date, date]],
+        first: date,
+        last: date,
     ) -> DataFrame:
         """The new rows, and the rows of other days that sit in files about to be replaced."""
         kept = [f for f in replaced.values() if f[1] < first or f[2] > last]
@@ -241,7 +253,7 @@ class Warehouse:
         rows = frame.withColumn(declared.partition_column, own_day).select(*columns)
         if kept:
             low, high = min(f[1] for f in kept), max(f[2] for f in kept)
-            old = self._at(table, table.current_snapshot().snapshot_id)
+            old = self._at(table, _head(table))
             for column in set(columns) - set(old.columns):
                 old = old.withColumn(column, F.lit(None).cast(declared.spark_schema[column].dataType))
             inside = _between(declared, low, high) & ~_between(declared, first, last)
@@ -309,7 +321,9 @@ class Warehouse:
             if name in rules:
                 bad = frame.where(~F.coalesce(rules[name].holds(), F.lit(False))).limit(_SAMPLE_ROWS).collect()
                 sample = "; for example " + " | ".join(str(row.asDict()) for row in bad)
-            parts.append(f"{name} ({about}): {rows} rows on {min(days)}{' and others' if len(days) > 1 else ''}{sample}")
+            parts.append(
+                f"{name} ({about}): {rows} rows on {min(days)}{' and others' if len(days) > 1 else ''}{sample}"
+            )
         return f"{declared.name} {first} … {last} was not published, its contract is broken: " + "; ".join(parts)
 
     def _explain_strays(self, declared: Table, frame: DataFrame, first: date, last: date) -> str:
@@ -351,14 +365,16 @@ class Warehouse:
                     overwrite.append_data_file(file)
                 overwrite.commit()
             try:
-                return transaction.commit_transaction().current_snapshot().snapshot_id
+                return _head(transaction.commit_transaction())
             except CommitFailedException:
                 pass
             except ValueError as error:
                 if "sequence number" not in str(error):  # that one means another run staged in between
                     raise
             time.sleep(min(0.02 * 2**attempt, 1.0))
-        raise PublishConflict(f"{declared.name}: {_PUBLISH_ATTEMPTS} attempts to publish met other commits; run it again")
+        raise PublishConflict(
+            f"{declared.name}: {_PUBLISH_ATTEMPTS} attempts to publish met other commits; run it again"
+        )
 
     def _discard(self, name: str, branch: str) -> None:
         """Undo a staging that won't be published: its branch and its files."""
@@ -386,11 +402,24 @@ def _breaches(rule: Rule) -> F.Column:
     return F.count_if(~F.coalesce(rule.holds(), F.lit(False)))
 
 
+def _head(table: IcebergTable, branch: str = "main") -> int:
+    """The snapshot a branch points to; every table is made with one."""
+    snapshot = table.metadata.snapshot_by_name(branch)
+    assert snapshot is not None
+    return snapshot.snapshot_id
+
+
 def _added_files(table: IcebergTable, snapshot_id: int) -> list[DataFile]:
     """Data files that a snapshot itself added."""
     snapshot = table.snapshot_by_id(snapshot_id)
+    assert snapshot is not None
     manifests = [m for m in snapshot.manifests(table.io) if m.added_snapshot_id == snapshot_id]
-    return [entry.data_file for m in manifests for entry in m.fetch_manifest_entry(table.io) if entry.snapshot_id == snapshot_id]
+    return [
+        entry.data_file
+        for m in manifests
+        for entry in m.fetch_manifest_entry(table.io)
+        if entry.snapshot_id == snapshot_id
+    ]
 
 
 def _check_schema(declared: Table, frame: DataFrame) -> None:

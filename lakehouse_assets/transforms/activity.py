@@ -44,12 +44,12 @@ def daily_metrics(user_days: DataFrame, first: date, last: date) -> DataFrame:
     """DAU, actions, mean duration and exact rolling active users of each day from ``first`` to ``last``.
 
     The linear gap method: on a user's sorted active days, day d makes the user count in every window of w days that
-    ends in d … d + min(w, next active day − d) − 1. A +1 where that span starts and a −1 behind its end, summed by
+    ends in d … d + min(w, next active day - d) - 1. A +1 where that span starts and a -1 behind its end, summed by
     day and then along the days, is the number of distinct users of the window: one shuffle by user, no explosion by
     window length.
 
     Args:
-        user_days: event_date, user_id, actions, duration_ms (sum) of ``first`` − 29 … ``last``.
+        user_days: event_date, user_id, actions, duration_ms (sum) of ``first`` - 29 … ``last``.
         first: first day wanted.
         last: last day wanted.
 
@@ -145,9 +145,7 @@ def monthly_metrics(user_days: DataFrame, first: date, last: date) -> DataFrame:
             F.sum("duration_ms").alias("duration_ms"),
         )
     )
-    to_date = (
-        Window.partitionBy("month_date").orderBy("date").rowsBetween(Window.unboundedPreceding, Window.currentRow)
-    )
+    to_date = Window.partitionBy("month_date").orderBy("date").rowsBetween(Window.unboundedPreceding, Window.currentRow)
     days = calendar(user_days, first.replace(day=1), last)
     actions = F.sum(F.coalesce("actions", F.lit(0))).over(to_date)
     return (

@@ -25,7 +25,7 @@ def session_metrics(interactions: DataFrame, gap_seconds: int = 1800, divided_by
 
     Returns:
         session_id (`<user_id>_<YYYYMMDD>_<n>`), user_id, session_date, session_start_time, session_end_time,
-        actions_per_session, session_duration_ms (sum), session_span_ms (last instant − first).
+        actions_per_session, session_duration_ms (sum), session_span_ms (last instant - first).
     """
     in_day = Window.partitionBy(*divided_by, "event_date", "user_id").orderBy("timestamp")
     micros = F.unix_micros("timestamp")
@@ -65,7 +65,8 @@ def daily_session_metrics(sessions: DataFrame, first: date, last: date) -> DataF
 
     Returns:
         date, sessions, avg_actions_per_session, avg_session_duration_ms, avg_session_span_ms, p50_session_span_ms,
-        p95_session_span_ms, single_action_rate (to six decimals; the mean span to the microsecond); on a day without sessions 0 and nulls.
+        p95_session_span_ms,
+        single_action_rate (to six decimals; the mean span to the microsecond); on a day without sessions 0 and nulls.
     """
     count = F.count(F.lit(1))
     span = "WITHIN GROUP (ORDER BY session_span_ms)"
