@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-faults bench lint format lock clean
+.PHONY: help setup demo dev test lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,12 +22,6 @@ dev: $(READY) ## the Dagster UI on http://127.0.0.1:3000
 ##@ Develop
 test: $(READY) ## the test suite, minutes
 	$(BIN)/python -m pytest
-
-test-faults: $(READY) ## long fault campaigns
-	$(BIN)/python -m pytest -m long
-
-bench: $(READY) ## time against DuckDB doing the same work
-	$(BIN)/python -m benchmarks.run
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

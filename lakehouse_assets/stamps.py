@@ -20,7 +20,6 @@ from lakehouse_assets.partitions import days_between, stretches
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.tables import Input, Table, settings_of
 
-ROUTED = "silver.interactions"
 ROUTING = "silver.interaction_routing"
 # What can be known before a delivery is read, and what only after.
 FROM_FILES = (
@@ -61,9 +60,9 @@ class Stamps:
         if table.layer == "bronze":
             return {day: self._of_files(table, day) for day in days}
         inputs = {i.table: self._catalog.stamps(i.table) for i in table.inputs}
-        if name == ROUTED:
-            return self._of_routed(table, days, inputs["bronze.interactions"])
-        return {day: self._of_inputs(table, day, inputs) for day in days}
+        looks_ahead = any(i.last_offset > 0 for i in table.inputs)
+        routes = self._routes() if looks_ahead else {}
+        return {day: self._of_inputs(table, day, inputs, routes) for day in days}
 
     def stale(
         self, landed: Mapping[str, Mapping[date, tuple[LandedFile, ...]]], *, from_files: bool
@@ -121,25 +120,25 @@ class Stamps:
         files = self._zone.files(dataset, day)
         return _hash(table.version, [(file.path.name, self._zone.fingerprint(file)) for file in files])
 
-    def _of_inputs(self, table: Table, day: date, inputs: Mapping[str, Mapping[date, str]]) -> str:
+    def _of_inputs(
+        self,
+        table: Table,
+        day: date,
+        inputs: Mapping[str, Mapping[date, str]],
+        routes: Mapping[date, set[date]],
+    ) -> str:
+        """What a day is computed from; of later landing dates only those that sent rows to it.
+
+        So a delivery leaves the days it says nothing of alone.
+        """
         parts = []
         for i in table.inputs:
             recorded = inputs[i.table]
             window = days_between(day + timedelta(i.first_offset), day + timedelta(i.last_offset))
+            if i.last_offset > 0:
+                window = [sender for sender in window if day in routes.get(sender, ())]
             parts.append([i.table, [[d.isoformat(), recorded[d]] for d in window if d in recorded]])
         return _hash(table.version, settings_of(table, self._settings), parts)
-
-    def _of_routed(self, table: Table, days: Iterable[date], bronze: Mapping[date, str]) -> dict[date, str]:
-        """Only landing dates that sent rows to a day count, so a delivery leaves the days it says nothing of alone."""
-        senders: dict[date, list[date]] = {}
-        for landing_date, event_dates in self._routes().items():
-            for day in event_dates:
-                senders.setdefault(day, []).append(landing_date)
-        own = settings_of(table, self._settings)
-        return {
-            day: _hash(table.version, own, [[a.isoformat(), bronze.get(a, "")] for a in sorted(senders.get(day, []))])
-            for day in days
-        }
 
     def _routes(self) -> dict[date, set[date]]:
         """Event dates that each landing date sent rows to."""

@@ -3,7 +3,7 @@
 Readers of main see the old days or the new ones, never a mix: data files are written under a branch of their own
 (Iceberg's write-audit-publish), every law of the contract is counted on exactly those files, and only then one commit
 swaps them in for the files they replace, together with the stamps that say what the days were computed from.
-See docs/decisions/0002-write-audit-publish.md.
+See docs/decisions/0001-write-audit-publish.md.
 """
 
 from __future__ import annotations
