@@ -193,18 +193,18 @@ class Warehouse:
             added = _added_files(staged, head)
             audit = self._audit_staged(declared, start, head, first, last) if added else Audit({}, {})
         except BaseException as error:
-            self._discard(name, branch)
+            self._discard(name, branch, start)
             if _STRAY in str(error):
                 raise ContractViolation(self._explain_strays(declared, frame, first, last)) from None
             raise
         if any(audit.breaches.values()):
             sentence = self._explain(declared, self._staged(name, start, head), audit, first, last)
-            self._discard(name, branch)
+            self._discard(name, branch, start)
             raise ContractViolation(sentence)
         try:
             snapshot = self._publish(declared, branch, added, base, replaced, (low, high), properties)
-        except BaseException:
-            self._discard(name, branch)
+        except PublishConflict:  # of any other failure the outcome is unknown, and then nothing is deleted
+            self._discard(name, branch, start)
             raise
         published = Published(
             name, first, last, snapshot, audit, len(added), sum(file.file_size_in_bytes for file in added)
@@ -376,13 +376,12 @@ class Warehouse:
             f"{declared.name}: {_PUBLISH_ATTEMPTS} attempts to publish met other commits; run it again"
         )
 
-    def _discard(self, name: str, branch: str) -> None:
-        """Undo a staging that won't be published: its branch and its files."""
+    def _discard(self, name: str, branch: str, start: int) -> None:
+        """Undo a staging that won't be published: its branch, and the files it added to the snapshot it began at."""
         table = self.catalog.iceberg.load_table(name)
-        head = table.metadata.snapshot_by_name(branch)
-        files = _added_files(table, head.snapshot_id) if head else []
-        if head:
-            table.manage_snapshots().remove_branch(branch).commit()
+        head = _head(table, branch)
+        files = _added_files(table, head) if head != start else []  # a branch still at its start added nothing
+        table.manage_snapshots().remove_branch(branch).commit()
         for file in files:
             table.io.delete(file.file_path)
 
