@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import tempfile
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,9 +21,11 @@ from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from lakehouse_assets.io.csv_files import (
+    MAX_ROW_BYTES,
     Chunk,
     FileRefused,
     Inspection,
@@ -38,6 +41,12 @@ DATASETS: Mapping[str, tuple[str, ...]] = {
 }
 _FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
 _BUFFERED_BYTES = 64 << 20
+_LINE_FEED, _COMMA, _QUOTE = b'\n,"'
+_SECONDS = len("YYYY-MM-DD HH:MM:SS")
+_DIGITS = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18]
+_TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}:\d{2}([.]\d{1,9})?(Z|[+-]\d{2}(:?\d{2})?)?")
+_OFFSET = re.compile(r"[+-]\d{2}(:?\d{2})?$|Z$")
+_UNREADABLE, _SINGLY = 0, -1  # stand beside the ordinals of days
 
 Progress = Callable[[int, int], None]
 
@@ -376,7 +385,7 @@ class _Sinks:
 
 
 class _DayReader:
-    """Tells the event date of rows, a block at a time; plain blocks without touching single rows in Python."""
+    """Tells the event date of rows, a block at a time, without touching the plain ones singly in Python."""
 
     def __init__(
         self, header: Sequence[str], timestamp_at: int, input_zone: ZoneInfo, reporting_zone: ZoneInfo, today: date
@@ -386,104 +395,137 @@ class _DayReader:
         self.input_zone = input_zone
         self.reporting_zone = reporting_zone
         self.today = today
-        self._days: dict[bytes, date | None] = {}
+        # what of a text decides its day: the date where no zone can move it, else also the minute
+        self._deciding = 10 if input_zone == reporting_zone else 16
+        self._days: dict[bytes, int] = {}
 
     def divide(self, block: bytes) -> Iterator[tuple[date | None, bytes, int]]:
-        """Parts of a block with their day (None: unreadable) and number of rows."""
-        if self.input_zone == self.reporting_zone and b'"' not in block and b"\r" not in block:
-            yield from self._divide_plain(block)
-        else:
-            for row in _rows(block):
-                yield self._day_of(row), row, 1
-
-    def _divide_plain(self, block: bytes) -> Iterator[tuple[date | None, bytes, int]]:
+        """Parts of a block of whole rows with their day (None: unreadable) and number of rows."""
         data = np.frombuffer(block, np.uint8)
-        ends = np.flatnonzero(data == 10) + 1
+        ends = np.flatnonzero(data == _LINE_FEED) + 1
         starts = np.concatenate(([0], ends[:-1]))
-        commas = np.flatnonzero(data == 44)
-        first_comma = np.searchsorted(commas, starts)
-        last_comma = np.searchsorted(commas, ends)
-        plain = last_comma - first_comma == self.width - 1
-        at = starts.copy()
-        if self.timestamp_at:
-            at[plain] = commas[first_comma[plain] + self.timestamp_at - 1] + 1
-        # 19 characters up to the next separator: no offset that could move the day
-        stop = np.full(len(ends), -1)
-        following = first_comma[plain] + self.timestamp_at
-        stop[plain] = commas[following] if self.timestamp_at < self.width - 1 else ends[plain] - 1
-        plain &= stop - at == 19
-        texts = np.zeros((len(ends), 10), np.uint8)
-        texts[plain] = data[at[plain, None] + np.arange(10)]
-        day_texts = texts.view("S10").ravel()
-        for row in np.flatnonzero(~plain).tolist():
-            line = block[starts[row] : ends[row]]
-            yield self._day_of(line), line, 1
-        runs = np.flatnonzero((day_texts[1:] != day_texts[:-1]) | (plain[1:] != plain[:-1])) + 1
-        if len(runs) * 20 < len(ends):  # in order of time, as logs are: whole stretches at once
-            bounds = [0, *runs.tolist(), len(ends)]
+        quoted = np.zeros(len(ends), bool)
+        singles = []
+        for first, last in _rows_with_quotes(data, ends):
+            singles.append(block[starts[first] : ends[last]])
+            quoted[first : last + 1] = True
+        days = self._days_of_plain(data, starts, ends, ~quoted)
+        singles += [block[starts[line] : ends[line]] for line in np.flatnonzero((days == _SINGLY) & ~quoted).tolist()]
+        for row, day in zip(singles, self._days_of_rows(singles), strict=True):
+            yield day, row, 1
+        bounds = [0, *(np.flatnonzero(days[1:] != days[:-1]) + 1).tolist(), len(days)]
+        if len(bounds) * 20 < len(days):  # in order of time, as logs are: whole stretches at once
             for low, high in itertools.pairwise(bounds):
-                if plain[low]:
-                    yield self._plain_day(bytes(day_texts[low])), block[starts[low] : ends[high - 1]], high - low
+                if days[low] != _SINGLY:
+                    yield _as_day(int(days[low])), block[starts[low] : ends[high - 1]], high - low
             return
-        rows = pa.Array.from_buffers(
-            pa.large_binary(),
-            len(ends),
-            [None, pa.py_buffer(np.append(starts, len(block)).astype(np.int64)), pa.py_buffer(block)],
+        offsets = pa.py_buffer(np.append(starts, len(block)).astype(np.int64))
+        rows = pa.Array.from_buffers(pa.large_binary(), len(ends), [None, offsets, pa.py_buffer(block)])
+        order = np.argsort(days, kind="stable")
+        for taken in np.split(order, np.flatnonzero(np.diff(days[order])) + 1):
+            ordinal = int(days[taken[0]]) if len(taken) else _SINGLY
+            if ordinal != _SINGLY:
+                yield _as_day(ordinal), rows.take(pa.array(taken)).buffers()[2].to_pybytes(), len(taken)
+
+    def _days_of_plain(
+        self, data: npt.NDArray[np.uint8], starts: npt.NDArray[Any], ends: npt.NDArray[Any], plain: npt.NDArray[Any]
+    ) -> npt.NDArray[np.int64]:
+        """The day of each line that is an unquoted row with a timestamp without an offset; `_SINGLY` for the rest."""
+        days = np.full(len(ends), _SINGLY, np.int64)
+        commas = np.flatnonzero(data == _COMMA)
+        before = np.searchsorted(commas, starts)
+        lines = np.flatnonzero(plain & (np.searchsorted(commas, ends) - before == self.width - 1))
+        if not len(lines):
+            return days
+        begin, first_comma = starts[lines], before[lines]
+        at = commas[first_comma + self.timestamp_at - 1] + 1 if self.timestamp_at else begin
+        last = self.timestamp_at == self.width - 1
+        stop = ends[lines] - 1 if last else commas[first_comma + self.timestamp_at]
+        whole = np.flatnonzero(stop - at >= _SECONDS)
+        lines, at, stop = lines[whole], at[whole], stop[whole]
+        texts = data[at[:, None] + np.arange(_SECONDS)]
+        shaped = ((texts[:, _DIGITS] >= ord("0")) & (texts[:, _DIGITS] <= ord("9"))).all(axis=1)
+        shaped &= (texts[:, [4, 7]] == ord("-")).all(axis=1) & (texts[:, [13, 16]] == ord(":")).all(axis=1)
+        shaped &= (texts[:, 10] == ord(" ")) | (texts[:, 10] == ord("T"))
+        shaped &= (stop - at == _SECONDS) | (
+            # a fraction that ends in a digit says nothing of a zone
+            (data[np.minimum(at + _SECONDS, len(data) - 1)] == ord("."))
+            & (stop - at > _SECONDS + 1)
+            & (stop - at <= _SECONDS + 10)
+            & (data[stop - 1] >= ord("0"))
+            & (data[stop - 1] <= ord("9"))
         )
-        for text in np.unique(day_texts[plain]):
-            taken = rows.take(pa.array(np.flatnonzero(plain & (day_texts == text))))
-            yield self._plain_day(bytes(text)), taken.buffers()[2].to_pybytes(), len(taken)
+        if self.input_zone.key == "UTC":  # then a Z changes nothing either
+            shaped |= (stop - at == _SECONDS + 1) & (data[stop - 1] == ord("Z"))
+        lines, texts = lines[shaped], np.ascontiguousarray(texts[shaped, : self._deciding])
+        if len(lines):
+            keys = texts.view(f"S{self._deciding}").ravel()
+            heads = np.concatenate(([True], keys[1:] != keys[:-1]))
+            found = np.array([self._day_of_key(bytes(key)) for key in keys[heads]], np.int64)
+            days[lines] = found[np.cumsum(heads) - 1]
+        return days
 
-    def _plain_day(self, text: bytes) -> date | None:
-        if text not in self._days:
-            self._days[text] = self._usable(text.decode("ascii", "replace"))
-        return self._days[text]
+    def _day_of_key(self, key: bytes) -> int:
+        if key not in self._days:
+            day = self._day_of_text(key.decode("ascii") + "0000-00-00 00:00:00"[len(key) :])
+            self._days[key] = _UNREADABLE if day is None else day.toordinal()
+        return self._days[key]
 
-    def _usable(self, text: str) -> date | None:
+    def _days_of_rows(self, rows: Sequence[bytes]) -> list[date | None]:
+        """The day of each row, with quotes or without."""
+        texts = [row.decode("utf-8", "replace") for row in rows]
         try:
-            day = date.fromisoformat(text) if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) else None
-        except ValueError:
-            return None
-        return day if day and EARLIEST_LANDING_DATE <= day <= self.today else None
-
-    def _day_of(self, row: bytes) -> date | None:
-        try:
-            values = next(csv.reader(io.StringIO(row.decode("utf-8", "replace"), newline=""), strict=True), [])
+            parsed = list(csv.reader(texts, strict=True))
         except csv.Error:
-            return None
-        if len(values) != self.width:
-            return None
-        text = values[self.timestamp_at]
-        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}:\d{2}([.]\d{1,9})?(Z|[+-]\d{2}(:?\d{2})?)?", text):
-            return None
+            parsed = []
+        if len(parsed) != len(texts):  # a row over several lines, or one that is no CSV: each by itself
+            parsed = [_values(text) for text in texts]
+        return [
+            self._day_of_text(values[self.timestamp_at])
+            if len(values) == self.width and _TIMESTAMP.fullmatch(values[self.timestamp_at])
+            else None
+            for values in parsed
+        ]
+
+    def _day_of_text(self, text: str) -> date | None:
         try:
-            instant = datetime.fromisoformat(text)
-        except ValueError:
+            if self._deciding == 10 and not _OFFSET.search(text):
+                day = date.fromisoformat(text[:10])
+            else:
+                instant = datetime.fromisoformat(text)
+                day = (
+                    (instant if instant.tzinfo else instant.replace(tzinfo=self.input_zone))
+                    .astimezone(self.reporting_zone)
+                    .date()
+                )
+        except (ValueError, OverflowError):
             return None
-        if instant.tzinfo is None:
-            instant = instant.replace(tzinfo=self.input_zone)
-        try:
-            return self._usable(instant.astimezone(self.reporting_zone).date().isoformat())
-        except OverflowError:
-            return None
+        return day if EARLIEST_LANDING_DATE <= day <= self.today else None
 
 
-def _rows(block: bytes) -> Iterator[bytes]:
-    """The rows of a block, quoted line ends kept inside them; an unclosed quote ends with its line."""
-    lines = (
-        block.splitlines(keepends=True) if b"\r" not in block else [part + b"\n" for part in block.split(b"\n")[:-1]]
-    )
-    at = 0
-    while at < len(lines):
-        used = 1
-        if lines[at].count(b'"') % 2:
-            text = lines[at]
-            for ahead in range(at + 1, len(lines)):
-                text += lines[ahead]
-                if len(text) > 1 << 20:
-                    break
-                if text.count(b'"') % 2 == 0:
-                    used = ahead - at + 1
-                    break
-        yield b"".join(lines[at : at + used])
-        at += used
+def _as_day(ordinal: int) -> date | None:
+    return None if ordinal == _UNREADABLE else date.fromordinal(ordinal)
+
+
+def _values(row: str) -> list[str]:
+    try:
+        return next(csv.reader(io.StringIO(row, newline=""), strict=True), [])
+    except csv.Error:
+        return []
+
+
+def _rows_with_quotes(data: npt.NDArray[np.uint8], ends: npt.NDArray[Any]) -> Iterator[tuple[int, int]]:
+    """First and last line of each row with a quote, quoted line ends kept inside; an unclosed quote ends its line."""
+    in_line, counts = np.unique(np.searchsorted(ends, np.flatnonzero(data == _QUOTE), side="right"), return_counts=True)
+    odd = in_line[counts % 2 == 1].tolist()
+    last = -1
+    for line in in_line.tolist():
+        if line <= last:
+            continue
+        last = line
+        following = bisect_right(odd, line)
+        if following and odd[following - 1] == line and following < len(odd):
+            closing = odd[following]
+            if ends[closing] - ends[line] <= MAX_ROW_BYTES:
+                last = closing
+        yield line, last
