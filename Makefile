@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint format lock clean
+.PHONY: help setup demo dev test lint format bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ dev: $(READY) ## the Dagster UI on http://127.0.0.1:3000
 ##@ Develop
 test: $(READY) ## the test suite, minutes
 	$(BIN)/python -m pytest
+
+bench: $(READY) ## a million rows, and one more day, beside the same work in DuckDB: 10 to 20 minutes
+	$(BIN)/python -m benchmarks.run --more-day -o benchmark.json
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .
@@ -43,7 +46,7 @@ $(READY): pyproject.toml requirements-build.lock requirements-dev.lock requireme
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "Python 3.11 or 3.12 is needed; name one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-build.lock
-	$(BIN)/uv pip install --python $(BIN)/python --quiet --require-hashes -r requirements-dev.lock
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode --require-hashes -r requirements-dev.lock
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m lakehouse_assets.runtime
 	@touch $@

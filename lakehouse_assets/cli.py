@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,13 +64,19 @@ def _sentence(error: BaseException | None) -> str | None:
         from lakehouse_assets.io.query import QueryError
 
         expected += (QueryError,)
+    if "lakehouse_assets.automation.jobs" in sys.modules:
+        from lakehouse_assets.automation.jobs import RangeError
+
+        expected += (RangeError,)
     if "lakehouse_assets.io.warehouse" in sys.modules:
         from lakehouse_assets.io.warehouse import ContractViolation, PublishConflict
 
         expected += (ContractViolation, PublishConflict)
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # Dagster wraps errors in circles
         if isinstance(error, expected):
             return str(error)
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
     return None
 
@@ -140,7 +147,6 @@ def _run(options: argparse.Namespace, settings: Settings) -> None:
 
 def _backfill(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.io.landing import parse_date
-    from lakehouse_assets.partitions import days_between
 
     first, last = parse_date(options.start), parse_date(options.end)
     if last < first:
@@ -148,17 +154,27 @@ def _backfill(options: argparse.Namespace, settings: Settings) -> None:
     if options.parallel <= 1:
         _run_range(settings, first, last)
         return
-    days = days_between(first, last)
-    size = -(-len(days) // options.parallel)
-    parts = [days[at : at + size] for at in range(0, len(days), size)]
-    say(f"{len(days)} days as {len(parts)} ranges, each in a process of its own")
+    parts = _by_month(first, last, options.parallel)
+    say(f"{(last - first).days + 1} days as {len(parts)} ranges of whole months, each in a process of its own")
     command = [sys.executable, "-m", "lakehouse_assets.cli", "run"]
     running = [
-        subprocess.Popen([*command, "--start", part[0].isoformat(), "--end", part[-1].isoformat()]) for part in parts
+        subprocess.Popen([*command, "--start", start.isoformat(), "--end", end.isoformat()]) for start, end in parts
     ]
     failed = [part for part, process in zip(parts, running, strict=True) if process.wait()]
     if failed:
-        raise UsageError("these ranges failed, see above: " + ", ".join(f"{part[0]} … {part[-1]}" for part in failed))
+        raise UsageError("these ranges failed, see above: " + ", ".join(f"{start} … {end}" for start, end in failed))
+    say("what one range computed from days another had not finished is computed once more")
+    began = time.monotonic()
+    _report(_up_to_date(settings), began)
+
+
+def _by_month(first: date, last: date, parts: int) -> list[tuple[date, date]]:
+    """A range divided between months, so that no two parts write the same file."""
+    from lakehouse_assets.partitions import days_between, month_first
+
+    months = [list(days) for _, days in groupby(days_between(first, last), key=month_first)]
+    size = -(-len(months) // parts)
+    return [(months[at][0], months[min(at + size, len(months)) - 1][-1]) for at in range(0, len(months), size)]
 
 
 def _run_range(settings: Settings, first: date, last: date) -> None:
@@ -245,9 +261,19 @@ def _tables(options: argparse.Namespace, settings: Settings) -> None:
     if not found:
         say("no tables yet; next: lakehouse land, lakehouse run, or lakehouse demo for sample data")
         return
-    say(f"{'table':<32}{'rows':>14}{'files':>8}{'MB':>9}  days")
+    from lakehouse_assets.automation.runner import look
+    from lakehouse_assets.lakehouse import Lakehouse
+
+    lakehouse = Lakehouse(settings)
+    stale = lakehouse.stamps.stale(look(lakehouse))
+    say(f"{'table':<32}{'rows':>14}{'files':>8}{'MB':>9}{'stale days':>12}  days")
     for name, rows, files, size, first, last in found:
-        say(f"{name:<32}{rows:>14,}{files:>8,}{size / 1e6:>9.1f}  {first} … {last}")
+        days = len(stale.get(name, ()))
+        say(f"{name:<32}{rows:>14,}{files:>8,}{size / 1e6:>9.1f}{days:>12,}  {first} … {last}")
+    if any(stale.values()):
+        say("stale days are landed or follow from what changed, and are not computed yet; next: lakehouse run")
+    else:
+        say('everything is up to date; next: lakehouse sql "select * from gold.daily_metrics order by date"')
 
 
 def _sql(options: argparse.Namespace, settings: Settings) -> None:

@@ -65,18 +65,18 @@ class Stamps:
         return {day: self._of_inputs(table, day, inputs, routes) for day in days}
 
     def stale(
-        self, landed: Mapping[str, Mapping[date, tuple[LandedFile, ...]]], *, from_files: bool
+        self, landed: Mapping[str, Mapping[date, tuple[LandedFile, ...]]], *, from_files: bool | None = None
     ) -> dict[str, set[date]]:
         """Days of each table whose recorded stamp is not the expected one, or whose inputs are stale.
 
         Args:
             landed: files per landing date of each dataset.
-            from_files: look at the tables that only depend on what is delivered; otherwise at the others.
+            from_files: only look at the tables that depend on nothing but what is delivered, or only at the others.
         """
         calendar = self._calendar(landed)
         stale: dict[str, set[date]] = {}
         for name, table in self._tables.items():
-            if (name in FROM_FILES) != from_files:
+            if from_files is not None and (name in FROM_FILES) != from_files:
                 continue
             days = calendar["users" if name.endswith(".users") else "interactions"]
             recorded = self._catalog.stamps(name)

@@ -6,7 +6,7 @@ import dagster as dg
 from pyspark.sql import DataFrame
 
 from lakehouse_assets.assets.declaration import days_of, table_asset
-from lakehouse_assets.io.warehouse import PART
+from lakehouse_assets.io.csv_files import PART
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import days_between
 from lakehouse_assets.settings import action_column

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import dagster as dg
 
@@ -13,6 +13,10 @@ from lakehouse_assets.settings import EARLIEST_LANDING_DATE
 JOB = "lakehouse"
 
 
+class RangeError(ValueError):
+    """Days that the lakehouse has no partitions for; the message names them."""
+
+
 def daily_partitions(lakehouse: Lakehouse) -> dg.DailyPartitionsDefinition:
     """One partition a day in UTC, from `start_date` (or the first landed date) to today, today included."""
     landed = [days[0] for dataset in DATASETS if (days := lakehouse.zone.dates(dataset))]
@@ -20,6 +24,21 @@ def daily_partitions(lakehouse: Lakehouse) -> dg.DailyPartitionsDefinition:
     # an event may belong to a day before the first delivery
     first = max(EARLIEST_LANDING_DATE, first - (first - first.replace(day=1)))
     return dg.DailyPartitionsDefinition(first.isoformat(), timezone="UTC", end_offset=1)
+
+
+def check_range(lakehouse: Lakehouse, first: date, last: date) -> None:
+    """Refuse a range that no partitions exist for.
+
+    Raises:
+        RangeError: says which dates there are.
+    """
+    partitions = daily_partitions(lakehouse)
+    earliest, latest = partitions.get_first_partition_key(), partitions.get_last_partition_key()
+    if not earliest or not latest or first.isoformat() < earliest or last.isoformat() > latest:
+        raise RangeError(
+            f"{first} … {last} is not within the partitions {earliest} … {latest}; "
+            "LAKEHOUSE_START_DATE sets the first, today (UTC) is the last"
+        )
 
 
 def lakehouse_job() -> dg.UnresolvedAssetJobDefinition:

@@ -10,8 +10,9 @@ from datetime import date
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.instance.ref import InstanceRef
 
-from lakehouse_assets.automation.jobs import JOB
+from lakehouse_assets.automation.jobs import JOB, check_range
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.io.landing import DATASETS, LandedFile
 from lakehouse_assets.lakehouse import Lakehouse
@@ -32,6 +33,11 @@ event_log_storage:
     base_dir: {base_dir}
 """
 
+# Here the output is in front of the person; capturing it too starts four processes a run.
+_IN_A_TERMINAL = {
+    "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+}
+
 
 def dagster_home(settings: Settings) -> Path:
     """Dagster's instance folder of a lakehouse, made ready."""
@@ -43,6 +49,11 @@ def dagster_home(settings: Settings) -> Path:
     return home
 
 
+def look(lakehouse: Lakehouse) -> Looks:
+    """The landing zone of a lakehouse as it is now."""
+    return {dataset: lakehouse.zone.look(dataset) for dataset in DATASETS}
+
+
 class Runner:
     """Plans and executes runs of one lakehouse."""
 
@@ -52,7 +63,7 @@ class Runner:
 
     def look(self) -> Looks:
         """The landing zone as it is now."""
-        return {dataset: self._lakehouse.zone.look(dataset) for dataset in DATASETS}
+        return look(self._lakehouse)
 
     def run_stale(self, before: Looks) -> list[Work]:
         """Bring every table up to date with what is landed and complete.
@@ -72,30 +83,34 @@ class Runner:
         }
         for dataset, day in sorted(growing):
             self._say(f"{dataset} {day}: files are still being written; left for the next run")
-        done: list[Work] = []
         left = {day for _, day in growing}
-        for from_files in (True, False):
-            stale = self._lakehouse.stamps.stale(now, from_files=from_files)
-            work = self._lakehouse.stamps.work({name: days - left for name, days in stale.items()})
-            self._execute(work)
-            done += work
-        self._lakehouse.zone.save_index()
-        return done
+
+        def stale_work() -> Iterator[Work]:
+            for from_files in (True, False):
+                stale = self._lakehouse.stamps.stale(now, from_files=from_files)
+                yield from self._lakehouse.stamps.work({name: days - left for name, days in stale.items()})
+
+        return self._execute(stale_work())
 
     def run_range(self, first: date, last: date) -> list[Work]:
-        """Compute every table for the days ``first`` … ``last``, up to date or not."""
-        work = [Work(tuple(self._lakehouse.tables), first, last)]
-        self._execute(work)
-        self._lakehouse.zone.save_index()
-        return work
+        """Compute every table for the days ``first`` … ``last``, up to date or not.
 
-    def _execute(self, work: list[Work]) -> None:
-        if not work:
-            return
+        Raises:
+            RangeError: there are no partitions for some of these days.
+        """
+        check_range(self._lakehouse, first, last)
+        return self._execute(iter([Work(tuple(self._lakehouse.tables), first, last)]))
+
+    def _execute(self, work: Iterator[Work]) -> list[Work]:
+        """Execute runs one after the other; each is planned when the one before has ended."""
+        done: list[Work] = []
         job = build_definitions(self._lakehouse).resolve_job_def(JOB)
         with self._instance() as instance:
             for one in work:
                 self._execute_one(job, instance, one)
+                done.append(one)
+        self._lakehouse.zone.save_index()
+        return done
 
     def _execute_one(self, job: dg.JobDefinition, instance: dg.DagsterInstance, work: Work) -> None:
         run_id = str(uuid.uuid4())
@@ -113,7 +128,8 @@ class Runner:
 
     @contextmanager
     def _instance(self) -> Iterator[dg.DagsterInstance]:
-        with dg.DagsterInstance.from_config(str(dagster_home(self._lakehouse.settings))) as instance:
+        home = dagster_home(self._lakehouse.settings)
+        with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=_IN_A_TERMINAL)) as instance:
             yield instance
 
 

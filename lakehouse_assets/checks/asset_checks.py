@@ -6,7 +6,7 @@ something else has touched the table. Run on its own from the UI, a check counts
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, cast
 
 import dagster as dg
@@ -15,8 +15,9 @@ from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.declaration import days_of
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.partitions import days_between
+from lakehouse_assets.partitions import days_between, month_first
 from lakehouse_assets.tables import NO_DUPLICATE_KEY, Table
+from lakehouse_assets.transforms.activity import WINDOWS
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,35 @@ def cut_last_rows(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
     return found
 
 
+def _windows_complete(since: Callable[[date], date]) -> Callable[[Lakehouse, date, date], Outcomes]:
+    """Days that look back on days that are landed and not computed yet: their figures are not final."""
+
+    def outcomes(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
+        open_days = set(lakehouse.zone.dates("interactions")) - set(lakehouse.catalog.stamps("silver.user_days"))
+        found = {}
+        for day in days_between(first, last):
+            missing = sorted(open_days.intersection(days_between(since(day), day)))
+            if missing:
+                found[day] = Outcome(len(missing), f"landed and not computed: {missing[0]} … {missing[-1]}")
+        return found
+
+    return outcomes
+
+
 FURTHER_CHECKS = (
+    *(
+        Check(
+            table,
+            "windows_complete",
+            "every landed day that the figures look back on is computed; otherwise they will still change",
+            False,
+            _windows_complete(since),
+        )
+        for table, since in (
+            ("gold.daily_metrics", lambda day: day - timedelta(max(WINDOWS.values()) - 1)),
+            ("gold.monthly_metrics", month_first),
+        )
+    ),
     Check(
         "gold.session_metrics",
         "session_actions_match",
@@ -153,7 +182,7 @@ def _step(
         ],
         can_subset=True,
     )
-    def step(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckEvaluation]:
+    def step(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckEvaluation | dg.Output[None]]:
         selected = {check_key.name for check_key in context.selected_asset_check_keys}
         first, last = days_of(context)
         targets = _checked_materializations(context, key)
@@ -162,6 +191,8 @@ def _step(
                 outcomes = check.look(lakehouse, first, last)
                 for day in days_between(first, last):
                     yield _evaluation(key, check, day, outcomes.get(day), targets.get(day.isoformat()))
+                # what waits for a blocking check waits for its output
+                yield dg.Output(None, output_name=dg.AssetCheckSpec(check.name, asset=key).get_python_identifier())
 
     return step
 

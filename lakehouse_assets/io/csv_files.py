@@ -2,8 +2,8 @@
 
 A *file* that can't be what it claims to be (wrong encoding, no header, cut gzip) is refused whole. A *row* that does
 not fit the header is kept as delivered text, as malformed. Rows without a quote go through Arrow's parser in blocks;
-only rows with quotes take the slower path. This module runs on the driver and on Spark's workers; it imports neither
-Spark nor Dagster.
+only rows with quotes take the slower path. This module runs on the driver and on Spark's workers, which load it for
+their first task: it imports neither Spark, Dagster nor anything else that is slow to load.
 """
 
 from __future__ import annotations
@@ -15,22 +15,29 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+PART = "_part"  # the write task a row belongs to; a frame that has it is divided already
 BLOCK_BYTES = 4 << 20
 CHUNK_BYTES = 32 << 20
 MAX_ROW_BYTES = 1 << 20  # a longer row is quarantined, and so is a quoted value that never ends
 UTF8_BOM = codecs.BOM_UTF8
+_LINE_FEED, _CARRIAGE_RETURN, _QUOTE = b'\n\r"'
 
 # C0 controls but tab, line feed and carriage return, and DEL: no text column holds them on purpose
 CONTROL_BYTES = bytes(set(range(32)) - {9, 10, 13} | {127})
+_IS_CONTROL = np.isin(np.arange(256), [*CONTROL_BYTES, _CARRIAGE_RETURN])
+_VALUE = r'(?:[^",\x00-\x08\x0b-\x1f\x7f]*|"(?:[^"\x00-\x08\x0a-\x1f\x7f]|"")*")'
+_SOUND_LINE = rf"^{_VALUE}(?:,{_VALUE})*\r?\n$"
 
 
 class FileRefused(ValueError):
@@ -213,6 +220,30 @@ def read_chunk(chunk: Chunk) -> Iterator[pa.RecordBatch]:
         yield from parser.parse(block)
 
 
+def read_tasks(tasks: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """What a Spark task does: read the chunks it was dealt (columns `PART`, landing_date, chunk as JSON).
+
+    Returns:
+        `PART`, landing_date, the columns of `read_chunk`, source_file.
+    """
+    for batch in tasks:
+        for task in batch.to_pylist():
+            described = json.loads(task["chunk"])
+            chunk = Chunk(**described | {"header": tuple(described["header"]), "columns": tuple(described["columns"])})
+            name = Path(chunk.path).name
+            for rows in read_chunk(chunk):
+                size = rows.num_rows
+                yield pa.RecordBatch.from_arrays(
+                    [
+                        pa.repeat(pa.scalar(task[PART], pa.int32()), size),
+                        pa.repeat(pa.scalar(task["landing_date"], pa.date32()), size),
+                        *rows.columns,
+                        pa.repeat(name, size),
+                    ],
+                    names=[PART, "landing_date", *rows.schema.names, "source_file"],
+                )
+
+
 def row_blocks(chunk: Chunk) -> Iterator[bytes]:
     """Blocks of whole rows, each ending with a line feed, none longer than a block and a row."""
     with open_text_bytes(chunk.path) as stream:
@@ -280,76 +311,69 @@ class BlockParser:
     def parse(self, block: bytes) -> Iterator[pa.RecordBatch]:
         """The rows of one block, in no particular order."""
         malformed: list[str] = []
-        quoted_rows: list[list[str]] = []
-        block = block.replace(b"\r\n", b"\n") if b"\r" in block and b'"' not in block else block
-        if self._needs_care(block):
-            block = self._set_apart(block, quoted_rows, malformed)
+        rows: list[list[str]] = []
+        quoted = b""
+        if _needs_care(block):
+            block, quoted = self._set_apart(block, rows, malformed)
         if block:
-            yield from self._plain(block, malformed)
-        if quoted_rows:
-            values = list(zip(*quoted_rows, strict=True))
+            yield from self._parse_lines(block, malformed, quote_char=False)
+        if quoted:
+            yield from self._parse_lines(quoted, malformed, quote_char='"')
+        if rows:
+            values = list(zip(*rows, strict=True))
             table = pa.table([pa.array(column, pa.string()) for column in values], names=self.header)
             yield from self._finish(table, malformed)
         if malformed:
             empty = pa.nulls(len(malformed), pa.string())
-            rows = [empty] * (len(self.schema) - 1) + [pa.array(malformed, pa.string())]
-            yield pa.record_batch(rows, schema=self.schema)
+            columns = [empty] * (len(self.schema) - 1) + [pa.array(malformed, pa.string())]
+            yield pa.record_batch(columns, schema=self.schema)
 
-    @staticmethod
-    def _needs_care(block: bytes) -> bool:
-        if b'"' in block or b"\r" in block or len(block.translate(None, CONTROL_BYTES)) != len(block):
-            return True
-        half = MAX_ROW_BYTES // 2  # a row over the limit covers some half-limit window without a line end
-        return any(block.find(b"\n", at, at + half) < 0 for at in range(0, len(block) - half, half))
-
-    def _set_apart(self, block: bytes, quoted_rows: list[list[str]], malformed: list[str]) -> bytes:
-        """Take rows with quotes, control characters or too many bytes out of a block; return the plain rest."""
-        lines = block.split(b"\n")
-        lines.pop()  # what is behind the last line end: nothing
-        plain: list[bytes] = []
-        at = 0
-        while at < len(lines):
-            line = lines[at].removesuffix(b"\r")
-            used = 1
-            if len(line) > MAX_ROW_BYTES:
-                malformed.append(line.decode("utf-8", "replace"))
-            elif b'"' in line:
-                row, used = self._quoted_row(lines, at)
-                if row is None or any(_has_control(value) for value in row):
-                    malformed.append(b"\n".join(lines[at : at + used]).removesuffix(b"\r").decode("utf-8", "replace"))
-                else:
-                    quoted_rows.append(row)
-            elif b"\r" in line or len(line.translate(None, CONTROL_BYTES)) != len(line):
-                malformed.append(line.decode("utf-8", "replace"))
-            else:
-                plain.append(line)
-            at += used
-        return b"\n".join(plain) + b"\n" if plain else b""
-
-    def _quoted_row(self, lines: list[bytes], at: int) -> tuple[list[str] | None, int]:
-        """The row that begins at a line with quotes, and how many lines it takes.
+    def _set_apart(self, block: bytes, rows: list[list[str]], malformed: list[str]) -> tuple[bytes, bytes]:
+        """Take out of a block what needs a look of its own; return its plain lines and its soundly quoted ones.
 
         A row may span lines only if it closes its quotes and has exactly the header's columns; otherwise its first
         line alone is malformed and reading goes on with the next, so an unclosed quote costs one row.
         """
-        text = b""
-        for used in range(1, len(lines) - at + 1):
-            text += lines[at + used - 1] + b"\n"
-            if len(text) > MAX_ROW_BYTES:
-                break
-            if text.count(b'"') % 2:
+        data = np.frombuffer(block, np.uint8)
+        ends = np.flatnonzero(data == _LINE_FEED) + 1
+        starts = np.concatenate(([0], ends[:-1]))
+        quotes = np.bincount(np.searchsorted(ends, np.flatnonzero(data == _QUOTE), side="right"), minlength=len(ends))
+        odd = np.flatnonzero(quotes % 2)
+        too_long = ends - starts > MAX_ROW_BYTES + 1
+        special = (quotes > 0) | too_long
+        special[_lines_with_control(data, ends)] = True
+        sound = _soundly_quoted(block, starts, ends, np.flatnonzero((quotes > 0) & (quotes % 2 == 0) & ~too_long))
+        taken = np.zeros(len(ends), bool)
+        for first in np.flatnonzero(special & ~sound).tolist():
+            if taken[first]:
                 continue
-            body = text[:-1].removesuffix(b"\r").decode("utf-8", "replace")
-            try:
-                rows = list(csv.reader(io.StringIO(body, newline=""), strict=True))
-            except csv.Error:
-                break
-            if len(rows) == 1 and len(rows[0]) == len(self.header):
-                return rows[0], used
-            break
-        return None, 1
+            last = first
+            if quotes[first] % 2:
+                closing = np.searchsorted(odd, first) + 1
+                last = int(odd[closing]) if closing < len(odd) else first
+            row = self._quoted_row(block[starts[first] : ends[last]]) if quotes[first] else None
+            if row is None or any(_has_control(value) for value in row):
+                last = first if row is None else last
+                text = block[starts[first] : ends[last] - 1].removesuffix(b"\r")
+                malformed.append(text.decode("utf-8", "replace"))
+            else:
+                rows.append(row)
+            taken[first : last + 1] = True
+        plain = _lines(block, starts, ends, ~special & ~taken)
+        return plain, _lines(block, starts, ends, sound & ~taken)
 
-    def _plain(self, block: bytes, malformed: list[str]) -> Iterator[pa.RecordBatch]:
+    def _quoted_row(self, text: bytes) -> list[str] | None:
+        """The one row that a text is, or None where it is something else."""
+        if len(text) > MAX_ROW_BYTES:
+            return None
+        body = text[:-1].removesuffix(b"\r").decode("utf-8", "replace")
+        try:
+            rows = list(csv.reader(io.StringIO(body, newline=""), strict=True))
+        except csv.Error:
+            return None
+        return rows[0] if len(rows) == 1 and len(rows[0]) == len(self.header) else None
+
+    def _parse_lines(self, block: bytes, malformed: list[str], quote_char: str | bool) -> Iterator[pa.RecordBatch]:
         def refuse(row: pacsv.InvalidRow) -> str:
             malformed.append(row.text or "")
             return "skip"
@@ -357,9 +381,12 @@ class BlockParser:
         table = pacsv.read_csv(
             pa.BufferReader(block),
             read_options=pacsv.ReadOptions(column_names=self.header, block_size=len(block) + 1, use_threads=False),
-            parse_options=pacsv.ParseOptions(quote_char=False, invalid_row_handler=refuse),
+            parse_options=pacsv.ParseOptions(quote_char=quote_char, invalid_row_handler=refuse),
             convert_options=pacsv.ConvertOptions(
-                column_types=dict.fromkeys(self.header, pa.string()), strings_can_be_null=False, check_utf8=False
+                column_types=dict.fromkeys(self.header, pa.string()),
+                strings_can_be_null=False,
+                quoted_strings_can_be_null=False,
+                check_utf8=False,
             ),
         )
         yield from self._finish(table, malformed)
@@ -379,6 +406,38 @@ class BlockParser:
         columns = [table[name] for name in self.columns]
         whole = pa.table([*columns, extra, pa.nulls(len(table), pa.string())], schema=self.schema)
         yield from whole.combine_chunks().to_batches(max_chunksize=65_536)
+
+
+def _needs_care(block: bytes) -> bool:
+    if b'"' in block or b"\r" in block or len(block.translate(None, CONTROL_BYTES)) != len(block):
+        return True
+    half = MAX_ROW_BYTES // 2  # a row over the limit covers some half-limit window without a line end
+    return any(block.find(b"\n", at, at + half) < 0 for at in range(0, len(block) - half, half))
+
+
+def _lines_with_control(data: npt.NDArray[np.uint8], ends: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Numbers of the lines with a control character, or a carriage return that does not end them."""
+    at = np.flatnonzero(_IS_CONTROL[data])
+    ends_line = (data[at] == _CARRIAGE_RETURN) & (data[np.minimum(at + 1, len(data) - 1)] == _LINE_FEED)
+    return np.searchsorted(ends, at[~ends_line], side="right")
+
+
+def _soundly_quoted(
+    block: bytes, starts: npt.NDArray[Any], ends: npt.NDArray[Any], lines: npt.NDArray[Any]
+) -> npt.NDArray[Any]:
+    """Which lines are a whole row by themselves, quotes only where the format has them; looked up among ``lines``."""
+    sound = np.zeros(len(ends), bool)
+    offsets = pa.py_buffer(np.append(starts, len(block)).astype(np.int64))
+    every = pa.Array.from_buffers(pa.large_binary(), len(ends), [None, offsets, pa.py_buffer(block)])
+    sound[lines] = pc.match_substring_regex(every.take(pa.array(lines)), _SOUND_LINE).to_numpy(zero_copy_only=False)
+    return sound
+
+
+def _lines(block: bytes, starts: npt.NDArray[Any], ends: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> bytes:
+    """The wanted lines of a block, each ended by a line feed alone."""
+    bounds = np.flatnonzero(np.diff(np.concatenate(([False], wanted, [False])))).reshape(-1, 2).tolist()
+    found = b"".join(block[starts[first] : ends[behind - 1]] for first, behind in bounds)
+    return found.replace(b"\r\n", b"\n")
 
 
 def _has_control(value: str) -> bool:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import date, datetime
-from pathlib import Path
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse_assets.io.csv_files import Chunk, Inspection, chunks, read_chunk
-from lakehouse_assets.io.warehouse import PART
+from lakehouse_assets.io.csv_files import PART, Inspection, chunks, read_tasks
 from lakehouse_assets.partitions import month_first
 
 _BYTES_PER_ROW = 60  # of a typical delivered row; only decides how files are grouped
@@ -53,9 +51,14 @@ def read_deliveries(
     if not dealt:
         empty = spark.createDataFrame([], schema)
         return empty.withColumn("ingested_at", F.lit(ingested_at))
-    tasks = spark.createDataFrame(dealt, f"{PART} int, landing_date date, chunk string")
+    part, day, chunk = zip(*dealt, strict=True)
+    tasks = spark.createDataFrame(  # an Arrow table is a constant of the plan; a list would be a Spark job of its own
+        pa.table({PART: pa.array(part, pa.int32()), "landing_date": pa.array(day), "chunk": pa.array(chunk)})
+    )
     parts = dealt[-1][0] + 1
-    return tasks.repartitionById(parts, PART).mapInArrow(_parse, schema).withColumn("ingested_at", F.lit(ingested_at))
+    return (
+        tasks.repartitionById(parts, PART).mapInArrow(read_tasks, schema).withColumn("ingested_at", F.lit(ingested_at))
+    )
 
 
 def _deal(
@@ -73,22 +76,3 @@ def _deal(
                 month, filled = month_first(day), filled + size
                 dealt.append((task, day, json.dumps(asdict(chunk))))
     return dealt
-
-
-def _parse(tasks: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-    for batch in tasks:
-        for task in batch.to_pylist():
-            described = json.loads(task["chunk"])
-            chunk = Chunk(**described | {"header": tuple(described["header"]), "columns": tuple(described["columns"])})
-            name = Path(chunk.path).name
-            for rows in read_chunk(chunk):
-                size = rows.num_rows
-                yield pa.RecordBatch.from_arrays(
-                    [
-                        pa.repeat(pa.scalar(task[PART], pa.int32()), size),
-                        pa.repeat(pa.scalar(task["landing_date"], pa.date32()), size),
-                        *rows.columns,
-                        pa.repeat(name, size),
-                    ],
-                    names=[PART, "landing_date", *rows.schema.names, "source_file"],
-                )

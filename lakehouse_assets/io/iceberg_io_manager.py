@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
+from typing import Any
 
 import dagster as dg
+from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
+from dagster._core.execution.context.system import StepExecutionContext
 from pyspark.sql import DataFrame
 
 from lakehouse_assets.io.warehouse import Base, PublishConflict, Published
@@ -54,27 +57,32 @@ class IcebergIOManager(dg.IOManager):
 
     def _report(self, context: dg.OutputContext, published: Published) -> None:
         table = self._lakehouse.tables[published.table]
+        rows = sum(published.audit.rows.values())
         context.add_output_metadata(
             {
-                "dagster/column_schema": column_schema(table),
                 "snapshot_id": str(published.snapshot_id),
                 "range": f"{published.first} … {published.last}",
-                "range_rows": sum(published.audit.rows.values()),
+                "range_rows": rows,
                 "range_files": published.data_files,
                 "range_bytes": published.bytes_written,
             }
         )
-        for key in context.asset_partition_keys:
-            day = date.fromisoformat(key)
-            rows = published.audit.rows.get(day, 0)
-            context.step_context.add_asset_metadata({"dagster/row_count": rows}, context.asset_key, key)
-        context.log.info(
-            "%s: %s rows over %s days in %s files",
-            table.name,
-            sum(published.audit.rows.values()),
-            len(context.asset_partition_keys),
-            published.data_files,
-        )
+        days: dict[str, dict[str, Any]] = {
+            day.isoformat(): {"dagster/row_count": published.audit.rows.get(day, 0)}
+            for day in days_between(published.first, published.last)
+        }
+        # Dagster shows the newest event's columns; on every day of a year they are most of what a run has to log
+        days[published.last.isoformat()]["dagster/column_schema"] = column_schema(table)
+        _add_metadata_of_days(context.step_context, context.asset_key, days)
+        context.log.info("%s: %s rows over %s days in %s files", table.name, rows, len(days), published.data_files)
+
+
+def _add_metadata_of_days(step: StepExecutionContext, key: dg.AssetKey, days: Mapping[str, Mapping[str, Any]]) -> None:
+    """What calling `add_asset_metadata` for each day does, which lists all days of the run again in every call."""
+    accumulated = dict(step._metadata_accumulator.per_output_metadata)
+    for day, metadata in days.items():
+        accumulated[AssetMetadataHandle(asset_key=key, partition_key=day)] = metadata
+    step._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata=accumulated)
 
 
 def column_schema(table: Table) -> dg.TableSchema:

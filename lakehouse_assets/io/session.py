@@ -63,6 +63,8 @@ def _embedded() -> dict[str, str]:
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "65536",
         "spark.python.worker.reuse": "true",
+        # noting the line of code behind every column takes three calls into the JVM instead of one
+        "spark.python.sql.dataFrameDebugging.enabled": "false",
         # Hadoop's own local file system starts a `chmod` process twice per file
         "spark.hadoop.fs.file.impl": "com.globalmentor.apache.hadoop.fs.BareLocalFileSystem",
     }

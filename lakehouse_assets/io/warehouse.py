@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -18,18 +19,20 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.update.snapshot import ManageSnapshots
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_assets.io.catalog import CATALOG, Catalog, files_overlapping, set_stamps
+from lakehouse_assets.io.csv_files import PART
 from lakehouse_assets.partitions import month_first, month_last
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.tables import IN_ITS_PARTITION, NO_DUPLICATE_KEY, Rule, Table
 
-PART = "_part"  # the write task a row belongs to; a frame that has it is divided already
 _PUBLISH_ATTEMPTS = 50
 _STRAY = "lakehouse: a row lies outside the days being written"
 _SAMPLE_ROWS = 5
+_SMALLEST_SPLIT_BYTES = 1 << 18
+_LARGEST_SPLIT_BYTES = 128 << 20
 
 
 class ContractViolation(RuntimeError):
@@ -90,7 +93,7 @@ class Layout:
         """Number of write tasks."""
         return (self._group(self.last) - self._group(self.first) + 1) * self.buckets
 
-    def part(self, day_column: str, user_column: str) -> F.Column:
+    def part(self, day_column: str, user_column: str) -> Column:
         """The write task of a row."""
         day = F.col(day_column)
         group = (F.year(day) * 12 + F.month(day) - 1) * self._groups_a_month + F.floor(
@@ -122,6 +125,7 @@ class Warehouse:
         self.catalog = catalog
         self._spark = spark
         self._audits: dict[tuple[str, date, date], Published] = {}
+        self._counted_laws: dict[str, Mapping[str, Column]] = {}
 
     @property
     def spark(self) -> SparkSession:
@@ -144,9 +148,10 @@ class Warehouse:
         """The rows of a table from ``first`` to ``last``, of the snapshot that is current now."""
         declared = self.tables[name]
         table = self.catalog.load(name)
-        if table is None:
+        files = files_overlapping(table, declared.partition_column, first, last) if table else {}
+        if table is None or not files:
             return self.spark.createDataFrame([], declared.spark_schema)
-        frame = self._at(table, _head(table))
+        frame = self._at(table, _head(table), sum(file.file_size_in_bytes for file, _, _ in files.values()))
         for column in set(declared.columns) - set(frame.columns):
             frame = frame.withColumn(column, F.lit(None).cast(declared.spark_schema[column].dataType))
         return frame.select(*declared.columns).where(_between(declared, first, last))
@@ -191,14 +196,16 @@ class Warehouse:
             staged = self.catalog.iceberg.load_table(name)
             head = _head(staged, branch)
             added = _added_files(staged, head)
-            audit = self._audit_staged(declared, start, head, first, last) if added else Audit({}, {})
+            written = sum(file.file_size_in_bytes for file in added)
+            stage = self._staged(name, start, head, written)
+            audit = self._count(declared, stage, first, last) if added else Audit({}, {})
         except BaseException as error:
             self._discard(name, branch, start)
             if _STRAY in str(error):
                 raise ContractViolation(self._explain_strays(declared, frame, first, last)) from None
             raise
         if any(audit.breaches.values()):
-            sentence = self._explain(declared, self._staged(name, start, head), audit, first, last)
+            sentence = self._explain(declared, stage, audit, first, last)
             self._discard(name, branch, start)
             raise ContractViolation(sentence)
         try:
@@ -206,9 +213,7 @@ class Warehouse:
         except PublishConflict:  # of any other failure the outcome is unknown, and then nothing is deleted
             self._discard(name, branch, start)
             raise
-        published = Published(
-            name, first, last, snapshot, audit, len(added), sum(file.file_size_in_bytes for file in added)
-        )
+        published = Published(name, first, last, snapshot, audit, len(added), written)
         self._audits[name, first, last] = published
         return published
 
@@ -253,7 +258,7 @@ class Warehouse:
         rows = frame.withColumn(declared.partition_column, own_day).select(*columns)
         if kept:
             low, high = min(f[1] for f in kept), max(f[2] for f in kept)
-            old = self._at(table, _head(table))
+            old = self._at(table, _head(table), sum(file.file_size_in_bytes for file, _, _ in kept))
             for column in set(columns) - set(old.columns):
                 old = old.withColumn(column, F.lit(None).cast(declared.spark_schema[column].dataType))
             inside = _between(declared, low, high) & ~_between(declared, first, last)
@@ -269,34 +274,45 @@ class Warehouse:
         order = [*declared.also_partitioned_by, declared.partition_column, *declared.key]
         return rows.sortWithinPartitions(*dict.fromkeys(order))
 
-    def _at(self, table: IcebergTable, snapshot_id: int) -> DataFrame:
+    def _at(self, table: IcebergTable, snapshot_id: int, size: int) -> DataFrame:
         name = ".".join(table.name()[-2:])
-        return self.spark.read.option("versionAsOf", snapshot_id).table(f"{CATALOG}.{name}")
+        reader = self.spark.read.option("versionAsOf", snapshot_id).option("split-size", self._split_size(size))
+        return reader.table(f"{CATALOG}.{name}")
 
-    def _staged(self, name: str, start: int, head: int) -> DataFrame:
+    def _staged(self, name: str, start: int, head: int, size: int) -> DataFrame:
         """Exactly the rows that were staged: an incremental read of what the branch appended."""
         reader = self.spark.read.option("start-snapshot-id", start).option("end-snapshot-id", head)
-        return reader.table(f"{CATALOG}.{name}")
+        return reader.option("split-size", self._split_size(size)).table(f"{CATALOG}.{name}")
+
+    def _split_size(self, size: int) -> int:
+        """Bytes a read task takes, so that all cores share even a small read; the default gives it to one."""
+        tasks = int(self.spark.conf.get("spark.sql.shuffle.partitions") or 1)
+        return min(max(size // tasks, _SMALLEST_SPLIT_BYTES), _LARGEST_SPLIT_BYTES)
 
     # -- audit ---------------------------------------------------------------------------------------------------
 
-    def _audit_staged(self, declared: Table, start: int, head: int, first: date, last: date) -> Audit:
-        return self._count(declared, self._staged(declared.name, start, head), first, last)
-
     def _count(self, declared: Table, frame: DataFrame, first: date, last: date) -> Audit:
-        """All laws in one pass by day; the unique key in a second, by hash, made exact where hashes meet."""
-        rules = declared.contract()
+        """All laws in one pass by day; meanwhile the unique key in a second, by hash, made exact where hashes meet."""
+        laws = self._laws(declared)
         day = F.col(declared.partition_column)
-        counted = (
-            frame.groupBy(day.alias("day"))
-            .agg(F.count(F.lit(1)).alias("rows"), *[_breaches(rule).alias(rule.name) for rule in rules])
-            .collect()
-        )
-        inside = {row["day"]: row for row in counted if row["day"] and first <= row["day"] <= last}
-        breaches = {rule.name: {d: row[rule.name] for d, row in inside.items() if row[rule.name]} for rule in rules}
-        if declared.key:
-            breaches[NO_DUPLICATE_KEY] = self._duplicate_keys(declared, frame)
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            doubles = beside.submit(self._duplicate_keys, declared, frame) if declared.key else None
+            counted = (
+                frame.groupBy(day.alias("day"))
+                .agg(F.count(F.lit(1)).alias("rows"), *[law.alias(name) for name, law in laws.items()])
+                .collect()
+            )
+            inside = {row["day"]: row for row in counted if row["day"] and first <= row["day"] <= last}
+            breaches = {name: {d: row[name] for d, row in inside.items() if row[name]} for name in laws}
+            if doubles:
+                breaches[NO_DUPLICATE_KEY] = doubles.result()
         return Audit({d: row["rows"] for d, row in inside.items()}, breaches)
+
+    def _laws(self, declared: Table) -> Mapping[str, Column]:
+        """For each law of a table the number of rows that break it; put together once, as each takes many calls."""
+        if declared.name not in self._counted_laws:
+            self._counted_laws[declared.name] = {rule.name: _breaches(rule) for rule in declared.contract()}
+        return self._counted_laws[declared.name]
 
     def _duplicate_keys(self, declared: Table, frame: DataFrame) -> dict[date, int]:
         hashed = frame.withColumn("_hash", F.xxhash64(*declared.key))
@@ -393,11 +409,11 @@ def layout(first: date, last: date, rows_a_day: float, rows_per_file: int) -> La
     return Layout(first, last, days, buckets)
 
 
-def _between(declared: Table, first: date, last: date) -> F.Column:
+def _between(declared: Table, first: date, last: date) -> Column:
     return F.col(declared.partition_column).between(F.lit(first), F.lit(last))
 
 
-def _breaches(rule: Rule) -> F.Column:
+def _breaches(rule: Rule) -> Column:
     return F.count_if(~F.coalesce(rule.holds(), F.lit(False)))
 
 

@@ -97,7 +97,7 @@ def daily_metrics(user_days: DataFrame, first: date, last: date) -> DataFrame:
             F.coalesce("total_actions", F.lit(0)).alias("total_actions"),
             (F.col("duration_ms") / F.col("total_actions")).alias("avg_duration_ms"),
             *running,
-            F.try_divide("daily_active_users", "monthly_active_users_30d").alias("stickiness"),
+            F.try_divide(F.coalesce("daily_active_users", F.lit(0)), "monthly_active_users_30d").alias("stickiness"),
         )
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 # The order is the rule: a row gets the first reason that holds.
@@ -61,7 +61,17 @@ def parse_instant(text: Column, input_timezone: str) -> Column:
 def calendar_day(instant: Column, reporting_timezone: str) -> Column:
     """The calendar day of an instant in ``reporting_timezone``, whatever zone the session runs in."""
     local = instant if reporting_timezone == "UTC" else F.from_utc_timestamp(instant, reporting_timezone)
-    return F.date_from_unix_date(F.floor(F.unix_micros(local) / F.lit(_MICROSECONDS_PER_DAY)).cast("int"))
+    micros, a_day = F.unix_micros(local), F.lit(_MICROSECONDS_PER_DAY)
+    return F.date_from_unix_date(F.call_function("div", micros - F.pmod(micros, a_day), a_day).cast("int"))
+
+
+def _computed_once(frame: DataFrame, **columns: Column) -> DataFrame:
+    """The frame with further columns that later filters and columns can use without computing them again.
+
+    The optimizer copies an expression to wherever its column is used, into a filter for every use in it; what a
+    generator makes it leaves alone.
+    """
+    return frame.select("*", F.inline(F.array(F.struct(*[column.alias(name) for name, column in columns.items()]))))
 
 
 def classify(
@@ -92,9 +102,8 @@ def classify(
     # a whole number too long for 64 bits is still a whole number: its sign decides
     oversized = duration.isNull() & F.col("duration_ms").rlike(_WHOLE_NUMBER)
     negative_text = F.ltrim("duration_ms").startswith("-")
-    parsed = bronze.withColumns(
-        {"event_time": parse_instant(F.col("timestamp"), input_timezone), "duration": duration}
-    ).withColumn("event_date", calendar_day(F.col("event_time"), reporting_timezone))
+    parsed = _computed_once(bronze, event_time=parse_instant(F.col("timestamp"), input_timezone), duration=duration)
+    dated = _computed_once(parsed, event_date=calendar_day(F.col("event_time"), reporting_timezone))
     holds = {
         "malformed_row": F.col("malformed_row").isNotNull(),
         "missing_user_id": F.coalesce(F.trim("user_id"), F.lit("")) == "",
@@ -109,7 +118,7 @@ def classify(
     reason = F.when(F.lit(False), F.lit(None).cast("string"))
     for name in REJECT_REASONS:
         reason = reason.when(holds[name], F.lit(name))
-    return parsed.withColumn("reason", reason)
+    return _computed_once(dated, reason=reason)
 
 
 def valid_interactions(classified: DataFrame) -> DataFrame:
@@ -154,7 +163,7 @@ def deduplicate(valid: DataFrame, divided_by: Sequence[str] = ()) -> DataFrame:
     """One row per duplicate key (user_id, timestamp, action_type, page_id; null page_ids are equal).
 
     The survivor is decided by content: earliest landing_date, then smallest duration_ms, then smallest app_version
-    (null first).
+    (null first). These three and the key are all a row has, so the smallest triple of a key is its survivor.
 
     Args:
         valid: rows of `valid_interactions`.
@@ -164,16 +173,25 @@ def deduplicate(valid: DataFrame, divided_by: Sequence[str] = ()) -> DataFrame:
     Returns:
         The survivors, with duplicates (bigint): how many rows each one stands for beside itself.
     """
-    same = Window.partitionBy(*divided_by, "event_date", *DUPLICATE_KEY)
-    ordered = same.orderBy("landing_date", "duration_ms", "app_version")
-    everything = ordered.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
     return (
-        valid.withColumns(
-            {"_rank": F.row_number().over(ordered), "duplicates": F.count(F.lit(1)).over(everything) - F.lit(1)}
+        valid.withColumn("_order", day_and_user_order())
+        .groupBy(*divided_by, "_order", "event_date", *DUPLICATE_KEY)
+        .agg(
+            F.min(F.struct("landing_date", "duration_ms", "app_version")).alias("survivor"),
+            (F.count(F.lit(1)) - F.lit(1)).alias("duplicates"),
         )
-        .where("_rank = 1")
-        .drop("_rank")
+        .select(*divided_by, "event_date", *DUPLICATE_KEY, "survivor.*", "duplicates")
     )
+
+
+def day_and_user_order() -> Column:
+    """A number to sort by first, of the columns event_date and user_id: rows of a day, and in it of a user, together.
+
+    Spark compares the first sort column by its bytes alone and looks at whole rows only where two are equal. Names
+    and dates are equal all the time; this is hardly ever so for two users.
+    """
+    user = F.xxhash64("user_id").bitwiseAND(F.lit(0xFFFF_FFFF))
+    return F.unix_date("event_date").cast("bigint") * F.lit(1 << 32) + user
 
 
 def in_days(column: str, first: date, last: date) -> Column:
