@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 
 from pyspark.sql import SparkSession
 
@@ -30,7 +30,8 @@ class Lakehouse:
         self.tables = declare(self.settings)
         self.catalog = Catalog(self.settings)
         self.zone = LandingZone(self.settings.landing_path, self.settings.home_path / "landing-index.json")
-        self._spark = spark or (lambda: start_spark(self.settings))
+        # asked for once: finding the session again hands all of its settings over again
+        self._spark = cache(spark or (lambda: start_spark(self.settings)))
 
     @cached_property
     def warehouse(self) -> Warehouse:

@@ -11,10 +11,12 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
+from pyspark.sql.pandas.types import to_arrow_schema
 
 from lakehouse_assets.io.csv_files import PART, Inspection, chunks, read_tasks
 from lakehouse_assets.partitions import month_first
 
+PARSED_HERE_BYTES = 8 << 20  # what takes less than Spark needs to start its Python workers is parsed by this process
 _BYTES_PER_ROW = 60  # of a typical delivered row; only decides how files are grouped
 
 
@@ -52,13 +54,22 @@ def read_deliveries(
         empty = spark.createDataFrame([], schema)
         return empty.withColumn("ingested_at", F.lit(ingested_at))
     part, day, chunk = zip(*dealt, strict=True)
-    tasks = spark.createDataFrame(  # an Arrow table is a constant of the plan; a list would be a Spark job of its own
-        pa.table({PART: pa.array(part, pa.int32()), "landing_date": pa.array(day), "chunk": pa.array(chunk)})
-    )
-    parts = dealt[-1][0] + 1
-    return (
-        tasks.repartitionById(parts, PART).mapInArrow(read_tasks, schema).withColumn("ingested_at", F.lit(ingested_at))
-    )
+    parts = part[-1] + 1
+    tasks = pa.table({PART: pa.array(part, pa.int32()), "landing_date": pa.array(day), "chunk": pa.array(chunk)})
+    if (
+        sum(_most_bytes(inspection) for inspections in files.values() for inspection in inspections)
+        <= PARSED_HERE_BYTES
+    ):
+        rows = pa.Table.from_batches(read_tasks(tasks.to_batches()), to_arrow_schema(schema))
+        frame = spark.createDataFrame(rows).repartitionById(parts, PART)
+    else:
+        frame = spark.createDataFrame(tasks).repartitionById(parts, PART).mapInArrow(read_tasks, schema)
+    return frame.withColumn("ingested_at", F.lit(ingested_at))
+
+
+def _most_bytes(inspection: Inspection) -> int:
+    """Bytes of a file's text at most: 1 byte of gzip holds up to 1032."""
+    return inspection.size * (1032 if inspection.path.endswith(".gz") else 1)
 
 
 def _deal(

@@ -13,11 +13,11 @@ from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
-from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData, serialize_value
-from sqlalchemy import func, select
+from sqlalchemy import create_engine, func, select
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 
 MAX_BUFFERED_EVENTS = 500
 MAX_BUFFERED_SECONDS = 1.0
@@ -60,7 +60,8 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._buffer: list[_Buffered] = []
-        self._buffer_pid = os.getpid()
+        self._owner_pid = os.getpid()
+        self._engines: dict[str, Engine] = {}
         super().__init__(base_dir, inst_data)
         # the parent's lock, but reentrant: a flush holds it while it connects to two databases
         self._db_lock = threading.RLock()  # type: ignore[assignment]
@@ -78,7 +79,7 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         # serialized now, so that an event that cannot be serialized fails where it came from
         buffered = _Buffered(event, self._event_to_row(event))
         with self._db_lock:
-            self._drop_events_of_parent_process()
+            self._drop_what_belongs_to_the_parent_process()
             if self._buffer and self._buffer[0].event.run_id != event.run_id:
                 self.flush()
             self._buffer.append(buffered)
@@ -92,12 +93,12 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         if not self._buffer:
             return
         with self._db_lock:
-            self._drop_events_of_parent_process()
+            self._drop_what_belongs_to_the_parent_process()
             if not self._buffer:
                 return
             events, rows = [b.event for b in self._buffer], [b.row for b in self._buffer]
             # entered second to be committed first, as the parent does: the index never has what the run's log lacks
-            with super()._connect(INDEX_SHARD_NAME) as index_conn, super()._connect(events[0].run_id) as run_conn:
+            with self._open(INDEX_SHARD_NAME) as index_conn, self._open(events[0].run_id) as run_conn:
                 run_conn.execute(SqlEventLogStorageTable.insert(), rows)
                 self._store_in_index(index_conn, events, rows)
             self._buffer.clear()
@@ -108,18 +109,48 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         """Write first: the parent deletes the files of the runs without connecting to them."""
         self.flush()
         super().wipe()
+        self._close_engines()
 
     def dispose(self) -> None:
         """Write what is held back before the instance goes away."""
         self.flush()
         super().dispose()
+        self._close_engines()
+
+    def _close_engines(self) -> None:
+        with self._db_lock:
+            for engine in self._engines.values():
+                engine.dispose()
+            self._engines.clear()
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
         """Every read and every other write comes through here, and must find all earlier events in the database."""
         self.flush()
-        with super()._connect(shard) as conn:
+        with self._open(shard) as conn:
             yield conn
+
+    @contextmanager
+    def _open(self, shard: str) -> Iterator[Connection]:
+        """A transaction on one database, as the parent's, whose connection is kept for the next one.
+
+        The parent makes an engine and a connection for every event. Here those of the index and of the newest run
+        stay, so that a process that reads many runs does not collect open files.
+        """
+        with self._db_lock:
+            self._drop_what_belongs_to_the_parent_process()
+            if shard not in self._engines:
+                for other in set(self._engines) - {INDEX_SHARD_NAME}:
+                    self._engines.pop(other).dispose()
+                self._engines[shard] = create_engine(
+                    self.conn_string_for_shard(shard), connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
+                )
+            engine = self._engines[shard]
+            if shard not in self._initialized_dbs:
+                self._initdb(engine)
+                self._initialized_dbs.add(shard)
+            with engine.connect() as conn, conn.begin():
+                yield conn
 
     def _store_asset_check_evaluation_planned(self, event: EventLogEntry, event_id: int | None) -> None:
         """As the parent, which serializes the same event and compiles the same statement again for every partition."""
@@ -144,11 +175,14 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         self._timer.start()
         atexit.register(self.flush)
 
-    def _drop_events_of_parent_process(self) -> None:
-        """A forked child inherits a copy of the buffer that its parent process will write."""
-        if self._buffer_pid != os.getpid():
-            self._buffer_pid = os.getpid()
+    def _drop_what_belongs_to_the_parent_process(self) -> None:
+        """A forked child inherits a copy of the buffer that its parent will write, and connections it must not use."""
+        if self._owner_pid != os.getpid():
+            self._owner_pid = os.getpid()
             self._buffer.clear()
+            for engine in self._engines.values():
+                engine.dispose(close=False)
+            self._engines.clear()
 
     def _store_in_index(
         self, conn: Connection, events: Sequence[EventLogEntry], rows: Sequence[dict[str, Any]]
