@@ -93,6 +93,10 @@ def _land(options: argparse.Namespace, settings: Settings) -> None:
             raise UsageError(f"--map {pair}: write it as ours=theirs, ours being one of {columns}")
         renames[ours] = theirs
     day = landing.parse_date(options.date) if options.date else None
+    names = [source.name for source in options.files]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise UsageError(f"two files are named {twice}, and one would replace the other; rename one or land them apart")
     for source in options.files:
         began = time.monotonic()
         if day or options.dataset == "users":

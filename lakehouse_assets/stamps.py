@@ -78,7 +78,7 @@ class Stamps:
         for name, table in self._tables.items():
             if from_files is not None and (name in FROM_FILES) != from_files:
                 continue
-            days = calendar["users" if name.endswith(".users") else "interactions"]
+            days = calendar[_calendar_of(name)]
             recorded = self._catalog.stamps(name)
             new = {day for day in days if day not in recorded}
             expected = self.expected(name, [day for day in days if day in recorded])
@@ -106,14 +106,21 @@ class Stamps:
         return [Work(tuple(names), *stretch) for names, days in groups for stretch in stretches(days)]
 
     def _calendar(self, landed: Mapping[str, Mapping[date, tuple[LandedFile, ...]]]) -> dict[str, list[date]]:
-        """Days with a place in the lake: for interactions all from the first to the last, for users the delivered."""
+        """Days with a place in the lake: landing dates of users, and from the first to the last of interactions.
+
+        Events may belong to days before the first delivery, so their days may begin earlier.
+        """
         users = set(landed["users"]) | set(self._catalog.stamps("bronze.users"))
-        interactions = set(landed["interactions"]) | set(self._catalog.stamps("bronze.interactions"))
-        if interactions:
-            routed = {day for days in self._routes().values() for day in days}
-            first = min(interactions | routed)
-            interactions = set(days_between(first, max(interactions)))
-        return {"users": sorted(users), "interactions": sorted(interactions)}
+        delivered = set(landed["interactions"]) | set(self._catalog.stamps("bronze.interactions"))
+        if not delivered:
+            return {"users": sorted(users), "landings": [], "events": []}
+        routed = {day for days in self._routes().values() for day in days}
+        last = max(delivered)
+        return {
+            "users": sorted(users),
+            "landings": days_between(min(delivered), last),
+            "events": days_between(min(delivered | routed), last),
+        }
 
     def _of_files(self, table: Table, day: date) -> str:
         dataset = table.name.split(".")[1]
@@ -152,6 +159,12 @@ class Stamps:
         for row in rows.to_pylist():
             routes.setdefault(row["landing_date"], set()).add(row["event_date"])
         return routes
+
+
+def _calendar_of(name: str) -> str:
+    if name.endswith(".users"):
+        return "users"
+    return "landings" if name in FROM_FILES else "events"
 
 
 def _reached(days: Iterable[date], through: Input) -> set[date]:

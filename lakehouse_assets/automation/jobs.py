@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
 from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.partitions import month_first
 from lakehouse_assets.settings import EARLIEST_LANDING_DATE
 
 JOB = "lakehouse"
@@ -22,7 +23,7 @@ def daily_partitions(lakehouse: Lakehouse) -> dg.DailyPartitionsDefinition:
     landed = [days[0] for dataset in DATASETS if (days := lakehouse.zone.dates(dataset))]
     first = lakehouse.settings.start_date or min(landed, default=datetime.now(tz=UTC).date())
     # an event may belong to a day before the first delivery
-    first = max(EARLIEST_LANDING_DATE, first - (first - first.replace(day=1)))
+    first = max(EARLIEST_LANDING_DATE, month_first(first - timedelta(lakehouse.settings.late_days)))
     return dg.DailyPartitionsDefinition(first.isoformat(), timezone="UTC", end_offset=1)
 
 

@@ -15,10 +15,10 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,9 @@ PART = "_part"  # the write task a row belongs to; a frame that has it is divide
 BLOCK_BYTES = 4 << 20
 CHUNK_BYTES = 32 << 20
 MAX_ROW_BYTES = 1 << 20  # a longer row is quarantined, and so is a quoted value that never ends
+LONGEST_KEPT_ROW_BYTES = 64 << 20  # what landing, which keeps rows as they are, holds in memory at most
 UTF8_BOM = codecs.BOM_UTF8
+csv.field_size_limit(MAX_ROW_BYTES)  # the default of 128 KiB is a limit of nobody's choice
 _LINE_FEED, _CARRIAGE_RETURN, _QUOTE = b'\n\r"'
 
 # C0 controls but tab, line feed and carriage return, and DEL: no text column holds them on purpose
@@ -244,14 +246,22 @@ def read_tasks(tasks: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
                 )
 
 
-def row_blocks(chunk: Chunk) -> Iterator[bytes]:
-    """Blocks of whole rows, each ending with a line feed, none longer than a block and a row."""
+def row_blocks(chunk: Chunk, *, keep_long_rows: bool = False) -> Iterator[bytes]:
+    """Blocks of whole rows, each ending with a line feed, none longer than a block and a row.
+
+    Args:
+        chunk: what to read.
+        keep_long_rows: hand out a row over `MAX_ROW_BYTES` whole instead of its beginning.
+
+    Raises:
+        FileRefused: a row to be kept whole is longer than `LONGEST_KEPT_ROW_BYTES`.
+    """
     with open_text_bytes(chunk.path) as stream:
         position = chunk.start
         stream.seek(max(position - 1, 0))
         if position > 0:
             previous = stream.read(1)
-            if previous not in (b"\n", b"\r"):
+            if previous != b"\n" and not (previous == b"\r" and chunk.carriage_returns_only):
                 position += len(stream.readline())  # the row belongs to the chunk before
         carry = b""
         skipping = False  # inside a row over the limit, of which the first bytes were handed out already
@@ -270,33 +280,92 @@ def row_blocks(chunk: Chunk) -> Iterator[bytes]:
                 skipping = end == 0
                 block = block[end:] if end else b""
             data = carry + block
-            cut = _last_row_end(data) if chunk.quoted else data.rfind(b"\n") + 1
+            cut = _last_row_end(data, len(chunk.header)) if chunk.quoted else data.rfind(b"\n") + 1
             carry = data[cut:]
             if cut:
                 yield data[:cut]
-            if len(carry) > MAX_ROW_BYTES:
+            if len(carry) > MAX_ROW_BYTES and not keep_long_rows:
                 yield carry[: MAX_ROW_BYTES + 1] + b"\n"
                 carry, skipping = b"", True
+            if len(carry) > LONGEST_KEPT_ROW_BYTES:
+                raise FileRefused(
+                    chunk.path,
+                    f"has a row of over {LONGEST_KEPT_ROW_BYTES >> 20} MiB that ends behind byte {position}; "
+                    "mend it, or deliver the file as it is with --date",
+                )
         if carry:
             yield carry if carry.endswith(b"\n") else carry + b"\n"
 
 
-def _last_row_end(data: bytes) -> int:
-    """Where the last line outside quotes ends, counting from the start of a row.
+@dataclass(frozen=True)
+class Lines:
+    """The lines of a block of text, and how many quotes each has; all of it ends with a line feed."""
 
-    An unclosed quote makes everything behind it look quoted. A value longer than a row may be is no value, so then
-    the last line end counts and the parser finds out which row was to blame.
+    block: bytes
+    data: npt.NDArray[np.uint8]
+    starts: npt.NDArray[Any]
+    ends: npt.NDArray[Any]
+    quotes: npt.NDArray[Any]
+
+    @classmethod
+    def of(cls, block: bytes) -> Self:
+        """Find the lines of a block."""
+        data = np.frombuffer(block, np.uint8)
+        ends = np.flatnonzero(data == _LINE_FEED) + 1
+        in_line = np.searchsorted(ends, np.flatnonzero(data == _QUOTE), side="right")
+        return cls(block, data, np.concatenate(([0], ends[:-1])), ends, np.bincount(in_line, minlength=len(ends)))
+
+    def text(self, first: int, last: int) -> bytes:
+        """The text of some lines, the last line end included."""
+        return self.block[self.starts[first] : self.ends[last]]
+
+
+def rows_over_lines(lines: Lines, width: int) -> tuple[Mapping[int, int], int | None]:
+    """Which rows span lines, by a quoted line end: the only place that decides it.
+
+    A line with an odd number of quotes begins such a row if the next one closes it and both and what is between are
+    exactly one row of ``width`` values; otherwise it is a row by itself, so an unclosed quote costs one row.
+
+    Returns:
+        The last line of each by its first, and the line whose quote may be closed behind the last line.
     """
-    last = cut = data.rfind(b"\n") + 1
-    inside = data.count(b'"', 0, cut) % 2
-    while cut and inside:
-        quote = data.rfind(b'"', 0, cut)
-        earlier = data.rfind(b"\n", 0, quote) + 1
-        inside = (inside + data.count(b'"', earlier, cut)) % 2
-        cut = earlier
-        if len(data) - cut > MAX_ROW_BYTES:
-            return last
-    return cut
+    odd = np.flatnonzero(lines.quotes % 2).tolist()
+    found: dict[int, int] = {}
+    at = 0
+    while at + 1 < len(odd):
+        pair = quoted_row(lines.text(odd[at], odd[at + 1]), width)
+        if pair:
+            found[odd[at]] = odd[at + 1]
+        at += 2 if pair else 1
+    return found, odd[at] if at < len(odd) else None
+
+
+def quoted_row(text: bytes, width: int) -> list[str] | None:
+    """The one row of ``width`` values that a text is, or None where it is something else."""
+    if len(text) > MAX_ROW_BYTES:
+        return None
+    body = text.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "replace")
+    reader = csv.reader(io.StringIO(body, newline=""), strict=True)
+    try:
+        row = next(reader, [])
+        return row if len(row) == width and next(reader, None) is None else None
+    except csv.Error:
+        return None
+
+
+def _last_row_end(data: bytes, width: int) -> int:
+    """Where the last row surely ends, counting from the start of a row.
+
+    A value longer than a row may be is no value, so a quote open for longer holds nothing back.
+    """
+    last = data.rfind(b"\n") + 1
+    if not last:
+        return 0
+    lines = Lines.of(data[:last])
+    _, open_line = rows_over_lines(lines, width)
+    if open_line is None or len(data) - lines.starts[open_line] > MAX_ROW_BYTES:
+        return last
+    return int(lines.starts[open_line])
 
 
 class BlockParser:
@@ -331,47 +400,28 @@ class BlockParser:
     def _set_apart(self, block: bytes, rows: list[list[str]], malformed: list[str]) -> tuple[bytes, bytes]:
         """Take out of a block what needs a look of its own; return its plain lines and its soundly quoted ones.
 
-        A row may span lines only if it closes its quotes and has exactly the header's columns; otherwise its first
-        line alone is malformed and reading goes on with the next, so an unclosed quote costs one row.
+        A line that is no row (see `rows_over_lines`) is malformed, and reading goes on with the next one.
         """
-        data = np.frombuffer(block, np.uint8)
-        ends = np.flatnonzero(data == _LINE_FEED) + 1
-        starts = np.concatenate(([0], ends[:-1]))
-        quotes = np.bincount(np.searchsorted(ends, np.flatnonzero(data == _QUOTE), side="right"), minlength=len(ends))
-        odd = np.flatnonzero(quotes % 2)
+        lines = Lines.of(block)
+        starts, ends, quotes = lines.starts, lines.ends, lines.quotes
+        over_lines, _ = rows_over_lines(lines, len(self.header))
         too_long = ends - starts > MAX_ROW_BYTES + 1
         special = (quotes > 0) | too_long
-        special[_lines_with_control(data, ends)] = True
-        sound = _soundly_quoted(block, starts, ends, np.flatnonzero((quotes > 0) & (quotes % 2 == 0) & ~too_long))
+        special[_lines_with_control(lines)] = True
+        sound = _soundly_quoted(lines, np.flatnonzero((quotes > 0) & (quotes % 2 == 0) & ~too_long))
         taken = np.zeros(len(ends), bool)
         for first in np.flatnonzero(special & ~sound).tolist():
             if taken[first]:
                 continue
-            last = first
-            if quotes[first] % 2:
-                closing = np.searchsorted(odd, first) + 1
-                last = int(odd[closing]) if closing < len(odd) else first
-            row = self._quoted_row(block[starts[first] : ends[last]]) if quotes[first] else None
+            last = over_lines.get(first, first)
+            text = lines.text(first, last)
+            row = quoted_row(text, len(self.header)) if quotes[first] else None
             if row is None or any(_has_control(value) for value in row):
-                last = first if row is None else last
-                text = block[starts[first] : ends[last] - 1].removesuffix(b"\r")
-                malformed.append(text.decode("utf-8", "replace"))
+                malformed.append(text.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "replace"))
             else:
                 rows.append(row)
             taken[first : last + 1] = True
-        plain = _lines(block, starts, ends, ~special & ~taken)
-        return plain, _lines(block, starts, ends, sound & ~taken)
-
-    def _quoted_row(self, text: bytes) -> list[str] | None:
-        """The one row that a text is, or None where it is something else."""
-        if len(text) > MAX_ROW_BYTES:
-            return None
-        body = text[:-1].removesuffix(b"\r").decode("utf-8", "replace")
-        try:
-            rows = list(csv.reader(io.StringIO(body, newline=""), strict=True))
-        except csv.Error:
-            return None
-        return rows[0] if len(rows) == 1 and len(rows[0]) == len(self.header) else None
+        return _joined(lines, ~special & ~taken), _joined(lines, sound & ~taken)
 
     def _parse_lines(self, block: bytes, malformed: list[str], quote_char: str | bool) -> Iterator[pa.RecordBatch]:
         def refuse(row: pacsv.InvalidRow) -> str:
@@ -415,28 +465,27 @@ def _needs_care(block: bytes) -> bool:
     return any(block.find(b"\n", at, at + half) < 0 for at in range(0, len(block) - half, half))
 
 
-def _lines_with_control(data: npt.NDArray[np.uint8], ends: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _lines_with_control(lines: Lines) -> npt.NDArray[Any]:
     """Numbers of the lines with a control character, or a carriage return that does not end them."""
+    data = lines.data
     at = np.flatnonzero(_IS_CONTROL[data])
     ends_line = (data[at] == _CARRIAGE_RETURN) & (data[np.minimum(at + 1, len(data) - 1)] == _LINE_FEED)
-    return np.searchsorted(ends, at[~ends_line], side="right")
+    return np.searchsorted(lines.ends, at[~ends_line], side="right")
 
 
-def _soundly_quoted(
-    block: bytes, starts: npt.NDArray[Any], ends: npt.NDArray[Any], lines: npt.NDArray[Any]
-) -> npt.NDArray[Any]:
-    """Which lines are a whole row by themselves, quotes only where the format has them; looked up among ``lines``."""
-    sound = np.zeros(len(ends), bool)
-    offsets = pa.py_buffer(np.append(starts, len(block)).astype(np.int64))
-    every = pa.Array.from_buffers(pa.large_binary(), len(ends), [None, offsets, pa.py_buffer(block)])
-    sound[lines] = pc.match_substring_regex(every.take(pa.array(lines)), _SOUND_LINE).to_numpy(zero_copy_only=False)
+def _soundly_quoted(lines: Lines, among: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Which lines are a whole row by themselves, quotes only where the format has them; looked up ``among`` some."""
+    sound = np.zeros(len(lines.ends), bool)
+    offsets = pa.py_buffer(np.append(lines.starts, len(lines.block)).astype(np.int64))
+    every = pa.Array.from_buffers(pa.large_binary(), len(sound), [None, offsets, pa.py_buffer(lines.block)])
+    sound[among] = pc.match_substring_regex(every.take(pa.array(among)), _SOUND_LINE).to_numpy(zero_copy_only=False)
     return sound
 
 
-def _lines(block: bytes, starts: npt.NDArray[Any], ends: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> bytes:
+def _joined(lines: Lines, wanted: npt.NDArray[Any]) -> bytes:
     """The wanted lines of a block, each ended by a line feed alone."""
     bounds = np.flatnonzero(np.diff(np.concatenate(([False], wanted, [False])))).reshape(-1, 2).tolist()
-    found = b"".join(block[starts[first] : ends[behind - 1]] for first, behind in bounds)
+    found = b"".join(lines.text(first, behind - 1) for first, behind in bounds)
     return found.replace(b"\r\n", b"\n")
 
 

@@ -10,8 +10,8 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -25,13 +25,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lakehouse_assets.io.csv_files import (
-    MAX_ROW_BYTES,
     Chunk,
     FileRefused,
     Inspection,
+    Lines,
     inspect,
     open_text_bytes,
     row_blocks,
+    rows_over_lines,
 )
 from lakehouse_assets.settings import EARLIEST_LANDING_DATE
 
@@ -41,10 +42,11 @@ DATASETS: Mapping[str, tuple[str, ...]] = {
 }
 _FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
 _BUFFERED_BYTES = 64 << 20
-_LINE_FEED, _COMMA, _QUOTE = b'\n,"'
+_COMMA = ord(",")
 _SECONDS = len("YYYY-MM-DD HH:MM:SS")
 _DIGITS = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18]
 _TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}:\d{2}([.]\d{1,9})?(Z|[+-]\d{2}(:?\d{2})?)?")
+_NO_SIGN_NOR_Z = np.frombuffer(b".:0123456789", np.uint8)
 _OFFSET = re.compile(r"[+-]\d{2}(:?\d{2})?$|Z$")
 _UNREADABLE, _SINGLY = 0, -1  # stand beside the ordinals of days
 
@@ -113,35 +115,38 @@ class LandingZone:
         if not base.is_dir():
             return []
         found = []
-        for entry in os.scandir(base):
-            match = _FOLDER.fullmatch(entry.name)
-            if match and entry.is_dir():
-                try:
+        for path in base.iterdir():
+            match = _FOLDER.fullmatch(path.name)
+            try:
+                if match and stat.S_ISDIR(path.stat().st_mode):
                     found.append(date.fromisoformat(match[1]))
-                except ValueError:
-                    raise LandingError(f"{entry.path}: {match[1]} is no calendar date; rename or remove it") from None
+            except ValueError:
+                raise LandingError(f"{path}: {path.name[5:]} is no calendar date; rename or remove it") from None
+            except OSError as error:
+                raise FileRefused(path, f"can't be looked into ({error.strerror}); remove or mend it") from None
         return sorted(found)
 
     def files(self, dataset: str, day: date) -> list[LandedFile]:
         """The complete-looking CSV files of a landing date by name; hidden, temporary and marker files are none.
 
         Raises:
-            FileRefused: a link that leads nowhere.
+            FileRefused: a link that leads nowhere or in a circle.
         """
         folder = self.folder(dataset, day)
         if not folder.is_dir():
             return []
         found = []
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-            if entry.name.startswith((".", "_")) or not entry.name.endswith((".csv", ".csv.gz")):
-                continue
-            if entry.is_dir():
+        for path in sorted(folder.iterdir()):
+            if path.name.startswith((".", "_")) or not path.name.endswith((".csv", ".csv.gz")):
                 continue
             try:
-                stat = entry.stat()
+                status = path.stat()
             except FileNotFoundError:
-                raise FileRefused(entry.path, "is a link to a file that does not exist; remove or mend it") from None
-            found.append(LandedFile(Path(entry.path), stat.st_size, max(stat.st_mtime_ns, stat.st_ctime_ns)))
+                raise FileRefused(path, "is a link to a file that does not exist; remove or mend it") from None
+            except OSError as error:
+                raise FileRefused(path, f"can't be looked at ({error.strerror}); remove or mend it") from None
+            if not stat.S_ISDIR(status.st_mode):
+                found.append(LandedFile(path, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)))
         return found
 
     def look(self, dataset: str) -> dict[date, tuple[LandedFile, ...]]:
@@ -205,7 +210,7 @@ def deliver(zone: LandingZone, dataset: str, source: Path, day: date, renames: M
     _check_day(day)
     _check_source(source)
     folder = zone.folder(dataset, day)
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder)
     name = _target_name(source, keep_compression=not renames)
     target = folder / name
     existed = target.exists()
@@ -267,13 +272,22 @@ def split(
         sinks = _Sinks(zone, _target_name(source, keep_compression=False), header)
         stack.callback(sinks.discard)
         done = 0
-        for block in row_blocks(chunk):
+        for block in row_blocks(chunk, keep_long_rows=True):
             for day, rows, count in days.divide(block):
                 sinks.write(day, rows, count)
             done += len(block)
             if progress:
                 progress(min(done, inspection.size), inspection.size)
         return sinks.publish()
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LandingError(
+            f"{folder} can't be made ({error.strerror}); LAKEHOUSE_LANDING or LAKEHOUSE_HOME names a writable folder"
+        ) from None
 
 
 def _check_day(day: date) -> None:
@@ -341,7 +355,7 @@ class _Sinks:
         for day, rows in self.buffers.items():
             if day not in self.temporary:
                 folder = self.zone.folder("interactions", day) if day else self.zone.root / "interactions"
-                folder.mkdir(parents=True, exist_ok=True)
+                _make_folder(folder)
                 handle, path = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
                 os.close(handle)
                 self.temporary[day] = Path(path)
@@ -401,15 +415,17 @@ class _DayReader:
 
     def divide(self, block: bytes) -> Iterator[tuple[date | None, bytes, int]]:
         """Parts of a block of whole rows with their day (None: unreadable) and number of rows."""
-        data = np.frombuffer(block, np.uint8)
-        ends = np.flatnonzero(data == _LINE_FEED) + 1
-        starts = np.concatenate(([0], ends[:-1]))
+        lines = Lines.of(block)
+        starts, ends = lines.starts, lines.ends
+        over_lines, _ = rows_over_lines(lines, self.width)
         quoted = np.zeros(len(ends), bool)
         singles = []
-        for first, last in _rows_with_quotes(data, ends):
-            singles.append(block[starts[first] : ends[last]])
-            quoted[first : last + 1] = True
-        days = self._days_of_plain(data, starts, ends, ~quoted)
+        for first in np.flatnonzero(lines.quotes).tolist():
+            if not quoted[first]:
+                last = over_lines.get(first, first)
+                singles.append(lines.text(first, last))
+                quoted[first : last + 1] = True
+        days = self._days_of_plain(lines, ~quoted)
         singles += [block[starts[line] : ends[line]] for line in np.flatnonzero((days == _SINGLY) & ~quoted).tolist()]
         for row, day in zip(singles, self._days_of_rows(singles), strict=True):
             yield day, row, 1
@@ -427,10 +443,9 @@ class _DayReader:
             if ordinal != _SINGLY:
                 yield _as_day(ordinal), rows.take(pa.array(taken)).buffers()[2].to_pybytes(), len(taken)
 
-    def _days_of_plain(
-        self, data: npt.NDArray[np.uint8], starts: npt.NDArray[Any], ends: npt.NDArray[Any], plain: npt.NDArray[Any]
-    ) -> npt.NDArray[np.int64]:
+    def _days_of_plain(self, every: Lines, plain: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """The day of each line that is an unquoted row with a timestamp without an offset; `_SINGLY` for the rest."""
+        data, starts, ends = every.data, every.starts, every.ends
         days = np.full(len(ends), _SINGLY, np.int64)
         commas = np.flatnonzero(data == _COMMA)
         before = np.searchsorted(commas, starts)
@@ -448,12 +463,11 @@ class _DayReader:
         shaped &= (texts[:, [4, 7]] == ord("-")).all(axis=1) & (texts[:, [13, 16]] == ord(":")).all(axis=1)
         shaped &= (texts[:, 10] == ord(" ")) | (texts[:, 10] == ord("T"))
         shaped &= (stop - at == _SECONDS) | (
-            # a fraction that ends in a digit says nothing of a zone
+            # a fraction and no offset, whose sign would be the third, fifth or sixth character from the end
             (data[np.minimum(at + _SECONDS, len(data) - 1)] == ord("."))
             & (stop - at > _SECONDS + 1)
             & (stop - at <= _SECONDS + 10)
-            & (data[stop - 1] >= ord("0"))
-            & (data[stop - 1] <= ord("9"))
+            & np.isin(data[stop[:, None] - [1, 3, 5, 6]], _NO_SIGN_NOR_Z).all(axis=1)
         )
         if self.input_zone.key == "UTC":  # then a Z changes nothing either
             shaped |= (stop - at == _SECONDS + 1) & (data[stop - 1] == ord("Z"))
@@ -512,20 +526,3 @@ def _values(row: str) -> list[str]:
         return next(csv.reader(io.StringIO(row, newline=""), strict=True), [])
     except csv.Error:
         return []
-
-
-def _rows_with_quotes(data: npt.NDArray[np.uint8], ends: npt.NDArray[Any]) -> Iterator[tuple[int, int]]:
-    """First and last line of each row with a quote, quoted line ends kept inside; an unclosed quote ends its line."""
-    in_line, counts = np.unique(np.searchsorted(ends, np.flatnonzero(data == _QUOTE), side="right"), return_counts=True)
-    odd = in_line[counts % 2 == 1].tolist()
-    last = -1
-    for line in in_line.tolist():
-        if line <= last:
-            continue
-        last = line
-        following = bisect_right(odd, line)
-        if following and odd[following - 1] == line and following < len(odd):
-            closing = odd[following]
-            if ends[closing] - ends[line] <= MAX_ROW_BYTES:
-                last = closing
-        yield line, last

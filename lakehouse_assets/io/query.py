@@ -46,6 +46,8 @@ def export(catalog: Catalog, name: str, target: Path, file_format: str, first: d
     """
     if name not in catalog.names():
         raise QueryError(f"there is no table {name!r}; there are {', '.join(catalog.names()) or 'none yet'}")
+    if first and last and last < first:
+        raise QueryError(f"--end {last} is before --start {first}")
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     connection.register("rows", _dataset(catalog, name))
@@ -68,7 +70,7 @@ def export(catalog: Catalog, name: str, target: Path, file_format: str, first: d
             relation.write_parquet(str(temporary))
         else:
             with temporary.open("w", encoding="utf-8") as sink:
-                for batch in relation.fetch_record_batch(65_536):
+                for batch in relation.to_arrow_reader(65_536):
                     sink.writelines(json.dumps(row, default=str) + "\n" for row in batch.to_pylist())
         temporary.replace(target)
     except (OSError, duckdb.Error) as error:
@@ -114,7 +116,6 @@ def _exported(column: str, kind: str, file_format: str) -> str:
     if kind == "TIMESTAMP WITH TIME ZONE":
         return f"{quoted}::TIMESTAMP AS {quoted}"
     if kind == "VARCHAR" and file_format == "csv":
-        return (
-            f"CASE WHEN regexp_matches({quoted}, '^[=+@\\t\\r-]') THEN '''' || {quoted} ELSE {quoted} END AS {quoted}"
-        )
+        formula = f"regexp_matches({quoted}, '^[=+@\\t\\r\\n-]')"
+        return f"CASE WHEN {formula} THEN '''' || {quoted} ELSE {quoted} END AS {quoted}"
     return quoted

@@ -42,6 +42,9 @@ def parse_instant(text: Column, input_timezone: str) -> Column:
         & F.substring(text, 11, 1).isin(" ", "T")
         & (F.substring(text, 14, 1) == ":")
         & (F.substring(text, 17, 1) == ":")
+        # the cast would overlook a blank where the last digit of the day or the second is missing
+        & F.substring(text, 10, 1).between("0", "9")
+        & F.substring(text, 19, 1).between("0", "9")
     )
     as_utc = F.concat(text, F.lit("Z")).try_cast("timestamp")
     if input_timezone == "UTC":
@@ -63,6 +66,11 @@ def calendar_day(instant: Column, reporting_timezone: str) -> Column:
     local = instant if reporting_timezone == "UTC" else F.from_utc_timestamp(instant, reporting_timezone)
     micros, a_day = F.unix_micros(local), F.lit(_MICROSECONDS_PER_DAY)
     return F.date_from_unix_date(F.call_function("div", micros - F.pmod(micros, a_day), a_day).cast("int"))
+
+
+def trimmed(column: str) -> Column:
+    """A text without the blanks and tabs around it; other white space can't be in a row that is read."""
+    return F.trim(F.col(column), F.lit(" \t"))
 
 
 def _computed_once(frame: DataFrame, **columns: Column) -> DataFrame:
@@ -106,7 +114,7 @@ def classify(
     dated = _computed_once(parsed, event_date=calendar_day(F.col("event_time"), reporting_timezone))
     holds = {
         "malformed_row": F.col("malformed_row").isNotNull(),
-        "missing_user_id": F.coalesce(F.trim("user_id"), F.lit("")) == "",
+        "missing_user_id": F.coalesce(trimmed("user_id"), F.lit("")) == "",
         "bad_timestamp": F.col("event_time").isNull(),
         "unknown_action": ~F.coalesce(F.col("action_type").isin(*allowed_actions), F.lit(False)),
         "bad_duration": F.col("duration").isNull() & ~F.coalesce(oversized, F.lit(False)),
@@ -130,7 +138,7 @@ def valid_interactions(classified: DataFrame) -> DataFrame:
     """
     return classified.where("reason IS NULL").select(
         "event_date",
-        F.trim("user_id").alias("user_id"),
+        trimmed("user_id").alias("user_id"),
         F.col("event_time").alias("timestamp"),
         "action_type",
         F.nullif("page_id", F.lit("")).alias("page_id"),

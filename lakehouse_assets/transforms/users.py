@@ -8,6 +8,8 @@ from datetime import date
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from lakehouse_assets.transforms.cleaning import trimmed
+
 ATTRIBUTES = ("country", "device_type", "subscription_type")
 
 
@@ -26,14 +28,14 @@ def user_snapshots(bronze: DataFrame, snapshot_dates: Sequence[date]) -> DataFra
         snapshot_date, user_id, join_date (date), country, device_type, subscription_type (null where empty),
         landing_date (of the row that survived).
     """
-    join_text = F.trim("join_date")
+    join_text = trimmed("join_date")
     join_date = F.when(F.length(join_text) == 10, join_text.try_cast("date"))
     typed = bronze.where(
         F.col("malformed_row").isNull()
-        & (F.coalesce(F.trim("user_id"), F.lit("")) != "")
+        & (F.coalesce(trimmed("user_id"), F.lit("")) != "")
         & (F.coalesce(join_text == "", F.lit(True)) | join_date.isNotNull())
     ).select(
-        F.trim("user_id").alias("user_id"),
+        trimmed("user_id").alias("user_id"),
         join_date.alias("join_date"),
         *[_blank_to_null(name) for name in ATTRIBUTES],
         "landing_date",
@@ -53,4 +55,4 @@ def user_snapshots(bronze: DataFrame, snapshot_dates: Sequence[date]) -> DataFra
 
 
 def _blank_to_null(name: str) -> Column:
-    return F.nullif(F.trim(name), F.lit("")).alias(name)
+    return F.nullif(trimmed(name), F.lit("")).alias(name)

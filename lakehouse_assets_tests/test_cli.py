@@ -1,0 +1,401 @@
+"""The command: a mistake is one sentence and status 1; what users deliver is inert in what comes out. No JVM."""
+
+import ast
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyiceberg.io.pyarrow import schema_to_pyarrow
+
+import lakehouse_assets
+from lakehouse_assets import cli
+from lakehouse_assets.io.landing import DATASETS
+from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.report import write_report
+from lakehouse_assets.settings import load_settings
+
+HEADER = ",".join(DATASETS["interactions"])
+ROW = "u,2024-03-01 10:00:00,edit,p,10,1"
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("LAKEHOUSE_LANDING", raising=False)
+
+    def no_spark(*_: object) -> None:
+        raise cli.UsageError("a Spark session was asked for")
+
+    monkeypatch.setattr(cli, "_start_early", lambda settings: None)
+    monkeypatch.setattr("lakehouse_assets.lakehouse.start_spark", no_spark)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def lakehouse_command(home: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process; status, what it printed, what it complained."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = cli.main(arguments)
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return run
+
+
+def source(home: Path, text: str, name: str = "events.csv") -> str:
+    path = home.parent / name
+    path.write_text(text)
+    return str(path)
+
+
+def landed_file(home: Path, day: str = "2024-03-01", text: str = f"{HEADER}\n{ROW}\n") -> Path:
+    folder = home / "landing" / "interactions" / f"date={day}"
+    folder.mkdir(parents=True)
+    (folder / "a.csv").write_text(text)
+    return folder / "a.csv"
+
+
+def store(home: Path, name: str, rows: Sequence[dict[str, Any]]) -> Lakehouse:
+    """A published table, written by PyIceberg so that no JVM is needed; left-out columns are filled."""
+    lakehouse = Lakehouse(load_settings(home=home))
+    declared = lakehouse.tables[name]
+    columns = {field.name: field.dataType.simpleString() for field in declared.spark_schema.fields}
+    table = lakehouse.catalog.ensure(name, columns, declared.partition_column, declared.also_partitioned_by)
+    fill = {
+        "string": "x",
+        "bigint": 1,
+        "double": 1.0,
+        "date": date(2024, 3, 1),
+        "timestamp": datetime(2024, 3, 1, 10, tzinfo=UTC),
+    }
+    whole = [{column: row.get(column, fill[kind]) for column, kind in columns.items()} for row in rows]
+    path = Path(table.location().removeprefix("file://")) / "data" / "rows.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(whole, schema_to_pyarrow(table.schema(), include_field_ids=False)), path)
+    table.add_files([str(path)])
+    return lakehouse
+
+
+def assert_one_sentence(outcome: tuple[int, str, str], words: str) -> None:
+    status, _, complaint = outcome
+    assert status == 1
+    assert re.search(words, complaint), complaint
+    assert complaint.startswith("lakehouse: ")
+    assert complaint.count("\n") == 1
+    assert "Traceback" not in complaint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run"], "nothing is landed in .*/landing; deliver a file with `lakehouse land` first"),
+        (["run", "--start", "2024-03-01"], "--start and --end go together"),
+        (["run", "--end", "2024-03-01"], "--start and --end go together"),
+        (["run", "--start", "2024-03-02", "--end", "2024-03-01"], "--end 2024-03-01 is before --start 2024-03-02"),
+        (["run", "--start", "yesterday", "--end", "2024-03-01"], "'yesterday' is no date; write it as YYYY-MM-DD"),
+        (["run", "--start", "2024-02-30", "--end", "2024-03-01"], "'2024-02-30' is no date"),
+        (["backfill", "--start", "2024-03-02", "--end", "2024-03-01"], "--end 2024-03-01 is before --start 2024-03-02"),
+        (["backfill", "--start", "' OR '1'='1", "--end", "2024-03-01"], "is no date"),
+        (["backfill", "--start", "../../x", "--end", "2024-03-01", "--parallel", "2"], "'../../x' is no date"),
+        (["export", "gold.daily_metrics", "-o", "x.csv"], "there is no table 'gold.daily_metrics'; there are none yet"),
+        (["export", "gold.daily_metrics", "--start", "x", "-o", "x.csv"], "'x' is no date"),
+        (["export", "gold'; DROP TABLE x; --", "-o", "x.csv"], "there is no table"),
+        (["export", "../../etc/passwd", "-o", "x.csv"], r"there is no table '\.\./\.\./etc/passwd'"),
+        (["export", "/etc/passwd", "-o", "x.csv"], "there is no table"),
+        (["sql", "select * from nowhere"], "nowhere"),
+        (["sql", "selekt 1"], "selekt"),
+        (["land", "interactions", "nowhere.csv"], "nowhere.csv: there is no such file"),
+        (["land", "interactions", "."], "is a folder; name the files in it"),
+        (["land", "users", "nowhere.csv", "--date", "2024-3-1"], "'2024-3-1' is no date"),
+        (["land", "users", "nowhere.csv", "--date", "../../x"], "'../../x' is no date"),
+        (["land", "users", "nowhere.csv", "--date", "1999-12-31"], "--date 1999-12-31 is outside 2000-01-01"),
+        (["land", "users", "nowhere.csv", "--date", "9999-12-31"], "--date 9999-12-31 is outside 2000-01-01"),
+        (
+            ["land", "interactions", "x.csv", "--map", "uid"],
+            "--map uid: write it as ours=theirs, .* user_id",
+        ),
+        (["land", "interactions", "x.csv", "--map", "user_id="], "--map user_id=: write it as ours=theirs"),
+        (["land", "users", "x.csv", "--map", "timestamp=ts"], "--map timestamp=ts: .* one of user_id, join_date"),
+        (["generate", "--users", "0", "-o", "made"], "users"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_sentence(lakehouse_command: Run, home: Path, arguments: list[str], words: str) -> None:
+    assert_one_sentence(lakehouse_command(*arguments), words)
+    assert not (home / "landing").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["walk"], ["land", "sessions", "x.csv"], ["export", "gold.daily_metrics"]])
+def test_an_unknown_command_or_a_missing_option_shows_the_usage(
+    lakehouse_command: Run, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        lakehouse_command(*arguments)
+    assert ended.value.code == 2
+    complaint = capsys.readouterr().err
+    assert complaint.startswith("usage: lakehouse")
+    assert "Traceback" not in complaint
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("LAKEHOUSE_LATE_DAYS", "three"),
+        ("LAKEHOUSE_LATE_DAYS", "-1"),
+        ("LAKEHOUSE_REPORTING_TIMEZONE", "Mars/Olympus"),
+        ("LAKEHOUSE_MAX_DURATION_MS", "0"),
+        ("LAKEHOUSE_ALLOWED_ACTIONS", " , "),
+        ("LAKEHOUSE_START_DATE", "first of may"),
+        ("LAKEHOUSE_DRIVER_MEMORY", "lots"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(
+    lakehouse_command: Run, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert_one_sentence(lakehouse_command("tables"), variable)
+
+
+def test_a_home_that_cannot_be_a_folder_is_one_sentence(
+    lakehouse_command: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    occupied = source(home, "a file", "occupied")
+    monkeypatch.setenv("LAKEHOUSE_HOME", occupied)
+    assert_one_sentence(lakehouse_command("tables"), f"LAKEHOUSE_HOME={occupied} can't be")
+
+
+def test_a_landing_zone_that_cannot_be_written_is_one_sentence(
+    lakehouse_command: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_LANDING", source(home, "a file", "occupied"))
+    events = source(home, f"{HEADER}\n{ROW}\n")
+    assert_one_sentence(lakehouse_command("land", "interactions", events), "occupied")
+    assert_one_sentence(lakehouse_command("land", "interactions", events, "--date", "2024-03-01"), "occupied")
+
+
+def test_a_refused_file_ends_a_run_with_one_sentence_that_names_it(lakehouse_command: Run, home: Path) -> None:
+    path = landed_file(home, text="")
+    assert_one_sentence(lakehouse_command("run"), re.escape(f"{path}: is empty (0 bytes)"))
+    path.write_text("<html>no such bucket</html>")
+    assert_one_sentence(lakehouse_command("run"), re.escape(f"{path}: is an HTML or XML page"))
+
+
+def test_a_broken_link_ends_a_run_with_one_sentence_that_names_it(lakehouse_command: Run, home: Path) -> None:
+    path = landed_file(home)
+    path.unlink()
+    path.symlink_to(home / "nowhere.csv")
+    assert_one_sentence(lakehouse_command("run"), re.escape(f"{path}: is a link to a file that does not exist"))
+
+
+@pytest.mark.timeout(60)
+def test_an_error_nobody_foresaw_is_shown_and_does_not_hang(
+    lakehouse_command: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("the disk is on fire")
+
+    landed_file(home)
+    monkeypatch.setattr("lakehouse_assets.io.landing.LandingZone.inspect", fail)
+    with pytest.raises(Exception) as failed:  # noqa: PT011  Dagster wraps it
+        lakehouse_command("run")
+    assert "the disk is on fire" in f"{failed.value} {failed.value.__cause__}"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("start", "end"), [("1999-01-01", "1999-01-02"), ("2024-03-01", "2999-01-01")])
+def test_a_range_outside_the_calendar_is_one_sentence(
+    lakehouse_command: Run, home: Path, start: str, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def execute(*_: object) -> None:
+        raise cli.UsageError("a run was started")
+
+    landed_file(home)
+    monkeypatch.setattr("lakehouse_assets.automation.runner.Runner._execute_one", execute)
+    wrong = start if start < "2000" else end
+    assert_one_sentence(lakehouse_command("run", "--start", start, "--end", end), wrong)
+    assert_one_sentence(lakehouse_command("backfill", "--start", start, "--end", end), wrong)
+
+
+def test_land_says_what_went_where(lakehouse_command: Run, home: Path) -> None:
+    events = source(home, f"{HEADER}\n{ROW}\nu,2024-03-02 10:00:00,edit,p,10,1\nu,never,edit,p,10,1\n")
+    status, printed, _ = lakehouse_command("land", "interactions", events)
+    assert status == 0
+    assert "events.csv: 3 rows into 2 days, 2024-03-01 … 2024-03-02" in printed
+    assert "1 rows without a readable day went to 2024-03-02, rejected there" in printed
+    again = lakehouse_command("land", "interactions", events)[1]
+    assert "2 earlier files of that name were replaced" in again
+    renamed = source(home, f"uid{HEADER.removeprefix('user_id')}\n{ROW}\n", "renamed.csv")
+    assert lakehouse_command("land", "interactions", renamed, "--map", "user_id=uid", "--date", "2024-03-05")[0] == 0
+    assert (home / "landing/interactions/date=2024-03-05/renamed.csv").read_text() == f"{HEADER}\n{ROW}\n"
+
+
+def test_files_before_a_mistake_stay_landed_and_the_mistake_is_named(lakehouse_command: Run, home: Path) -> None:
+    good = source(home, f"{HEADER}\n{ROW}\n", "good.csv")
+    bad = source(home, "user;timestamp\n", "bad.csv")
+    outcome = lakehouse_command("land", "interactions", good, bad)
+    assert_one_sentence(outcome, r"bad\.csv: its columns are not separated by commas")
+    assert "good.csv: 1 rows into 1 days" in outcome[1]
+    assert [path.name for path in (home / "landing").rglob("*") if path.is_file()] == ["good.csv"]
+
+
+FORMULAS = [
+    "=cmd|' /C calc'!A0",
+    '=HYPERLINK("http://x","y")',
+    "+1+1",
+    "-2+3",
+    "@SUM(1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+]
+HARMLESS = ["plain", "a=b", "1-1", "'quoted", 'say "hi", twice', "two\nlines", "<script>alert(1)</script>", " ", "ü"]
+
+
+def test_a_csv_export_keeps_formulas_inert_and_everything_else_as_it_was(lakehouse_command: Run, home: Path) -> None:
+    store(home, "silver.interactions", [{"user_id": v, "page_id": v, "duration_ms": 0} for v in FORMULAS + HARMLESS])
+    assert lakehouse_command("export", "silver.interactions", "-o", "x.csv")[0] == 0
+    with (home.parent / "x.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    for column in ("user_id", "page_id"):
+        values = [row[column] for row in rows]
+        assert not [value for value in values if value.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))]
+        assert sorted(values) == sorted([f"'{value}" for value in FORMULAS] + HARMLESS)
+    assert {row["duration_ms"] for row in rows} == {"0"}
+    assert {row["timestamp"] for row in rows} == {"2024-03-01 10:00:00"}
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "json"])
+def test_other_exports_keep_every_value(lakehouse_command: Run, home: Path, file_format: str) -> None:
+    store(home, "silver.interactions", [{"user_id": value} for value in FORMULAS + HARMLESS])
+    assert lakehouse_command("export", "silver.interactions", "--format", file_format, "-o", "x.out")[0] == 0
+    path = home.parent / "x.out"
+    if file_format == "json":
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    else:
+        rows = pq.read_table(path).to_pylist()
+    assert sorted(row["user_id"] for row in rows) == sorted(FORMULAS + HARMLESS)
+
+
+def test_export_takes_the_days_asked_for_in_order(lakehouse_command: Run, home: Path) -> None:
+    days = [date(2024, 3, day) for day in (4, 2, 1, 3)]
+    store(home, "gold.daily_metrics", [{"date": day, "total_actions": day.day} for day in days])
+    outcome = lakehouse_command(
+        "export", "gold.daily_metrics", "--start", "2024-03-02", "--end", "2024-03-03", "-o", "x.csv"
+    )
+    assert outcome[:2] == (0, "2 rows of gold.daily_metrics in x.csv\n")
+    rows = list(csv.DictReader(io.StringIO((home.parent / "x.csv").read_text())))
+    assert [(row["date"], row["total_actions"]) for row in rows] == [("2024-03-02", "2"), ("2024-03-03", "3")]
+
+
+def test_export_mistakes_are_one_sentence_and_leave_nothing(lakehouse_command: Run, home: Path) -> None:
+    store(home, "gold.daily_metrics", [{}])
+    there_are = "there is no table 'gold.daily'; there are gold.daily_metrics"
+    assert_one_sentence(lakehouse_command("export", "gold.daily", "-o", "x.csv"), there_are)
+    for target in ("nowhere/x.csv", "home"):
+        assert_one_sentence(
+            lakehouse_command("export", "gold.daily_metrics", "-o", target), f"{target} can't be written"
+        )
+    assert sorted(path.name for path in home.parent.iterdir()) == ["home"]
+
+
+def test_an_export_that_ends_before_it_starts_is_one_sentence(lakehouse_command: Run, home: Path) -> None:
+    store(home, "gold.daily_metrics", [{}])
+    backwards = ["--start", "2024-03-02", "--end", "2024-03-01", "-o", "x.csv"]
+    assert_one_sentence(
+        lakehouse_command("export", "gold.daily_metrics", *backwards), "--end 2024-03-01 is before --start 2024-03-02"
+    )
+
+
+def test_sql_answers_from_the_tables(lakehouse_command: Run, home: Path) -> None:
+    store(home, "gold.daily_metrics", [{"total_actions": 4711}])
+    status, printed, _ = lakehouse_command("sql", "select total_actions from gold.daily_metrics")
+    assert status == 0
+    assert "4711" in printed
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select * from read_text('{secret}')",
+        "select * from '{secret}'",
+        "copy (select 1) to '{secret}'",
+        "attach '{secret}' as other",
+        "install httpfs",
+        "load httpfs",
+        "set enable_external_access = true",
+        "select * from glob('{home}/*')",
+    ],
+)
+def test_sql_reads_and_writes_nothing_but_the_tables(lakehouse_command: Run, home: Path, query: str) -> None:
+    store(home, "gold.daily_metrics", [{}])
+    secret = home.parent / "secret.csv"
+    secret.write_text("canary\n")
+    outcome = lakehouse_command("sql", query.format(secret=secret, home=home))
+    assert_one_sentence(outcome, "")
+    assert "canary" not in outcome[1] + outcome[2]
+    assert secret.read_text() == "canary\n"
+
+
+def test_tables_lists_what_is_there(lakehouse_command: Run, home: Path) -> None:
+    assert "no tables yet" in lakehouse_command("tables")[1]
+    store(home, "gold.daily_metrics", [{}, {"date": date(2024, 3, 2)}])
+    assert re.search(r"gold\.daily_metrics +2 +1 ", lakehouse_command("tables")[1])
+
+
+def test_the_report_page_holds_no_delivered_text_and_needs_no_network(home: Path) -> None:
+    attack = "</script><script>alert(1)</script>"
+    store(home, "silver.interactions", [{"user_id": attack, "page_id": attack, "action_type": attack}])
+    store(home, "silver.users", [{"user_id": attack, "country": attack}])
+    store(home, "gold.session_metrics", [{"user_id": attack, "session_id": attack}])
+    store(home, "silver.interaction_counts", [{"accepted_rows": 31_337}])
+    store(home, "gold.daily_metrics", [{"daily_active_users": 4711}])
+    lakehouse = store(home, "gold.daily_session_metrics", [{"sessions": 2718}])
+    page = write_report(lakehouse.catalog, home / "report.html").read_text(encoding="utf-8")
+    assert all(number in page for number in ("4711", "2718", "31337")), "the page does not show the metrics"
+    assert "alert(1)" not in page
+    assert not re.search(r"""<(script|link|img|iframe)\b[^>]*\b(src|href)\s*=\s*["']?(https?:)?//""", page)
+
+
+PICKLES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "jsonpickle"}
+
+
+def test_nothing_of_ours_pickles() -> None:
+    modules = sorted(Path(lakehouse_assets.__file__).parent.rglob("*.py"))
+    assert len(modules) > 20
+    for module in modules:
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name.split(".")[0] for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [(node.module or "").split(".")[0]]
+            elif isinstance(node, ast.Attribute):
+                names = ["pickle"] if "pickle" in node.attr else []
+            elif isinstance(node, ast.keyword):
+                names = ["pickle"] if node.arg == "allow_pickle" else []
+            assert not PICKLES & set(names), f"{module}:{getattr(node, 'lineno', '')}"
+
+
+def test_every_asset_is_stored_by_the_iceberg_manager_and_none_by_dagsters_pickling_one(home: Path) -> None:
+    from lakehouse_assets.definitions import build_definitions
+
+    lakehouse = Lakehouse(load_settings(home=home))
+    definitions = build_definitions(lakehouse)
+    managers = {
+        key.to_user_string().replace("/", "."): asset.get_io_manager_key_for_asset_key(key)
+        for asset in definitions.resolve_asset_graph().assets_defs
+        for key in asset.keys
+    }
+    assert managers == dict.fromkeys(lakehouse.tables, "iceberg")

@@ -1,0 +1,459 @@
+"""Landing: what `land` writes where, what is never read, and what is refused. No Spark."""
+
+import codecs
+import csv
+import gzip
+import io
+import os
+import re
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from lakehouse_assets.automation.runner import Runner
+from lakehouse_assets.io import landing
+from lakehouse_assets.io.csv_files import FileRefused, chunks, read_chunk
+from lakehouse_assets.io.landing import DATASETS, Landed, LandingError, LandingZone, deliver, parse_date, split
+from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.settings import load_settings
+
+HEADER = ",".join(DATASETS["interactions"])
+TODAY = date(2024, 6, 30)
+DAY = date(2024, 3, 1)
+
+
+@pytest.fixture
+def zone(tmp_path: Path) -> LandingZone:
+    return LandingZone(tmp_path / "landing")
+
+
+def source(tmp_path: Path, text: str | bytes, name: str = "events.csv") -> Path:
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def rows_of(*rows: str, header: str = HEADER, end: str = "\n") -> str:
+    return end.join([header, *rows]) + end
+
+
+def split_utc(zone: LandingZone, path: Path, **renames: str) -> Landed:
+    return split(zone, path, renames, input_zone=ZoneInfo("UTC"), reporting_zone=ZoneInfo("UTC"), today=TODAY)
+
+
+def landed_lines(zone: LandingZone) -> dict[str, list[str]]:
+    """Lines behind the header of every landed file, by landing date."""
+    found: dict[str, list[str]] = {}
+    for day in zone.dates("interactions"):
+        for file in zone.files("interactions", day):
+            header, *lines = file.path.read_bytes().decode().splitlines()
+            assert header == HEADER
+            found.setdefault(str(day), []).extend(lines)
+    return found
+
+
+def delivered_user_ids(zone: LandingZone) -> dict[str, list[str]]:
+    """User ids that the pipeline reads from every landing date; None stands for a malformed row."""
+    found: dict[str, list[str]] = {}
+    for day in zone.dates("interactions"):
+        for file in zone.files("interactions", day):
+            for chunk in chunks(zone.inspect("interactions", file), DATASETS["interactions"]):
+                for batch in read_chunk(chunk):
+                    found.setdefault(str(day), []).extend(batch["user_id"].to_pylist())
+    return {day: sorted(ids, key=str) for day, ids in found.items()}
+
+
+def test_split_keeps_every_row_byte_for_byte_under_its_day(zone: LandingZone, tmp_path: Path) -> None:
+    rows = [
+        f"user{i},2024-0{1 + i % 3}-{1 + i % 28:02} {i % 24:02}:00:00,edit,p{i},{i},1.{i}" + "x" * (i % 5)
+        for i in range(500)
+    ]
+    landed = split_utc(zone, source(tmp_path, rows_of(*rows)))
+    found = landed_lines(zone)
+    assert Counter(line for lines in found.values() for line in lines) == Counter(rows)
+    assert all(line.split(",")[1].startswith(day) for day, lines in found.items() for line in lines)
+    assert {str(day): count for day, count in landed.rows.items()} == {d: len(lines) for d, lines in found.items()}
+    assert [path.name for path in landed.files] == ["events.csv"] * len(found)
+
+
+def test_split_puts_every_spelling_of_an_instant_under_its_day(zone: LandingZone, tmp_path: Path) -> None:
+    spelled = {
+        "plain,2024-03-01 23:59:59,edit,p,1,1": "2024-03-01",
+        "t,2024-03-01T23:59:59,edit,p,1,1": "2024-03-01",
+        "fraction,2024-03-01 23:59:59.999999999,edit,p,1,1": "2024-03-01",
+        "z,2024-03-01T23:59:59Z,edit,p,1,1": "2024-03-01",
+        "ahead,2024-03-02T00:30:00+01:00,edit,p,1,1": "2024-03-01",
+        "behind,2024-03-01 23:30:00-0200,edit,p,1,1": "2024-03-02",
+        "short,2024-03-01 23:30:00-02,edit,p,1,1": "2024-03-02",
+        "midnight,2024-03-02 00:00:00,edit,p,1,1": "2024-03-02",
+        "fraction_z,2024-03-01 23:59:59.5Z,edit,p,1,1": "2024-03-01",
+        "fraction_behind,2024-03-01 23:30:00.5-02:00,edit,p,1,1": "2024-03-02",
+        "fraction_ahead,2024-03-02 00:30:00.25+01,edit,p,1,1": "2024-03-01",
+        '"quoted",2024-03-01 23:30:00.5-02:00,edit,p,1,1': "2024-03-02",
+    }
+    landed = split_utc(zone, source(tmp_path, rows_of(*spelled)))
+    assert {line: day for day, lines in landed_lines(zone).items() for line in lines} == spelled
+    assert landed.unreadable_day == 0
+
+
+def test_split_counts_days_in_the_reporting_zone(zone: LandingZone, tmp_path: Path) -> None:
+    path = source(tmp_path, rows_of("berlin,2024-03-31 04:30:00,edit,p,1,1", "utc,2024-03-31T04:30:00Z,edit,p,1,1"))
+    split(
+        zone, path, {}, input_zone=ZoneInfo("Europe/Berlin"), reporting_zone=ZoneInfo("America/New_York"), today=TODAY
+    )
+    assert delivered_user_ids(zone) == {"2024-03-30": ["berlin"], "2024-03-31": ["utc"]}
+
+
+def test_rows_without_a_readable_day_go_to_the_last_date(zone: LandingZone, tmp_path: Path) -> None:
+    unreadable = [
+        "empty,,edit,p,1,1",
+        "month13,2024-13-01 00:00:00,edit,p,1,1",
+        "feb30,2024-02-30 00:00:00,edit,p,1,1",
+        "ancient,1999-12-31 23:59:59,edit,p,1,1",
+        "future,2024-07-01 00:00:00,edit,p,1,1",
+        "dateonly,2024-03-01,edit,p,1,1",
+        "short,2024-03-01 00:00:00",
+        "long,2024-03-01 00:00:00,edit,p,1,1,more",
+        '"unclosed,2024-03-01 00:00:00,edit,p,1,1',
+    ]
+    good = ["b,2024-03-02 00:00:00,edit,p,1,1", "a,2024-03-01 00:00:00,edit,p,1,1", "t,2024-06-30 00:00:00,edit,p,1,1"]
+    landed = split_utc(zone, source(tmp_path, rows_of(*good[:2], *unreadable, good[2])))
+    found = landed_lines(zone)
+    assert found["2024-03-01"] == [good[1]]
+    assert found["2024-03-02"] == [good[0]]
+    assert sorted(found["2024-06-30"]) == sorted([good[2], *unreadable])
+    assert landed.unreadable_day == len(unreadable)
+    assert sum(landed.rows.values()) == len(good) + len(unreadable)
+
+
+def test_a_file_without_any_readable_day_is_refused_and_leaves_nothing(zone: LandingZone, tmp_path: Path) -> None:
+    with pytest.raises(LandingError, match=r"no row of events\.csv has a timestamp"):
+        split_utc(zone, source(tmp_path, rows_of("a,yesterday,edit,p,1,1")))
+    with pytest.raises(LandingError, match="has a header and no rows"):
+        split_utc(zone, source(tmp_path, rows_of()))
+    assert [path for path in zone.root.rglob("*") if path.is_file()] == []
+
+
+def test_quoted_line_ends_stay_inside_their_row(zone: LandingZone, tmp_path: Path) -> None:
+    rows = [
+        'a,2024-03-01 00:00:00,edit,"two\nlines, ""and"" more",1,1',
+        "b,2024-03-02 00:00:00,edit,p,1,1",
+        '"c",2024-03-01 00:00:00,edit,"x\r\ny",1,1',
+    ]
+    landed = split_utc(zone, source(tmp_path, rows_of(*rows)))
+    assert landed.rows == {date(2024, 3, 1): 2, date(2024, 3, 2): 1}
+    first = (zone.folder("interactions", DAY) / "events.csv").read_bytes().decode()
+    assert first == f"{HEADER}\n{rows[0]}\n{rows[2]}\n"
+
+
+def test_unclosed_quotes_cost_only_their_own_rows(zone: LandingZone, tmp_path: Path) -> None:
+    path = source(
+        tmp_path,
+        rows_of(
+            'a,2024-03-01 10:00:00,edit,"open,1,1',
+            "b,2024-03-02 10:00:00,edit,p,1,1",
+            'c,2024-03-03 10:00:00,edit,"open,1,1',
+            "d,2024-03-20 10:00:00,edit,p,1,1",
+        ),
+    )
+    split_utc(zone, path)
+    found = delivered_user_ids(zone)
+    assert found["2024-03-02"] == ["b"], "a good row between two bad ones was landed under a day that is not its own"
+    assert sum(len(ids) for ids in found.values()) == 4
+
+
+def test_quotes_inside_unquoted_values_cost_only_their_own_rows(zone: LandingZone, tmp_path: Path) -> None:
+    path = source(
+        tmp_path,
+        rows_of(
+            'a,2024-03-01 10:00:00,edit,5" screen,1,1',
+            "b,2024-03-02 10:00:00,edit,p,1,1",
+            'c,2024-03-03 10:00:00,edit,7" screen,1,1',
+            "d,2024-03-20 10:00:00,edit,p,1,1",
+        ),
+    )
+    landed = split_utc(zone, path)
+    assert delivered_user_ids(zone).get("2024-03-02") == ["b"]
+    assert sum(landed.rows.values()) == 4
+
+
+def test_long_values_keep_their_day_quoted_or_not(zone: LandingZone, tmp_path: Path) -> None:
+    long = "x" * 200_000  # beyond the limit of Python's csv module, within ours
+    rows = [
+        f"plain,2024-03-01 10:00:00,edit,{long},1,1",
+        f'quoted,2024-03-02 10:00:00,edit,"{long}",1,1',
+        "last,2024-03-20 10:00:00,edit,p,1,1",
+    ]
+    split_utc(zone, source(tmp_path, rows_of(*rows)))
+    assert delivered_user_ids(zone) == {"2024-03-01": ["plain"], "2024-03-02": ["quoted"], "2024-03-20": ["last"]}
+
+
+def test_a_row_over_the_limit_is_landed_whole(zone: LandingZone, tmp_path: Path) -> None:
+    rows = [f"big,2024-03-01 10:00:00,edit,{'x' * 6_000_000},1,1", "a,2024-03-01 10:00:00,edit,p,1,1"]
+    split_utc(zone, source(tmp_path, rows_of(*rows)))
+    lines = landed_lines(zone)["2024-03-01"]
+    assert sorted(len(line) for line in lines) == sorted(len(row) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "encode"),
+    {
+        "crlf.csv": lambda text: text.replace("\n", "\r\n").encode(),
+        "cr.csv": lambda text: text.replace("\n", "\r").encode(),
+        "bom.csv": lambda text: codecs.BOM_UTF8 + text.encode(),
+        "gzip.csv.gz": lambda text: gzip.compress(text.encode()),
+        "no_last_line_end.csv": lambda text: text.rstrip("\n").encode(),
+    }.items(),
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_every_line_end_bom_and_gzip_splits_into_the_same_rows(
+    zone: LandingZone, tmp_path: Path, name: str, encode
+) -> None:
+    text = rows_of("a,2024-03-01 10:00:00,edit,pé,1,1", "b,2024-03-02 10:00:00,edit,p,1,1")
+    landed = split_utc(zone, source(tmp_path, encode(text), name))
+    assert delivered_user_ids(zone) == {"2024-03-01": ["a"], "2024-03-02": ["b"]}
+    assert {path.name for path in landed.files} == {name.removesuffix(".gz")}
+    assert landed.unreadable_day == 0
+
+
+def test_map_renames_columns_in_split_and_in_deliver(zone: LandingZone, tmp_path: Path) -> None:
+    theirs = "uid,ts,extra,action_type,page_id,duration_ms,app_version"
+    path = source(tmp_path, rows_of("a,2024-03-01 10:00:00,e,edit,p,1,1", header=theirs))
+    split_utc(zone, path, user_id="uid", timestamp="ts")
+    packed = source(tmp_path, gzip.compress(path.read_bytes()), "packed.csv.gz")
+    deliver(zone, "interactions", packed, date(2024, 3, 2), {"user_id": "uid", "timestamp": "ts"})
+    headers = {
+        file.path.read_text().splitlines()[0]
+        for day in zone.dates("interactions")
+        for file in zone.files("interactions", day)
+    }
+    assert headers == {"user_id,timestamp,extra,action_type,page_id,duration_ms,app_version"}
+    assert delivered_user_ids(zone) == {"2024-03-01": ["a"], "2024-03-02": ["a"]}
+
+
+def test_map_of_a_column_that_is_not_there_is_refused_by_name(zone: LandingZone, tmp_path: Path) -> None:
+    path = source(tmp_path, rows_of("a,2024-03-01 10:00:00,edit,p,1,1"))
+    with pytest.raises(FileRefused, match="'uid'"):
+        split_utc(zone, path, user_id="uid")
+    with pytest.raises(FileRefused, match="'uid'"):
+        deliver(zone, "interactions", path, DAY, {"user_id": "uid"})
+    assert [found for found in zone.root.rglob("*") if found.is_file()] == []
+
+
+def test_the_same_name_with_new_content_replaces_the_file(zone: LandingZone, tmp_path: Path) -> None:
+    split_utc(zone, source(tmp_path, rows_of("a,2024-03-01 10:00:00,edit,p,1,1", "b,2024-03-02 10:00:00,edit,p,1,1")))
+    before = {file.path: zone.fingerprint(file) for files in zone.look("interactions").values() for file in files}
+    landed = split_utc(zone, source(tmp_path, rows_of("c,2024-03-01 11:00:00,edit,p,1,1")))
+    assert [path.parent.name for path in landed.replaced] == ["date=2024-03-01"]
+    assert delivered_user_ids(zone) == {"2024-03-01": ["c"], "2024-03-02": ["b"]}
+    after = {file.path: zone.fingerprint(file) for files in zone.look("interactions").values() for file in files}
+    assert {path.parent.name for path in before if before[path] != after[path]} == {"date=2024-03-01"}
+
+
+def test_delivery_under_one_date_keeps_the_bytes(zone: LandingZone, tmp_path: Path) -> None:
+    content = gzip.compress(rows_of("a,2024-03-09 10:00:00,edit,p,1,1").encode())
+    landed = deliver(zone, "interactions", source(tmp_path, content, "late.csv.gz"), DAY, {})
+    assert [path.read_bytes() for path in landed.files] == [content]
+    assert delivered_user_ids(zone) == {"2024-03-01": ["a"]}
+
+
+def test_hidden_temporary_and_foreign_names_are_never_read(zone: LandingZone) -> None:
+    folder = zone.folder("interactions", DAY)
+    folder.mkdir(parents=True)
+    for name in (".x.csv", "_x.csv", "_SUCCESS", "x.csv.tmp", "x.tmp", "x.CSV", "x.csv~", "x.json", "x.csv.zip"):
+        (folder / name).write_text(rows_of("ghost,2024-03-01 10:00:00,edit,p,1,1"))
+    (folder / "x.csv").mkdir()
+    (folder / "x.csv" / "inner.csv").write_text(rows_of("ghost,2024-03-01 10:00:00,edit,p,1,1"))
+    (folder / "y.csv.gz").mkdir()
+    assert zone.files("interactions", DAY) == []
+    (folder / "real.csv").write_text(rows_of("real,2024-03-01 10:00:00,edit,p,1,1"))
+    assert [file.path.name for file in zone.files("interactions", DAY)] == ["real.csv"]
+
+
+def test_only_date_folders_are_landing_dates(zone: LandingZone) -> None:
+    for name in ("date=2024-03-02", "date=2024-03-01", "date=2024-3-3", "2024-03-04", "date=2024-03-05.bak", "_x"):
+        (zone.root / "interactions" / name).mkdir(parents=True)
+    (zone.root / "interactions" / "date=2024-03-06").write_text("a file")
+    assert zone.dates("interactions") == [date(2024, 3, 1), date(2024, 3, 2)]
+    (zone.root / "interactions" / "date=2024-02-30").mkdir()
+    with pytest.raises(LandingError, match=r"date=2024-02-30: 2024-02-30 is no calendar date"):
+        zone.dates("interactions")
+
+
+def test_broken_links_and_unreadable_files_give_one_clear_sentence(zone: LandingZone, tmp_path: Path) -> None:
+    folder = zone.folder("interactions", DAY)
+    folder.mkdir(parents=True)
+    link = folder / "a.csv"
+    link.symlink_to(tmp_path / "nowhere.csv")
+    with pytest.raises(FileRefused, match=re.escape(f"{link}: is a link to a file that does not exist")):
+        zone.files("interactions", DAY)
+    with pytest.raises(LandingError, match="there is no such file"):
+        split_utc(zone, link)
+    link.unlink()
+    loop = folder / "b.csv"
+    loop.symlink_to(loop)
+    with pytest.raises(FileRefused, match=r"b\.csv"):
+        zone.files("interactions", DAY)
+
+
+def test_a_folder_that_is_a_link_to_itself_gives_one_clear_sentence(zone: LandingZone) -> None:
+    folder = zone.folder("interactions", DAY)
+    folder.parent.mkdir(parents=True)
+    folder.symlink_to(folder)
+    with pytest.raises((FileRefused, LandingError), match="date=2024-03-01"):
+        zone.look("interactions")
+
+
+def test_a_file_that_cannot_be_opened_is_refused_by_name(zone: LandingZone, tmp_path: Path) -> None:
+    path = zone.folder("interactions", DAY) / "a.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text(rows_of("a,2024-03-01 10:00:00,edit,p,1,1"))
+    file = zone.files("interactions", DAY)[0]
+    path.unlink()  # root may read any file, so it goes away instead of losing its permissions
+    with pytest.raises(FileRefused, match=r"a\.csv: can't be read"):
+        zone.inspect("interactions", file)
+
+
+def test_sources_that_are_no_file_are_refused(zone: LandingZone, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    for path, sentence in ((tmp_path, "is a folder"), (tmp_path / "none.csv", "no such file"), (pipe, "pipe.csv")):
+        with pytest.raises(LandingError, match=sentence):
+            deliver(zone, "users", path, DAY, {})
+
+
+@pytest.mark.parametrize("day", [date(1999, 12, 31), datetime.now(tz=UTC).date() + timedelta(days=1)], ids=str)
+def test_landing_dates_outside_the_calendar_are_refused(zone: LandingZone, tmp_path: Path, day: date) -> None:
+    with pytest.raises(LandingError, match=f"--date {day} is outside"):
+        deliver(zone, "users", source(tmp_path, "user_id\n"), day, {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "2024-3-1",
+        "2024-02-30",
+        "20240301",
+        "2024-03-01 ",
+        "'; DROP",
+        "../../etc",
+        "\u0662\u0660\u0662\u0664-03-01",
+        "2024-W09-5",
+    ],
+)
+def test_only_a_calendar_date_is_a_date(text: str) -> None:
+    with pytest.raises(LandingError, match="is no date; write it as YYYY-MM-DD"):
+        parse_date(text)
+
+
+@pytest.mark.parametrize("name", ["..csv", "...csv", ".hidden.csv", "_marker.csv", "a'b; $(x).csv", "log"])
+def test_a_delivery_stays_in_its_folder_under_a_name_that_is_read(zone: LandingZone, tmp_path: Path, name: str) -> None:
+    path = source(tmp_path, rows_of("a,2024-03-01 10:00:00,edit,p,1,1"), name)
+    landed = split_utc(zone, path)
+    assert [file.parent for file in landed.files] == [zone.folder("interactions", DAY)]
+    assert [file.path for file in zone.files("interactions", DAY)] == landed.files
+
+
+def test_two_sources_that_differ_only_in_their_ending_do_not_replace_each_other(
+    zone: LandingZone, tmp_path: Path
+) -> None:
+    split_utc(zone, source(tmp_path, rows_of("a,2024-03-01 10:00:00,edit,p,1,1"), "events.csv"))
+    landed = split_utc(zone, source(tmp_path, rows_of("b,2024-03-01 10:00:00,edit,p,1,1"), "events.log"))
+    assert landed.replaced or delivered_user_ids(zone) == {"2024-03-01": ["a", "b"]}, "a replacement is not told"
+
+
+def test_an_interrupted_split_publishes_nothing(
+    zone: LandingZone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = rows_of("a,2024-03-01 10:00:00,edit,p,1,1")
+    split_utc(zone, source(tmp_path, first))
+    monkeypatch.setattr(landing, "_BUFFERED_BYTES", 1)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        split(
+            zone,
+            source(tmp_path, first.replace("a,", "b,")),
+            {},
+            input_zone=ZoneInfo("UTC"),
+            reporting_zone=ZoneInfo("UTC"),
+            progress=stop,
+        )
+    assert delivered_user_ids(zone) == {"2024-03-01": ["a"]}
+    assert [path.name for path in zone.folder("interactions", DAY).iterdir()] == ["events.csv"]
+
+
+def test_splitting_in_small_buffers_gives_the_same_files(
+    zone: LandingZone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(DATASETS["interactions"])
+    for i in range(300):
+        writer.writerow(
+            [f"u{i}", f"2024-03-{1 + i * 7 % 30:02} 10:00:00", "edit", 'a "b",\nc' if i % 9 == 0 else "p", i, "1"]
+        )
+    path = source(tmp_path, out.getvalue())
+    split_utc(zone, path)
+    in_small = LandingZone(tmp_path / "small")
+    monkeypatch.setattr(landing, "_BUFFERED_BYTES", 50)
+    monkeypatch.setattr("lakehouse_assets.io.csv_files.BLOCK_BYTES", 120)
+    split_utc(in_small, path)
+
+    def files(of: LandingZone) -> dict[str, list[str]]:
+        return {path.parent.name: sorted(path.read_text().split("\n")) for path in of.root.rglob("*.csv")}
+
+    assert files(in_small) == files(zone)
+
+
+def test_a_growing_file_is_left_for_the_next_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planned by the real runner; only the Spark run itself is replaced by a list of what it was asked to do."""
+    lakehouse = Lakehouse(load_settings(home=tmp_path))
+    said: list[str] = []
+    asked: list[tuple[date, date]] = []
+    runner = Runner(lakehouse, said.append)
+    monkeypatch.setattr(runner, "_execute", lambda work: asked.extend((one.first, one.last) for one in work))
+    stable, growing = date(2024, 3, 1), date(2024, 3, 2)
+    for day in (stable, growing):
+        folder = lakehouse.zone.folder("interactions", day)
+        folder.mkdir(parents=True)
+        (folder / "a.csv").write_text(rows_of(f"u,{day} 10:00:00,edit,p,1,1"))
+    before = runner.look()
+    with (lakehouse.zone.folder("interactions", growing) / "a.csv").open("a") as stream:
+        stream.write(f"v,{growing} 11:00:00,edit,p,1,1\n")
+    runner.run_stale(before)
+    assert {day for work in asked for day in work} == {stable}
+    assert said == [f"interactions {growing}: files are still being written; left for the next run"]
+
+    asked.clear()
+    runner.run_stale(runner.look())
+    assert (stable, growing) in asked
+
+
+def test_a_file_that_changes_after_it_was_inspected_is_refused(zone: LandingZone, tmp_path: Path) -> None:
+    deliver(zone, "interactions", source(tmp_path, rows_of("a,2024-03-01 10:00:00,edit,p,1,1")), DAY, {})
+    file = zone.files("interactions", DAY)[0]
+    inspection = zone.inspect("interactions", file)
+    file.path.write_text(rows_of("a,2024-03-01 10:00:00,edit,p,1,1", "b,2024-03-01 10:00:00,edit,p,1,1"))
+    with pytest.raises(FileRefused, match="changed while it was read"):
+        [list(read_chunk(chunk)) for chunk in chunks(inspection, DATASETS["interactions"])]
+
+
+def test_fingerprints_follow_content_and_survive_a_new_process(tmp_path: Path) -> None:
+    index = tmp_path / "index.json"
+    zone = LandingZone(tmp_path / "landing", index)
+    deliver(zone, "interactions", source(tmp_path, rows_of("a,2024-03-01 10:00:00,edit,p,1,1")), DAY, {})
+    first = zone.fingerprint(zone.files("interactions", DAY)[0])
+    zone.save_index()
+    again = LandingZone(tmp_path / "landing", index)
+    assert again.fingerprint(again.files("interactions", DAY)[0]) == first
+    deliver(zone, "interactions", source(tmp_path, rows_of("b,2024-03-01 10:00:00,edit,p,1,1")), DAY, {})
+    assert again.fingerprint(again.files("interactions", DAY)[0]) != first
+    index.write_text("{ not json")
+    assert LandingZone(tmp_path / "landing", index).fingerprint(again.files("interactions", DAY)[0]) != first
