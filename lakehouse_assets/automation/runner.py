@@ -26,6 +26,8 @@ Looks = dict[str, dict[date, tuple[LandedFile, ...]]]
 _INSTANCE = """\
 telemetry:
   enabled: false
+nux:  # no dialog that asks for an e-mail address
+  enabled: false
 event_log_storage:
   module: lakehouse_assets.io.event_log
   class: BatchingSqliteEventLogStorage

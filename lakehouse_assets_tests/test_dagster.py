@@ -1,0 +1,99 @@
+"""What Dagster shows and does: definitions, metadata of materializations, checks that warn and checks that stop."""
+
+import os
+import subprocess
+import sys
+from datetime import UTC, date, datetime
+
+import dagster as dg
+import pytest
+
+from lakehouse_assets.io import deliveries
+from lakehouse_assets.io.warehouse import Audit
+
+
+def instance_of(lake):
+    return dg.DagsterInstance.from_config(str(lake.lakehouse.settings.dagster_path))
+
+
+def test_definitions_load_as_the_code_server_loads_them(tmp_path):
+    command = [sys.executable, "-m", "dagster", "definitions", "validate", "-m", "lakehouse_assets.definitions"]
+    environment = os.environ | {
+        "LAKEHOUSE_HOME": str(tmp_path / "home"),
+        "DAGSTER_HOME": str(tmp_path),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+    }
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "passed validation" in done.stdout + done.stderr
+
+
+def test_days_show_their_rows_and_an_open_window_warns_until_it_is_complete(make_lake):
+    lake = make_lake()
+    lake.rows("2024-03-01", "u,2024-03-01 10:00:00,edit,p,1,1")
+    lake.rows("2024-03-02", "u,2024-03-02 10:00:00,edit,p,1,1", "v,2024-03-02 10:00:00,edit,p,1,1")
+    lake.runner.run_range(date(2024, 3, 2), date(2024, 3, 2))
+    check = dg.AssetCheckKey(dg.AssetKey(["gold", "daily_metrics"]), "windows_complete")
+
+    def latest():
+        with instance_of(lake) as instance:
+            history = instance.event_log_storage.get_asset_check_execution_history(check, limit=10)
+        newest = max((r for r in history if r.partition == "2024-03-02"), key=lambda record: record.id)
+        return newest.event.dagster_event.event_specific_data
+
+    first = latest()
+    assert (first.passed, first.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert first.metadata["detail"].value == "landed and not computed: 2024-03-01 … 2024-03-01"
+    lake.run()
+    assert latest().passed
+
+    with instance_of(lake) as instance:
+        shown = {}
+        for day in ("2024-03-01", "2024-03-02"):
+            event = instance.get_latest_data_version_record(dg.AssetKey(["silver", "interactions"]), partition_key=day)
+            shown[day] = event.asset_materialization.metadata
+    assert {day: metadata["dagster/row_count"].value for day, metadata in shown.items()} == {
+        "2024-03-01": 1,
+        "2024-03-02": 2,
+    }
+    assert "dagster/column_schema" in shown["2024-03-02"]
+    assert {"snapshot_id", "range", "range_rows", "range_files", "range_bytes"} <= shown["2024-03-01"].keys()
+
+
+def test_a_failed_blocking_check_stops_what_comes_after(make_lake, monkeypatch):
+    lake = make_lake()
+    lake.rows("2024-03-01", "u,2024-03-01 10:00:00,edit,p,1,1")
+    day = date(2024, 3, 1)
+    warehouse = lake.lakehouse.warehouse
+    audit = warehouse.audit
+
+    def touched(name, first, last):
+        found = audit(name, first, last)
+        breaches = {"duration_within_limits": {day: 1}} if name == "silver.interactions" else found.breaches
+        return Audit(found.rows, breaches)
+
+    monkeypatch.setattr(warehouse, "audit", touched)
+    with pytest.raises(Exception, match="duration_within_limits"):
+        lake.run()
+    assert lake.table("silver.interactions") != []
+    assert (
+        lake.table("silver.user_days") == lake.table("gold.session_metrics") == lake.table("gold.daily_metrics") == []
+    )
+
+
+def test_rows_are_the_same_whether_spark_workers_or_this_process_parse_them(make_lake, spark, monkeypatch):
+    lake = make_lake()
+    zone, days = lake.lakehouse.zone, [date(2024, 2, 29), date(2024, 3, 1)]
+    for day in days:
+        lake.rows(day.isoformat(), f'a,{day} 10:00:00,edit,"x,""y""",1,1', f"b,{day} 11:00:00,edit", "c,no,edit,p,1,1")
+    files = {day: [zone.inspect("interactions", file) for file in zone.files("interactions", day)] for day in days}
+    columns = list(files[days[0]][0].header)
+
+    def parsed():
+        frame = deliveries.read_deliveries(spark, files, columns, datetime(2024, 3, 2, tzinfo=UTC), 1_000_000)
+        return sorted(map(str, frame.collect()))
+
+    here = parsed()
+    monkeypatch.setattr(deliveries, "PARSED_HERE_BYTES", 0)
+    assert len(here) == 6
+    assert parsed() == here
