@@ -41,6 +41,8 @@ def prepare_environment(settings: Settings) -> None:
 
 def _embedded() -> dict[str, str]:
     options = ["-Djava.net.preferIPv4Stack=true", "-XX:+UseParallelGC"]
+    # Spark writes the classification of a row as one long method, which Java would interpret for ever
+    options.append("-XX:-DontCompileHugeMethods")
     archive = runtime.class_archive()
     if archive:
         options += [f"-XX:SharedArchiveFile={archive}", "-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
