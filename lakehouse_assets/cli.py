@@ -19,6 +19,8 @@ from lakehouse_assets.settings import Settings, SettingsError, load_settings
 if TYPE_CHECKING:
     from lakehouse_assets.stamps import Work
 
+_NEXT = 'next: lakehouse tables, lakehouse sql "select * from gold.daily_metrics order by date", lakehouse dev'
+
 
 class UsageError(ValueError):
     """An option that can't be used; the message names it."""
@@ -138,23 +140,17 @@ def _byte_progress(name: str) -> Callable[[int, int], None]:
 
 
 def _run(options: argparse.Namespace, settings: Settings) -> None:
-    from lakehouse_assets.io.landing import parse_date
-
     if bool(options.start) != bool(options.end):
         raise UsageError("--start and --end go together; without both, what is landed and not up to date is run")
     if options.start:
-        _run_range(settings, parse_date(options.start), parse_date(options.end))
+        _run_range(settings, *_days(options))
         return
     began = time.monotonic()
     _report(_up_to_date(settings), began)
 
 
 def _backfill(options: argparse.Namespace, settings: Settings) -> None:
-    from lakehouse_assets.io.landing import parse_date
-
-    first, last = parse_date(options.start), parse_date(options.end)
-    if last < first:
-        raise UsageError(f"--end {last} is before --start {first}")
+    first, last = _days(options)
     if options.parallel <= 1:
         _run_range(settings, first, last)
         return
@@ -181,9 +177,16 @@ def _by_month(first: date, last: date, parts: int) -> list[tuple[date, date]]:
     return [(months[at][0], months[min(at + size, len(months)) - 1][-1]) for at in range(0, len(months), size)]
 
 
-def _run_range(settings: Settings, first: date, last: date) -> None:
+def _days(options: argparse.Namespace) -> tuple[date, date]:
+    from lakehouse_assets.io.landing import parse_date
+
+    first, last = parse_date(options.start), parse_date(options.end)
     if last < first:
         raise UsageError(f"--end {last} is before --start {first}")
+    return first, last
+
+
+def _run_range(settings: Settings, first: date, last: date) -> None:
     began = time.monotonic()
     _start_early(settings)
     from lakehouse_assets.automation.runner import Runner
@@ -193,10 +196,9 @@ def _run_range(settings: Settings, first: date, last: date) -> None:
 
 
 def _up_to_date(settings: Settings) -> list[Work]:
-    from lakehouse_assets.io.landing import DATASETS, LandingZone
+    from lakehouse_assets.io.landing import LandingZone
 
-    zone = LandingZone(settings.landing_path)
-    before = {dataset: zone.look(dataset) for dataset in DATASETS}
+    before = LandingZone(settings.landing_path).look_at_all()
     if not any(before.values()) and not (settings.home_path / "catalog.db").exists():
         raise UsageError(f"nothing is landed in {settings.landing_path}; deliver a file with `lakehouse land` first")
     _start_early(settings)
@@ -224,7 +226,7 @@ def _report(work: Sequence[Work], began: float) -> None:
         return
     days = sum(one.days * len(one.tables) for one in work)
     say(f"done: {days:,} table days in {len(work)} runs, {time.monotonic() - began:.1f} s")
-    say('next: lakehouse tables, lakehouse sql "select * from gold.daily_metrics order by date", lakehouse dev')
+    say(_NEXT)
 
 
 def _generate(options: argparse.Namespace, settings: Settings) -> None:
@@ -258,18 +260,15 @@ def _export(options: argparse.Namespace, settings: Settings) -> None:
 
 
 def _tables(options: argparse.Namespace, settings: Settings) -> None:
-    from lakehouse_assets.io.catalog import Catalog
     from lakehouse_assets.io.query import overview
-
-    found = overview(Catalog(settings))
-    if not found:
-        say("no tables yet; next: lakehouse land, lakehouse run, or lakehouse demo for sample data")
-        return
-    from lakehouse_assets.automation.runner import look
     from lakehouse_assets.lakehouse import Lakehouse
 
     lakehouse = Lakehouse(settings)
-    stale = lakehouse.stamps.stale(look(lakehouse))
+    found = overview(lakehouse.catalog)
+    if not found:
+        say("no tables yet; next: lakehouse land, lakehouse run, or lakehouse demo for sample data")
+        return
+    stale = lakehouse.stamps.stale(lakehouse.zone.look_at_all())
     say(f"{'table':<32}{'rows':>14}{'files':>8}{'MB':>9}{'stale days':>12}  days")
     for name, rows, files, size, first, last in found:
         days = len(stale.get(name, ()))
@@ -337,7 +336,7 @@ def _demo(options: argparse.Namespace, settings: Settings) -> None:
     _up_to_date(settings)
     page = write_report(Catalog(settings), settings.home_path / "report.html")
     say(f"done in {time.monotonic() - began:.0f} s. Look at {page}")
-    say('next: lakehouse tables, lakehouse sql "select * from gold.daily_metrics order by date", lakehouse dev')
+    say(_NEXT)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cache
 
 from lakehouse_assets.io.catalog import Catalog
-from lakehouse_assets.io.landing import LandedFile, LandingZone
+from lakehouse_assets.io.landing import LandingZone, Looks
 from lakehouse_assets.partitions import days_between, stretches
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.tables import Input, Table, settings_of
 
+Recorded = Callable[[str], Mapping[date, str]]  # the stamps of a table
+Routes = Callable[[], Mapping[date, set[date]]]  # event dates that each landing date sent rows to
 ROUTING = "silver.interaction_routing"
 # What can be known before a delivery is read, and what only after.
 FROM_FILES = (
@@ -56,32 +59,25 @@ class Stamps:
 
     def expected(self, name: str, days: Iterable[date]) -> dict[date, str]:
         """The stamp each day of a table gets when it is computed from its inputs as they are recorded now."""
-        table = self._tables[name]
-        if table.layer == "bronze":
-            return {day: self._of_files(table, day) for day in days}
-        inputs = {i.table: self._catalog.stamps(i.table) for i in table.inputs}
-        looks_ahead = any(i.last_offset > 0 for i in table.inputs)
-        routes = self._routes() if looks_ahead else {}
-        return {day: self._of_inputs(table, day, inputs, routes) for day in days}
+        return self._expected(name, days, self._catalog.stamps, self._routes)
 
-    def stale(
-        self, landed: Mapping[str, Mapping[date, tuple[LandedFile, ...]]], *, from_files: bool | None = None
-    ) -> dict[str, set[date]]:
+    def stale(self, landed: Looks, *, from_files: bool | None = None) -> dict[str, set[date]]:
         """Days of each table whose recorded stamp is not the expected one, or whose inputs are stale.
 
         Args:
             landed: files per landing date of each dataset.
             from_files: only look at the tables that depend on nothing but what is delivered, or only at the others.
         """
-        calendar = self._calendar(landed)
+        recorded_stamps, routes = cache(self._catalog.stamps), cache(self._routes)  # one look at each table
+        calendar = _calendar(landed, recorded_stamps, routes)
         stale: dict[str, set[date]] = {}
         for name, table in self._tables.items():
             if from_files is not None and (name in FROM_FILES) != from_files:
                 continue
             days = calendar[_calendar_of(name)]
-            recorded = self._catalog.stamps(name)
+            recorded = recorded_stamps(name)
             new = {day for day in days if day not in recorded}
-            expected = self.expected(name, [day for day in days if day in recorded])
+            expected = self._expected(name, [d for d in days if d in recorded], recorded_stamps, routes)
             changed = {day for day, stamp in expected.items() if recorded[day] != stamp}
             through_inputs = {day for i in table.inputs for day in _reached(stale.get(i.table, set()), i)}
             stale[name] = new | changed | (through_inputs & set(days))
@@ -105,22 +101,14 @@ class Stamps:
                 groups.append(([name], days))
         return [Work(tuple(names), *stretch) for names, days in groups for stretch in stretches(days)]
 
-    def _calendar(self, landed: Mapping[str, Mapping[date, tuple[LandedFile, ...]]]) -> dict[str, list[date]]:
-        """Days with a place in the lake: landing dates of users, and from the first to the last of interactions.
-
-        Events may belong to days before the first delivery, so their days may begin earlier.
-        """
-        users = set(landed["users"]) | set(self._catalog.stamps("bronze.users"))
-        delivered = set(landed["interactions"]) | set(self._catalog.stamps("bronze.interactions"))
-        if not delivered:
-            return {"users": sorted(users), "landings": [], "events": []}
-        routed = {day for days in self._routes().values() for day in days}
-        last = max(delivered)
-        return {
-            "users": sorted(users),
-            "landings": days_between(min(delivered), last),
-            "events": days_between(min(delivered | routed), last),
-        }
+    def _expected(self, name: str, days: Iterable[date], recorded: Recorded, routes: Routes) -> dict[date, str]:
+        table = self._tables[name]
+        if table.layer == "bronze":
+            return {day: self._of_files(table, day) for day in days}
+        inputs = {i.table: recorded(i.table) for i in table.inputs}
+        looks_ahead = any(i.last_offset > 0 for i in table.inputs)
+        sent = routes() if looks_ahead else {}
+        return {day: self._of_inputs(table, day, inputs, sent) for day in days}
 
     def _of_files(self, table: Table, day: date) -> str:
         dataset = table.name.split(".")[1]
@@ -159,6 +147,24 @@ class Stamps:
         for row in rows.to_pylist():
             routes.setdefault(row["landing_date"], set()).add(row["event_date"])
         return routes
+
+
+def _calendar(landed: Looks, recorded: Recorded, routes: Routes) -> dict[str, list[date]]:
+    """Days with a place in the lake: landing dates of users, and from the first to the last of interactions.
+
+    Events may belong to days before the first delivery, so their days may begin earlier.
+    """
+    users = set(landed["users"]) | set(recorded("bronze.users"))
+    delivered = set(landed["interactions"]) | set(recorded("bronze.interactions"))
+    if not delivered:
+        return {"users": sorted(users), "landings": [], "events": []}
+    routed = {day for days in routes().values() for day in days}
+    last = max(delivered)
+    return {
+        "users": sorted(users),
+        "landings": days_between(min(delivered), last),
+        "events": days_between(min(delivered | routed), last),
+    }
 
 
 def _calendar_of(name: str) -> str:

@@ -46,7 +46,7 @@ class Lake:
         return self.deliver(day, "\n".join([HEADERS[dataset], *rows]) + "\n", dataset, name)
 
     def run(self) -> list[tuple[tuple[str, ...], str, str]]:
-        done = self.runner.run_stale(self.runner.look())
+        done = self.runner.run_stale(self.lakehouse.zone.look_at_all())
         return [(work.tables, str(work.first), str(work.last)) for work in done]
 
     def table(self, name: str) -> list[dict]:

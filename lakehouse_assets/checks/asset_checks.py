@@ -7,7 +7,7 @@ something else has touched the table. Run on its own from the UI, a check counts
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, cast
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
@@ -171,28 +171,25 @@ def _step(
     lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition, name: str, checks: list[Check]
 ) -> dg.AssetChecksDefinition:
     key = dg.AssetKey(name.split("."))
+    specs = [
+        dg.AssetCheckSpec(
+            check.name, asset=key, description=check.description, blocking=check.blocking, partitions_def=partitions
+        )
+        for check in checks
+    ]
 
-    @dg.multi_asset_check(
-        name=f"check_{name.replace('.', '_')}",
-        specs=[
-            dg.AssetCheckSpec(
-                check.name, asset=key, description=check.description, blocking=check.blocking, partitions_def=partitions
-            )
-            for check in checks
-        ],
-        can_subset=True,
-    )
+    @dg.multi_asset_check(name=f"check_{name.replace('.', '_')}", specs=specs, can_subset=True)
     def step(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckEvaluation | dg.Output[None]]:
         selected = {check_key.name for check_key in context.selected_asset_check_keys}
         first, last = days_of(context)
         targets = _checked_materializations(context, key)
-        for check in checks:
+        for check, spec in zip(checks, specs, strict=True):
             if check.name in selected:
                 outcomes = check.look(lakehouse, first, last)
                 for day in days_between(first, last):
                     yield _evaluation(key, check, day, outcomes.get(day), targets.get(day.isoformat()))
                 # what waits for a blocking check waits for its output
-                yield dg.Output(None, output_name=dg.AssetCheckSpec(check.name, asset=key).get_python_identifier())
+                yield dg.Output(None, output_name=spec.get_python_identifier())
 
     return step
 
@@ -204,14 +201,12 @@ def _evaluation(
     outcome: Outcome | None,
     target: AssetCheckEvaluationTargetMaterializationData | None,
 ) -> dg.AssetCheckEvaluation:
-    found: dict[str, int | str] = (
-        {"breaches": outcome.breaches, "detail": outcome.detail} if outcome else {"breaches": 0}
-    )
+    found: dict[str, Any] = {"breaches": outcome.breaches, "detail": outcome.detail} if outcome else {"breaches": 0}
     return dg.AssetCheckEvaluation(
         asset_key=key,
         check_name=check.name,
         passed=outcome is None,
-        metadata=cast("Mapping[str, Any]", found),
+        metadata=found,
         severity=dg.AssetCheckSeverity.ERROR if check.blocking else dg.AssetCheckSeverity.WARN,
         blocking=check.blocking,
         partition=day.isoformat(),

@@ -315,6 +315,11 @@ class Lines:
         in_line = np.searchsorted(ends, np.flatnonzero(data == _QUOTE), side="right")
         return cls(block, data, np.concatenate(([0], ends[:-1])), ends, np.bincount(in_line, minlength=len(ends)))
 
+    def as_array(self) -> pa.Array:
+        """The lines as an Arrow array that shares the block's memory."""
+        offsets = pa.py_buffer(np.append(self.starts, len(self.block)).astype(np.int64))
+        return pa.Array.from_buffers(pa.large_binary(), len(self.ends), [None, offsets, pa.py_buffer(self.block)])
+
     def text(self, first: int, last: int) -> bytes:
         """The text of some lines, the last line end included."""
         return self.block[self.starts[first] : self.ends[last]]
@@ -384,6 +389,8 @@ class BlockParser:
         quoted = b""
         if _needs_care(block):
             block, quoted = self._set_apart(block, rows, malformed)
+        else:
+            block = block.replace(b"\r\n", b"\n")
         if block:
             yield from self._parse_lines(block, malformed, quote_char=False)
         if quoted:
@@ -459,7 +466,12 @@ class BlockParser:
 
 
 def _needs_care(block: bytes) -> bool:
-    if b'"' in block or b"\r" in block or len(block.translate(None, CONTROL_BYTES)) != len(block):
+    """Whether a block has anything but plain rows of fitting length; carriage returns that end a line are plain."""
+    if (
+        b'"' in block
+        or block.count(b"\r") != block.count(b"\r\n")
+        or len(block.translate(None, CONTROL_BYTES)) != len(block)
+    ):
         return True
     half = MAX_ROW_BYTES // 2  # a row over the limit covers some half-limit window without a line end
     return any(block.find(b"\n", at, at + half) < 0 for at in range(0, len(block) - half, half))
@@ -476,9 +488,8 @@ def _lines_with_control(lines: Lines) -> npt.NDArray[Any]:
 def _soundly_quoted(lines: Lines, among: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Which lines are a whole row by themselves, quotes only where the format has them; looked up ``among`` some."""
     sound = np.zeros(len(lines.ends), bool)
-    offsets = pa.py_buffer(np.append(lines.starts, len(lines.block)).astype(np.int64))
-    every = pa.Array.from_buffers(pa.large_binary(), len(sound), [None, offsets, pa.py_buffer(lines.block)])
-    sound[among] = pc.match_substring_regex(every.take(pa.array(among)), _SOUND_LINE).to_numpy(zero_copy_only=False)
+    looked_up = lines.as_array().take(pa.array(among))
+    sound[among] = pc.match_substring_regex(looked_up, _SOUND_LINE).to_numpy(zero_copy_only=False)
     return sound
 
 

@@ -109,18 +109,18 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         """Write first: the parent deletes the files of the runs without connecting to them."""
         self.flush()
         super().wipe()
-        self._close_engines()
+        self._forget_engines()
 
     def dispose(self) -> None:
         """Write what is held back before the instance goes away."""
         self.flush()
         super().dispose()
-        self._close_engines()
+        self._forget_engines()
 
-    def _close_engines(self) -> None:
+    def _forget_engines(self, *, close: bool = True) -> None:
         with self._db_lock:
             for engine in self._engines.values():
-                engine.dispose()
+                engine.dispose(close=close)
             self._engines.clear()
 
     @contextmanager
@@ -180,9 +180,7 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         if self._owner_pid != os.getpid():
             self._owner_pid = os.getpid()
             self._buffer.clear()
-            for engine in self._engines.values():
-                engine.dispose(close=False)
-            self._engines.clear()
+            self._forget_engines(close=False)
 
     def _store_in_index(
         self, conn: Connection, events: Sequence[EventLogEntry], rows: Sequence[dict[str, Any]]

@@ -66,6 +66,9 @@ class LandedFile:
     changed_ns: int
 
 
+Looks = Mapping[str, Mapping[date, tuple[LandedFile, ...]]]  # files by landing date, by dataset
+
+
 @dataclass(frozen=True)
 class Landed:
     """What one `land` did: rows and files per landing date, and which files took the place of earlier ones."""
@@ -152,6 +155,10 @@ class LandingZone:
     def look(self, dataset: str) -> dict[date, tuple[LandedFile, ...]]:
         """Every landing date with its files as they are now."""
         return {day: tuple(self.files(dataset, day)) for day in self.dates(dataset)}
+
+    def look_at_all(self) -> Looks:
+        """Every dataset's landing dates with their files as they are now."""
+        return {dataset: self.look(dataset) for dataset in DATASETS}
 
     def inspect(self, dataset: str, file: LandedFile) -> Inspection:
         """Look into a file; a second look at an unchanged one is free.
@@ -416,9 +423,8 @@ class _DayReader:
     def divide(self, block: bytes) -> Iterator[tuple[date | None, bytes, int]]:
         """Parts of a block of whole rows with their day (None: unreadable) and number of rows."""
         lines = Lines.of(block)
-        starts, ends = lines.starts, lines.ends
         over_lines, _ = rows_over_lines(lines, self.width)
-        quoted = np.zeros(len(ends), bool)
+        quoted = np.zeros(len(lines.ends), bool)
         singles = []
         for first in np.flatnonzero(lines.quotes).tolist():
             if not quoted[first]:
@@ -426,17 +432,16 @@ class _DayReader:
                 singles.append(lines.text(first, last))
                 quoted[first : last + 1] = True
         days = self._days_of_plain(lines, ~quoted)
-        singles += [block[starts[line] : ends[line]] for line in np.flatnonzero((days == _SINGLY) & ~quoted).tolist()]
+        singles += [lines.text(line, line) for line in np.flatnonzero((days == _SINGLY) & ~quoted).tolist()]
         for row, day in zip(singles, self._days_of_rows(singles), strict=True):
             yield day, row, 1
         bounds = [0, *(np.flatnonzero(days[1:] != days[:-1]) + 1).tolist(), len(days)]
         if len(bounds) * 20 < len(days):  # in order of time, as logs are: whole stretches at once
             for low, high in itertools.pairwise(bounds):
                 if days[low] != _SINGLY:
-                    yield _as_day(int(days[low])), block[starts[low] : ends[high - 1]], high - low
+                    yield _as_day(int(days[low])), lines.text(low, high - 1), high - low
             return
-        offsets = pa.py_buffer(np.append(starts, len(block)).astype(np.int64))
-        rows = pa.Array.from_buffers(pa.large_binary(), len(ends), [None, offsets, pa.py_buffer(block)])
+        rows = lines.as_array()
         order = np.argsort(days, kind="stable")
         for taken in np.split(order, np.flatnonzero(np.diff(days[order])) + 1):
             ordinal = int(days[taken[0]]) if len(taken) else _SINGLY

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -151,10 +151,7 @@ class Warehouse:
         files = files_overlapping(table, declared.partition_column, first, last) if table else {}
         if table is None or not files:
             return self.spark.createDataFrame([], declared.spark_schema)
-        frame = self._at(table, _head(table), sum(file.file_size_in_bytes for file, _, _ in files.values()))
-        for column in set(declared.columns) - set(frame.columns):
-            frame = frame.withColumn(column, F.lit(None).cast(declared.spark_schema[column].dataType))
-        return frame.select(*declared.columns).where(_between(declared, first, last))
+        return self._current(declared, table, files.values()).where(_between(declared, first, last))
 
     def layout(self, name: str, first: date, last: date, source: str, source_first: date, source_last: date) -> Layout:
         """How to divide a table's rows from ``first`` to ``last``, judged by how many rows its source has."""
@@ -258,11 +255,8 @@ class Warehouse:
         rows = frame.withColumn(declared.partition_column, own_day).select(*columns)
         if kept:
             low, high = min(f[1] for f in kept), max(f[2] for f in kept)
-            old = self._at(table, _head(table), sum(file.file_size_in_bytes for file, _, _ in kept))
-            for column in set(columns) - set(old.columns):
-                old = old.withColumn(column, F.lit(None).cast(declared.spark_schema[column].dataType))
             inside = _between(declared, low, high) & ~_between(declared, first, last)
-            old = old.select(*columns).where(inside)
+            old = self._current(declared, table, kept).where(inside)
             if divided:  # before and after apart, so that no file spans the new days
                 after = (F.col(declared.partition_column) > F.lit(last)).cast("int")
                 old = old.withColumn(PART, after).repartitionById(2, PART).select(*columns)
@@ -274,10 +268,14 @@ class Warehouse:
         order = [*declared.also_partitioned_by, declared.partition_column, *declared.key]
         return rows.sortWithinPartitions(*dict.fromkeys(order))
 
-    def _at(self, table: IcebergTable, snapshot_id: int, size: int) -> DataFrame:
-        name = ".".join(table.name()[-2:])
-        reader = self.spark.read.option("versionAsOf", snapshot_id).option("split-size", self._split_size(size))
-        return reader.table(f"{CATALOG}.{name}")
+    def _current(self, declared: Table, table: IcebergTable, files: Iterable[tuple[DataFile, date, date]]) -> DataFrame:
+        """A table's rows as of the loaded snapshot, columns as declared; ``files`` are those that will be read."""
+        size = sum(file.file_size_in_bytes for file, _, _ in files)
+        reader = self.spark.read.option("versionAsOf", _head(table)).option("split-size", self._split_size(size))
+        frame = reader.table(f"{CATALOG}.{declared.name}")
+        for column in set(declared.columns) - set(frame.columns):
+            frame = frame.withColumn(column, F.lit(None).cast(declared.spark_schema[column].dataType))
+        return frame.select(*declared.columns)
 
     def _staged(self, name: str, start: int, head: int, size: int) -> DataFrame:
         """Exactly the rows that were staged: an incremental read of what the branch appended."""
