@@ -37,7 +37,7 @@ def differences(lakehouse: Path, duckdb_tables: Path) -> list[str]:
         lakehouse: folder with an exported ``<table>.parquet`` of each table.
         duckdb_tables: folder that `duckdb_lakehouse.build` wrote.
     """
-    connection = connect()
+    connection = connect(duckdb_tables.parent / "spill")
     found = []
     for table in TABLES:
         connection.read_parquet(str(lakehouse / f"{table}.parquet")).create_view("ours", replace=True)
@@ -48,7 +48,7 @@ def differences(lakehouse: Path, duckdb_tables: Path) -> list[str]:
 
 def landed_differently(lakehouse: Path, duckdb_landing: Path) -> list[str]:
     """Sentences about rows of interactions that only one of two landing folders has, or has under another date."""
-    connection = connect()
+    connection = connect(duckdb_landing.parent / "spill")
     for name, landing in (("ours", lakehouse), ("theirs", duckdb_landing)):
         folder = f"{landing}/interactions/"
         connection.execute(

@@ -254,9 +254,9 @@ GROUP BY date
 }
 
 
-def connect(threads: int = 2, memory: str = "4GiB") -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB in UTC with these limits; what does not fit spills to disk beside what is written."""
-    connection = duckdb.connect(config={"threads": threads, "memory_limit": memory})
+def connect(spill: Path, threads: int = 2, memory: str = "4GiB") -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB in UTC with these limits; what does not fit spills to the folder ``spill``."""
+    connection = duckdb.connect(config={"threads": threads, "memory_limit": memory, "temp_directory": str(spill)})
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET preserve_insertion_order = false")
     connection.execute("SET enable_progress_bar = false")
@@ -328,7 +328,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--memory", default="4GiB", help="such as 4GiB")
     options = parser.parse_args(arguments)
-    connection = connect(options.threads, options.memory)
+    connection = connect(options.target.parent / "spill", options.threads, options.memory)
     step = split if options.step == "split" else build
     step(connection, options.source, options.target)
 

@@ -79,6 +79,7 @@ def timed(command: Sequence[str], environment: Mapping[str, str]) -> Timed:
             errors.seek(0)
             end = "".join(errors.readlines()[-20:])
             raise BenchmarkError(f"{' '.join(command)} ended with status {status} after {seconds:.0f} s\n{end}")
+    say(f"    = {seconds:.1f} s")
     return Timed(seconds, lines)
 
 
