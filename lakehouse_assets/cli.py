@@ -279,6 +279,28 @@ def _tables(options: argparse.Namespace, settings: Settings) -> None:
         say('everything is up to date; next: lakehouse sql "select * from gold.daily_metrics order by date"')
 
 
+def _status(options: argparse.Namespace, settings: Settings) -> None:
+    from lakehouse_assets.automation.instance import terminal_instance
+    from lakehouse_assets.automation.status import FAILED, UP_TO_DATE, status
+    from lakehouse_assets.lakehouse import Lakehouse
+
+    with terminal_instance(settings) as instance:
+        found = status(Lakehouse(settings), instance)
+    if not found:
+        say("nothing is landed and nothing computed; next: lakehouse land, or lakehouse demo for sample data")
+        return
+    say(f"{'days':<25}{'files':>7}  {'state':<12}why")
+    for one in found:
+        days = f"{one.first}" if one.first == one.last else f"{one.first} … {one.last}"
+        say(f"{days:<25}{one.files:>7,}  {one.state:<12}{one.why}".rstrip())
+    if any(one.state == FAILED for one in found):
+        say("next: mend what failed, then lakehouse run")
+    elif any(one.state != UP_TO_DATE for one in found):
+        say("next: lakehouse run, or lakehouse dev, whose sensor runs what is complete")
+    else:
+        say("everything is up to date")
+
+
 def _sql(options: argparse.Namespace, settings: Settings) -> None:
     import duckdb
 
@@ -294,7 +316,7 @@ def _sql(options: argparse.Namespace, settings: Settings) -> None:
 
 
 def _dev(options: argparse.Namespace, settings: Settings) -> None:
-    from lakehouse_assets.automation.runner import dagster_home
+    from lakehouse_assets.automation.instance import dagster_home
     from lakehouse_assets.io.session import prepare_environment
 
     prepare_environment(settings)
@@ -385,6 +407,8 @@ def _parser() -> argparse.ArgumentParser:
     export.set_defaults(command=_export)
 
     commands.add_parser("tables", help="what is there").set_defaults(command=_tables)
+
+    commands.add_parser("status", help="where each day stands, and why").set_defaults(command=_status)
 
     sql = commands.add_parser("sql", help="ask the tables")
     sql.add_argument("query")

@@ -10,6 +10,7 @@ from lakehouse_assets.assets.bronze import bronze_assets
 from lakehouse_assets.assets.gold import gold_assets
 from lakehouse_assets.assets.silver import silver_assets
 from lakehouse_assets.automation.jobs import daily_partitions, lakehouse_job
+from lakehouse_assets.automation.sensors import day_end_schedule, failure_sensor, landing_sensor
 from lakehouse_assets.checks.asset_checks import asset_checks
 from lakehouse_assets.io.iceberg_io_manager import IcebergIOManager
 from lakehouse_assets.lakehouse import Lakehouse
@@ -25,7 +26,7 @@ def build_definitions(lakehouse: Lakehouse) -> dg.Definitions:
 
 
 def _build(lakehouse: Lakehouse) -> dg.Definitions:
-    partitions = daily_partitions(lakehouse)
+    settings, partitions = lakehouse.settings, daily_partitions(lakehouse)
     assets = [
         *bronze_assets(lakehouse, partitions),
         *silver_assets(lakehouse, partitions),
@@ -35,6 +36,8 @@ def _build(lakehouse: Lakehouse) -> dg.Definitions:
         assets=assets,
         asset_checks=asset_checks(lakehouse, partitions),
         jobs=[lakehouse_job()],
+        sensors=[landing_sensor(lakehouse, partitions), *([failure_sensor(lakehouse)] if settings.webhook_url else [])],
+        schedules=[day_end_schedule(lakehouse)],
         resources={"iceberg": IcebergIOManager(lakehouse)},
         # one JVM a run: an executor with a process per step would start Spark for every table and check
         executor=dg.in_process_executor,

@@ -29,7 +29,11 @@ class Lakehouse:
         self.settings = settings or load_settings()
         self.tables = declare(self.settings)
         self.catalog = Catalog(self.settings)
-        self.zone = LandingZone(self.settings.landing_path, self.settings.home_path / "landing-index.json")
+        self.zone = LandingZone(
+            self.settings.landing_path,
+            self.settings.home_path / "landing-index.json",
+            marker=self.settings.success_marker,
+        )
         # asked for once: finding the session again hands all of its settings over again
         self._spark = cache(spark or (lambda: start_spark(self.settings)))
 

@@ -33,3 +33,8 @@ def stretches(days: Iterable[date]) -> list[tuple[date, date]]:
         else:
             joined.append((day, day))
     return joined
+
+
+def in_words(days: Iterable[date]) -> list[str]:
+    """Consecutive days joined, as text."""
+    return [f"{first}" if first == last else f"{first} … {last}" for first, last in stretches(days)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 EARLIEST_LANDING_DATE = date(2000, 1, 1)
@@ -34,6 +34,18 @@ class Settings(BaseSettings):
     )
     start_date: date | None = Field(
         None, description="First daily partition; default the first landed date (2000-01-01 at the earliest)."
+    )
+    success_marker: bool = Field(
+        False, description="Whether a landing date is complete only once its folder holds a file `_SUCCESS`."
+    )
+    expected_hour: int = Field(
+        6,
+        ge=0,
+        le=23,
+        description="Hour (reporting time zone) by which yesterday's file should be there; without it the day warns.",
+    )
+    webhook_url: SecretStr = Field(
+        SecretStr(""), description="`https://` address that gets a JSON message when a run has failed."
     )
     late_days: int = Field(3, ge=0, le=60, description="How many days after its day an event may still be delivered.")
     allowed_actions: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -75,6 +87,13 @@ class Settings(BaseSettings):
     def _known_zone(cls, value: str) -> str:
         if value not in available_timezones():
             raise ValueError(f"{value!r} is no IANA time zone such as `Europe/Berlin`")
+        return value
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _web_address(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and not re.match(r"https?://[^/\s]", value.get_secret_value()):
+            raise ValueError("needs an address that begins with https:// or http://")
         return value
 
     @cached_property
@@ -127,4 +146,5 @@ def load_settings(**overrides: object) -> Settings:
         first = error.errors()[0]
         field = str(first["loc"][0])
         variable = field if field.isupper() else f"LAKEHOUSE_{field.upper()}"
-        raise SettingsError(f"{variable}={first['input']!r} can't be used: {first['msg']}.") from None
+        given = variable if field == "webhook_url" else f"{variable}={first['input']!r}"  # that one is a secret
+        raise SettingsError(f"{given} can't be used: {first['msg']}.") from None

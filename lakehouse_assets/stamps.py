@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from functools import cache
 
 from lakehouse_assets.io.catalog import Catalog
@@ -61,8 +61,8 @@ class Stamps:
         """The stamp each day of a table gets when it is computed from its inputs as they are recorded now."""
         return self._expected(name, days, self._catalog.stamps, self._routes)
 
-    def stale(self, landed: Looks, *, from_files: bool | None = None) -> dict[str, set[date]]:
-        """Days of each table whose recorded stamp is not the expected one, or whose inputs are stale.
+    def stale(self, landed: Looks, *, from_files: bool | None = None) -> dict[str, dict[date, str]]:
+        """Days of each table whose recorded stamp is not the expected one, or whose inputs are stale, and why.
 
         Args:
             landed: files per landing date of each dataset.
@@ -70,23 +70,65 @@ class Stamps:
         """
         recorded_stamps, routes = cache(self._catalog.stamps), cache(self._routes)  # one look at each table
         calendar = _calendar(landed, recorded_stamps, routes)
-        stale: dict[str, set[date]] = {}
+        stale: dict[str, dict[date, str]] = {}
         for name, table in self._tables.items():
             if from_files is not None and (name in FROM_FILES) != from_files:
                 continue
             days = calendar[_calendar_of(name)]
             recorded = recorded_stamps(name)
-            new = {day for day in days if day not in recorded}
+            why = {
+                reached: f"follows from {i.table}"
+                for i in reversed(table.inputs)  # the first that holds is told
+                for day in (stale.get(i.table, ()) if days else ())
+                for reached in i.days_reached(day, days[0], days[-1])
+            }
             expected = self._expected(name, [d for d in days if d in recorded], recorded_stamps, routes)
-            changed = {day for day, stamp in expected.items() if recorded[day] != stamp}
-            through_inputs = {day for i in table.inputs for day in _reached(stale.get(i.table, set()), i)}
-            stale[name] = new | changed | (through_inputs & set(days))
+            changed = "its files changed" if table.layer == "bronze" else "its inputs or settings changed"
+            why |= {day: changed for day, stamp in expected.items() if recorded[day] != stamp}
+            why |= {day: "not computed yet" for day in days if day not in recorded}
+            stale[name] = {day: why[day] for day in days if day in why}
         return stale
 
-    def work(self, stale: Mapping[str, set[date]]) -> list[Work]:
+    def phases(self, landed: Looks, left: Collection[date] = ()) -> Iterator[list[Work]]:
+        """What to compute: first what follows from the files alone, then, planned when asked for, what follows from it.
+
+        Args:
+            landed: files per landing date of each dataset.
+            left: days that no run is to touch.
+        """
+        for from_files in (True, False):
+            stale = self.stale(landed, from_files=from_files)
+            yield self.work({name: days.keys() - set(left) for name, days in stale.items()})
+
+    def ready(self, work: Sequence[Work]) -> list[Work]:
+        """Those of a phase's runs that need none of the others to have ended."""
+        ready = []
+        for position, one in enumerate(work):
+            inputs = {i.table for name in one.tables for i in self._tables[name].inputs}
+            if not any(inputs & set(other.tables) - set(one.tables) for other in work[:position]):
+                ready.append(one)
+        return ready
+
+    def keys(self, work: Iterable[Work]) -> dict[str, Work]:
+        """Runs by a name of what each would compute and of the snapshots it would replace; the same for the same."""
+        recorded, routes, load = cache(self._catalog.stamps), cache(self._routes), cache(self._catalog.load)
+        keys = {}
+        for one in work:
+            parts = []
+            for name in one.tables:
+                table = load(name)
+                snapshot = table.current_snapshot() if table else None
+                expected = self._expected(name, days_between(one.first, one.last), recorded, routes)
+                stamps = {day.isoformat(): stamp for day, stamp in expected.items()}
+                parts.append([name, snapshot and snapshot.snapshot_id, stamps])
+            keys[_hash(one.first, one.last, parts)] = one
+        return keys
+
+    def work(self, stale: Mapping[str, Iterable[date]]) -> list[Work]:
         """Stale days as runs: tables with the same days share one, in the order of the tables."""
         groups: list[tuple[list[str], set[date]]] = []
-        for name, days in stale.items():
+        for name, found in stale.items():
+            days = set(found)
             if not days:
                 continue
             # a table may join an earlier run only if none of its inputs comes later
@@ -105,7 +147,7 @@ class Stamps:
         table = self._tables[name]
         if table.layer == "bronze":
             return {day: self._of_files(table, day) for day in days}
-        inputs = {i.table: recorded(i.table) for i in table.inputs}
+        inputs = [(i, stamps, _span(stamps)) for i in table.inputs if (stamps := recorded(i.table))]
         looks_ahead = any(i.last_offset > 0 for i in table.inputs)
         sent = routes() if looks_ahead else {}
         return {day: self._of_inputs(table, day, inputs, sent) for day in days}
@@ -119,7 +161,7 @@ class Stamps:
         self,
         table: Table,
         day: date,
-        inputs: Mapping[str, Mapping[date, str]],
+        inputs: Iterable[tuple[Input, Mapping[date, str], tuple[date, date]]],
         routes: Mapping[date, set[date]],
     ) -> str:
         """What a day is computed from; of later landing dates only those that sent rows to it.
@@ -127,9 +169,8 @@ class Stamps:
         So a delivery leaves the days it says nothing of alone.
         """
         parts = []
-        for i in table.inputs:
-            recorded = inputs[i.table]
-            window = days_between(day + timedelta(i.first_offset), day + timedelta(i.last_offset))
+        for i, recorded, span in inputs:
+            window = i.days_read(day, *span)
             if i.last_offset > 0:
                 window = [sender for sender in window if day in routes.get(sender, ())]
             parts.append([i.table, [[d.isoformat(), recorded[d]] for d in window if d in recorded]])
@@ -173,9 +214,13 @@ def _calendar_of(name: str) -> str:
     return "landings" if name in FROM_FILES else "events"
 
 
-def _reached(days: Iterable[date], through: Input) -> set[date]:
-    """Days of a table that read any of the given days of an input."""
-    return {day - timedelta(offset) for day in days for offset in range(through.first_offset, through.last_offset + 1)}
+def depends_on(tables: Mapping[str, Table], name: str, source: str) -> bool:
+    """Whether a table is, or is computed from, another one."""
+    return name == source or any(depends_on(tables, i.table, source) for i in tables[name].inputs)
+
+
+def _span(days: Collection[date]) -> tuple[date, date]:
+    return min(days), max(days)
 
 
 def _hash(*parts: object) -> str:

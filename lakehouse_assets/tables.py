@@ -8,6 +8,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date, timedelta
 from functools import partial, reduce
 from typing import Any
 
@@ -17,6 +18,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse_assets.io.landing import DATASETS
+from lakehouse_assets.partitions import days_between, month_first, month_last
 from lakehouse_assets.settings import Settings, action_column
 from lakehouse_assets.transforms.cleaning import REJECT_REASONS, calendar_day
 
@@ -38,11 +40,29 @@ class Rule:
 
 @dataclass(frozen=True)
 class Input:
-    """A table another one is computed from: day D reads days D + first_offset … D + last_offset of it."""
+    """A table another one is computed from: day D reads days D + first_offset … D + last_offset of it.
+
+    With ``within_month`` the content of D follows only from those of them that are of D's own month.
+    """
 
     table: str
     first_offset: int = 0
     last_offset: int = 0
+    within_month: bool = False
+
+    def days_read(self, day: date, first: date, last: date) -> list[date]:
+        """The days from ``first`` to ``last`` that the content of ``day`` follows from."""
+        return self._among(day, self.first_offset, self.last_offset, first, last)
+
+    def days_reached(self, day: date, first: date, last: date) -> list[date]:
+        """The days from ``first`` to ``last`` whose content follows from ``day``."""
+        return self._among(day, -self.last_offset, -self.first_offset, first, last)
+
+    def _among(self, day: date, begin: int, end: int, first: date, last: date) -> list[date]:
+        low, high = day + timedelta(begin), day + timedelta(end)
+        if self.within_month:
+            low, high = max(low, month_first(day)), min(high, month_last(day))
+        return days_between(max(low, first), min(high, last))
 
 
 @dataclass(frozen=True)
@@ -369,7 +389,7 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             ),
             partition_column="date",
             # the longest way back to the first of a month
-            inputs=(Input("silver.user_days", -30, 0),),
+            inputs=(Input("silver.user_days", -30, 0, within_month=True),),
             key=("date",),
             by_month=True,
         ),

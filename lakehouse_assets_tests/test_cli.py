@@ -348,6 +348,15 @@ def test_sql_reads_and_writes_nothing_but_the_tables(lakehouse_command: Run, hom
     assert secret.read_text() == "canary\n"
 
 
+def test_status_says_what_waits(lakehouse_command: Run, home: Path) -> None:
+    assert "nothing is landed" in lakehouse_command("status")[1]
+    lakehouse_command("land", "interactions", source(home, f"{HEADER}\n{ROW}\n"))
+    code, said, _ = lakehouse_command("status")
+    assert code == 0
+    assert re.search(r"2024-03-01 +1  stale +bronze.interactions: not computed yet, and \d+ tables that follow", said)
+    assert said.endswith("next: lakehouse run, or lakehouse dev, whose sensor runs what is complete\n")
+
+
 def test_tables_lists_what_is_there(lakehouse_command: Run, home: Path) -> None:
     assert "no tables yet" in lakehouse_command("tables")[1]
     store(home, "gold.daily_metrics", [{}, {"date": date(2024, 3, 2)}])

@@ -10,8 +10,11 @@ from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import month_first
 from lakehouse_assets.settings import EARLIEST_LANDING_DATE
+from lakehouse_assets.stamps import Work
 
+_YEARS_TO_BEGIN_WITH = timedelta(days=5 * 365)
 JOB = "lakehouse"
+RUNS_OF_TABLES = (JOB, "__ASSET_JOB")  # the second is what the UI's Materialize button starts
 
 
 class RangeError(ValueError):
@@ -19,9 +22,13 @@ class RangeError(ValueError):
 
 
 def daily_partitions(lakehouse: Lakehouse) -> dg.DailyPartitionsDefinition:
-    """One partition a day in UTC, from `start_date` (or the first landed date) to today, today included."""
+    """One partition a day in UTC, from `start_date` to today, today included.
+
+    Without `start_date`, from the first landed date; with nothing landed, from five years ago, so that a code server
+    that is running before the first file comes has partitions for it.
+    """
     landed = [days[0] for dataset in DATASETS if (days := lakehouse.zone.dates(dataset))]
-    first = lakehouse.settings.start_date or min(landed, default=datetime.now(tz=UTC).date())
+    first = lakehouse.settings.start_date or min(landed, default=datetime.now(tz=UTC).date() - _YEARS_TO_BEGIN_WITH)
     # an event may belong to a day before the first delivery
     first = max(EARLIEST_LANDING_DATE, month_first(first - timedelta(lakehouse.settings.late_days)))
     return dg.DailyPartitionsDefinition(first.isoformat(), timezone="UTC", end_offset=1)
@@ -40,6 +47,14 @@ def check_range(lakehouse: Lakehouse, first: date, last: date) -> None:
             f"{first} … {last} is not within the partitions {earliest} … {latest}; "
             "LAKEHOUSE_START_DATE sets the first, today (UTC) is the last"
         )
+
+
+def run_tags(work: Work) -> dict[str, str]:
+    """What makes a run one over a range of partitions."""
+    return {
+        "dagster/asset_partition_range_start": work.first.isoformat(),
+        "dagster/asset_partition_range_end": work.last.isoformat(),
+    }
 
 
 def lakehouse_job() -> dg.UnresolvedAssetJobDefinition:

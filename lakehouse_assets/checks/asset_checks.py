@@ -105,6 +105,12 @@ def cut_last_rows(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
     return found
 
 
+def days_without_file(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
+    """Days that nothing was delivered for."""
+    missing = [day for day in days_between(first, last) if not lakehouse.zone.files("interactions", day)]
+    return {day: Outcome(1, "no file was delivered") for day in missing}
+
+
 def _windows_complete(since: Callable[[date], date]) -> Callable[[Lakehouse, date, date], Outcomes]:
     """Days that look back on days that are landed and not computed yet: their figures are not final."""
 
@@ -140,6 +146,13 @@ FURTHER_CHECKS = (
         "the sessions of a day hold exactly its accepted interactions",
         True,
         session_actions_match,
+    ),
+    Check(
+        "bronze.interactions",
+        "file_delivered",
+        "a file was delivered for the day; without one it counts as a day on which nothing happened",
+        False,
+        days_without_file,
     ),
     Check(
         "bronze.interactions",

@@ -40,6 +40,7 @@ DATASETS: Mapping[str, tuple[str, ...]] = {
     "interactions": ("user_id", "timestamp", "action_type", "page_id", "duration_ms", "app_version"),
     "users": ("user_id", "join_date", "country", "device_type", "subscription_type"),
 }
+SUCCESS_MARKER = "_SUCCESS"  # what Hadoop and Spark write into a folder when it is complete
 _FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
 _BUFFERED_BYTES = 64 << 20
 _COMMA = ord(",")
@@ -67,6 +68,20 @@ class LandedFile:
 
 
 Looks = Mapping[str, Mapping[date, tuple[LandedFile, ...]]]  # files by landing date, by dataset
+Signatures = Mapping[str, Mapping[str, str]]  # of the files of each landing date (as text), by dataset
+
+
+def signatures(looks: Looks) -> Signatures:
+    """What tells whether two looks differ, in a form to be kept: a short hash of each date's names, sizes and times."""
+    return {
+        dataset: {
+            day.isoformat(): hashlib.sha256(
+                json.dumps([(file.path.name, file.size, file.changed_ns) for file in files]).encode()
+            ).hexdigest()[:16]
+            for day, files in days.items()
+        }
+        for dataset, days in looks.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -96,15 +111,17 @@ def parse_date(text: str) -> date:
 class LandingZone:
     """A folder with one folder ``<dataset>/date=YYYY-MM-DD`` per landing date."""
 
-    def __init__(self, root: Path, index: Path | None = None) -> None:
+    def __init__(self, root: Path, index: Path | None = None, *, marker: bool = False) -> None:
         """A landing zone.
 
         Args:
             root: the folder.
             index: where fingerprints are remembered between processes, by path, size and time of change.
+            marker: a date is complete once its folder holds `SUCCESS_MARKER`, and not before.
         """
         self.root = root
         self._index = index
+        self._marker = marker
         self._inspections: dict[tuple[Path, int, int], Inspection] = {}
         self._fingerprints: dict[str, list[Any]] | None = None
 
@@ -159,6 +176,23 @@ class LandingZone:
     def look_at_all(self) -> Looks:
         """Every dataset's landing dates with their files as they are now."""
         return {dataset: self.look(dataset) for dataset in DATASETS}
+
+    def incomplete(self, before: Signatures, now: Looks) -> set[tuple[str, date]]:
+        """Datasets and landing dates that may still be written to, and so are left for a later run.
+
+        With a marker that is every date without one; else every date whose files are not those of the look ``before``.
+        """
+        later = signatures(now)
+        days = {(dataset, day) for looks in (before, later) for dataset, found in looks.items() for day in found}
+        return {
+            (dataset, date.fromisoformat(day))
+            for dataset, day in days
+            if (
+                not (self.root / dataset / f"date={day}" / SUCCESS_MARKER).exists()
+                if self._marker
+                else before.get(dataset, {}).get(day) != later.get(dataset, {}).get(day)
+            )
+        }
 
     def inspect(self, dataset: str, file: LandedFile) -> Inspection:
         """Look into a file; a second look at an unchanged one is free.

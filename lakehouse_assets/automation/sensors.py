@@ -1,0 +1,167 @@
+"""What starts runs by itself: files that land, and a day that ends; and what tells about runs that failed."""
+
+import json
+import urllib.request
+from collections.abc import Collection, Sequence
+from datetime import date, timedelta
+
+import dagster as dg
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.tags import RUN_KEY_TAG
+
+from lakehouse_assets.automation.failures import failure_of
+from lakehouse_assets.automation.jobs import JOB, RUNS_OF_TABLES, run_tags
+from lakehouse_assets.io.csv_files import FileRefused
+from lakehouse_assets.io.landing import DATASETS, Looks, Signatures, signatures
+from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.partitions import DAY, days_between, in_words
+from lakehouse_assets.stamps import Work, depends_on
+
+LOOK_SECONDS = 15
+MOST_RUNS_A_LOOK = 25  # what is left is asked for by later looks
+_REASONS_TOLD = 5
+_WEBHOOK_SECONDS = 10
+
+
+def landing_sensor(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) -> dg.SensorDefinition:
+    """Runs for exactly the days whose content changes, once the files that change them are complete.
+
+    What is stale follows from the tables' stamps and from what is landed. The cursor only holds the last look, to
+    tell whether files still change, so a tick that is lost or repeated does no harm. The run key names what would be
+    computed and which snapshots it would replace: the same is never asked for twice, not even by a daemon that died
+    before its cursor was saved, and a file that comes back in an earlier version is run again.
+    """
+
+    @dg.sensor(
+        name="landing",
+        job_name=JOB,
+        minimum_interval_seconds=LOOK_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Looks at the landing zone and runs what new, changed and removed files make stale.",
+    )
+    def landing(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        before: Signatures = json.loads(context.cursor) if context.cursor else {}
+        now = lakehouse.zone.look_at_all()
+        cursor = json.dumps(signatures(now))
+        unfinished = context.instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
+        busy = [run.run_id for run in unfinished if run.job_name in RUNS_OF_TABLES]
+        if busy:
+            return dg.SensorResult(skip_reason=f"run {busy[0]} has not ended yet", cursor=cursor)
+        incomplete = {day for _, day in lakehouse.zone.incomplete(before, now)}
+        outside = {day for days in now.values() for day in days if not _within(partitions, day)}
+        refused = _refused(lakehouse, now)
+        left = incomplete | outside | refused.keys()
+        reasons = [
+            *(f"{days} may still be written to" for days in in_words(incomplete)),
+            *(
+                f"{days} has no partition; set LAKEHOUSE_START_DATE if it is too early, and reload the definitions"
+                for days in in_words(outside)
+            ),
+            *(refused[day] for day in sorted(refused)),
+        ]
+        requests: list[dg.RunRequest] = []
+        for phase in lakehouse.stamps.phases(now, left):
+            wanted = lakehouse.stamps.keys(lakehouse.stamps.ready(phase))
+            for run in _runs_of(context.instance, wanted):
+                work = wanted.pop(run.tags[RUN_KEY_TAG])
+                left.update(days_between(work.first, work.last))
+                reasons.append(f"run {run.run_id} failed for {work.first} … {work.last}; nothing has changed since")
+            requests = [_request(work, key) for key, work in wanted.items()][:MOST_RUNS_A_LOOK]
+            if requests:
+                break
+        lakehouse.zone.save_index()
+        told = "; ".join(
+            [*reasons[:_REASONS_TOLD], *([f"and {more} more"] if (more := len(reasons) - _REASONS_TOLD) > 0 else [])]
+        )
+        if not requests:
+            return dg.SensorResult(skip_reason=told or "everything is up to date", cursor=cursor)
+        if told:
+            context.log.warning(told)
+        return dg.SensorResult(run_requests=requests, cursor=cursor)
+
+    return landing
+
+
+def day_end_schedule(lakehouse: Lakehouse) -> dg.ScheduleDefinition:
+    """A day without a file gets its rows all the same, and the warning that no file came."""
+    settings = lakehouse.settings
+
+    @dg.schedule(
+        name="day_end",
+        job_name=JOB,
+        cron_schedule=f"0 {settings.expected_hour} * * *",
+        execution_timezone=settings.reporting_timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Gives days that ended without a file their rows of zeros, with a warning.",
+    )
+    def day_end(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        yesterday = context.scheduled_execution_time.astimezone(settings.reporting_zone).date() - DAY
+        known = {*lakehouse.zone.dates("interactions"), *lakehouse.catalog.stamps("bronze.interactions")}
+        if not known:
+            return dg.SkipReason("nothing has ever been delivered")
+        first = max(known) + timedelta(days=1)
+        if first > yesterday:
+            return dg.SkipReason(f"{max(known)} is delivered or computed already")
+        tables = tuple(name for name in lakehouse.tables if not depends_on(lakehouse.tables, name, "bronze.users"))
+        [(key, work)] = lakehouse.stamps.keys([Work(tables, first, yesterday)]).items()
+        return _request(work, key)
+
+    return day_end
+
+
+def failure_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
+    """Posts why a run failed to `LAKEHOUSE_WEBHOOK_URL`, as JSON with a ``text`` that chat services show."""
+
+    @dg.run_failure_sensor(
+        name="run_failures",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Tells the webhook which run failed, for which days and why.",
+    )
+    def run_failures(context: dg.RunFailureSensorContext) -> None:
+        failure = failure_of(context.instance, context.dagster_run)
+        message = {
+            "text": f"lakehouse run {failure.run_id[:8]} failed for {failure.days}: {failure.reason}",
+            "run_id": failure.run_id,
+            "days": failure.days,
+            "tables": failure.tables,
+            "reason": failure.reason,
+        }
+        request = urllib.request.Request(  # noqa: S310  the settings only take http and https
+            lakehouse.settings.webhook_url.get_secret_value(),
+            json.dumps(message).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=_WEBHOOK_SECONDS):  # noqa: S310
+            context.log.info("the webhook was told of run %s", failure.run_id)
+
+    return run_failures
+
+
+def _within(partitions: dg.DailyPartitionsDefinition, day: date) -> bool:
+    return partitions.has_partition_key(day.isoformat())
+
+
+def _refused(lakehouse: Lakehouse, landed: Looks) -> dict[date, str]:
+    """Stale landing dates with a file that can't be read, so that it keeps no other day from being computed."""
+    stale = lakehouse.stamps.stale(landed, from_files=True)
+    refused = {}
+    for dataset in DATASETS:
+        for day in stale[f"bronze.{dataset}"]:
+            try:
+                for file in landed[dataset].get(day, ()):
+                    lakehouse.zone.inspect(dataset, file)
+            except FileRefused as error:
+                refused[day] = str(error)
+    return refused
+
+
+def _runs_of(instance: dg.DagsterInstance, keys: Collection[str]) -> Sequence[dg.DagsterRun]:
+    return instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: list(keys)})) if keys else ()
+
+
+def _request(work: Work, key: str) -> dg.RunRequest:
+    return dg.RunRequest(
+        run_key=key,
+        asset_selection=[dg.AssetKey(name.split(".")) for name in work.tables],
+        tags=run_tags(work),
+    )

@@ -1,0 +1,336 @@
+"""What runs by itself: the landing sensor, the end of a day, retries, status, and what is told of failures."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from datetime import UTC, date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import ClassVar
+
+import dagster as dg
+import pytest
+from dagster._core.launcher import WorkerStatus
+from dagster._core.storage.tags import RUN_KEY_TAG
+
+from lakehouse_assets.automation import sensors
+from lakehouse_assets.automation.instance import PROCESS_TAG, WatchingRunLauncher, terminal_instance
+from lakehouse_assets.automation.jobs import JOB, daily_partitions
+from lakehouse_assets.automation.status import FAILED, STALE, UP_TO_DATE, status
+from lakehouse_assets.definitions import build_definitions
+from lakehouse_assets.io.landing import DATASETS
+from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.partitions import days_between
+from lakehouse_assets.settings import SettingsError, load_settings
+
+
+class Daemon:
+    """What Dagster's daemon does with the landing sensor, run by run key, but in this process."""
+
+    def __init__(self, lakehouse, instance):
+        self.lakehouse, self.instance, self.cursor = lakehouse, instance, None
+        self.sensor = sensors.landing_sensor(lakehouse, daily_partitions(lakehouse))
+        self.job = build_definitions(lakehouse).resolve_job_def(JOB)
+
+    def tick(self, cursor=None):
+        context = dg.build_sensor_context(instance=self.instance, cursor=cursor or self.cursor)
+        tick = self.sensor.evaluate_tick(context)
+        self.cursor = tick.cursor
+        return tick
+
+    def execute(self, request):
+        return self.job.execute_in_process(
+            instance=self.instance,
+            asset_selection=request.asset_selection,
+            tags={**request.tags, RUN_KEY_TAG: request.run_key},
+            raise_on_error=False,
+        )
+
+    def until_quiet(self):
+        """Tick until nothing is asked for any more; what was asked for, as tables and days, and the last reason."""
+        asked = []
+        while True:
+            tick = self.tick()
+            for request in tick.run_requests or ():
+                asked.append(described(request))
+                self.execute(request)
+            if not tick.run_requests and tick.skip_message and "may still be written to" not in tick.skip_message:
+                return asked, tick.skip_message
+
+
+def described(request):
+    first, last = (request.tags[f"dagster/asset_partition_range_{end}"] for end in ("start", "end"))
+    return sorted(".".join(key.path) for key in request.asset_selection), first, last
+
+
+@contextlib.contextmanager
+def daemon_of(lakehouse):
+    with terminal_instance(lakehouse.settings) as instance:
+        yield Daemon(lakehouse, instance)
+
+
+def planned_only(tmp_path, **settings):
+    """A lakehouse whose runs are asked for and not made, so no Spark is needed."""
+    return Lakehouse(load_settings(home=tmp_path, start_date=date(2021, 1, 1), **settings))
+
+
+def drop(lakehouse, day, text="u,{day} 10:00:00,edit,p,1,1", dataset="interactions", name="a.csv"):
+    folder = lakehouse.zone.folder(dataset, date.fromisoformat(day))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(f"{','.join(DATASETS[dataset])}\n{text.format(day=day)}\n")
+    return folder / name
+
+
+def test_a_correction_recomputes_exactly_what_can_change(make_lake):
+    lake = make_lake()
+    for day in days_between(date(2024, 1, 1), date(2024, 2, 9)):
+        lake.rows(f"{day}", f"u,{day} 10:00:00,edit,p,1,1", f"v{day.day},{day} 11:00:00,edit,p,1,1")
+    lake.run()
+    names = list(lake.lakehouse.tables)
+    before = {name: lake.table(name) for name in names}
+    with daemon_of(lake.lakehouse) as daemon:
+        assert daemon.tick().run_requests == []  # the first look can't tell whether files still change
+        assert daemon.until_quiet() == ([], "everything is up to date")
+        # a new version of one file: an action less and another duration that day, and a row of the day before
+        lake.rows("2024-01-05", "u,2024-01-05 10:00:00,edit,p,9,1", "u,2024-01-04 10:30:00,share,p,9,1")
+        asked, _ = daemon.until_quiet()
+    files = ["bronze.interactions", "silver.interaction_routing", "silver.rejected_interactions"]
+    rows = ["gold.daily_session_metrics", "gold.session_metrics", "silver.interactions", "silver.user_days"]
+    assert asked == [
+        (files, "2024-01-05", "2024-01-05"),
+        (sorted([*rows, "silver.interaction_counts"]), "2024-01-04", "2024-01-05"),
+        (["gold.daily_metrics"], "2024-01-04", "2024-02-03"),
+        (["gold.monthly_metrics"], "2024-01-04", "2024-01-31"),
+    ]
+    after = {name: lake.table(name) for name in names}
+    touched = {str(row["event_date"]) for row in after["silver.user_days"] if row not in before["silver.user_days"]}
+    assert touched == {"2024-01-04", "2024-01-05"}
+    fresh = rebuilt(make_lake, lake)
+    gold = [name for name in names if name.startswith("gold")]
+    assert {name: fresh.table(name) for name in gold} == {name: after[name] for name in gold}
+
+
+def rebuilt(make_lake, lake):
+    """A new lake with the same files, computed at once."""
+    root = lake.lakehouse.zone.root
+    files = {path.relative_to(root): path.read_bytes() for path in root.rglob("*.csv")}
+    fresh = make_lake()
+    for path, content in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+    fresh.run()
+    return fresh
+
+
+def test_what_is_asked_for_has_one_name_until_it_is_computed(tmp_path):
+    lakehouse = planned_only(tmp_path)
+    file = drop(lakehouse, "2024-03-01")
+    with daemon_of(lakehouse) as daemon:
+        first_look = daemon.tick().cursor
+        request = daemon.tick().run_requests[0]
+        assert described(request)[1:] == ("2024-03-01", "2024-03-01")
+        # a daemon that died before it saved the cursor asks for the same by the same name
+        assert daemon.tick(first_look).run_requests[0].run_key == request.run_key
+        # so does one whose clock went back, and the time of a file without new content says nothing
+        os.utime(file, (1, 1))
+        daemon.tick()
+        assert daemon.tick().run_requests[0].run_key == request.run_key
+        earlier = file.read_text()
+        drop(lakehouse, "2024-03-01", "other,{day} 10:00:00,edit,p,1,1")
+        daemon.tick()
+        assert daemon.tick().run_requests[0].run_key != request.run_key
+        file.write_text(earlier)
+        daemon.tick()
+        assert daemon.tick().run_requests[0].run_key == request.run_key
+
+
+def test_nothing_is_asked_for_while_a_run_has_not_ended(tmp_path):
+    lakehouse = planned_only(tmp_path)
+    drop(lakehouse, "2024-03-01")
+    with daemon_of(lakehouse) as daemon:
+        daemon.tick()
+        run = daemon.instance.create_run_for_job(daemon.job, status=dg.DagsterRunStatus.STARTED)
+        tick = daemon.tick()
+        assert (tick.run_requests, tick.skip_message) == ([], f"run {run.run_id} has not ended yet")
+        daemon.instance.report_run_failed(run)
+        assert len(daemon.tick().run_requests) == 1
+
+
+def test_five_hundred_files_at_once_are_asked_for_in_portions_and_none_is_skipped(tmp_path):
+    lakehouse = planned_only(tmp_path)
+    days = [f"{date(2021, 1, 1) + timedelta(2 * number)}" for number in range(500)]
+    for day in days:  # of users, since the days between files of interactions have rows too, and join them
+        drop(lakehouse, day, dataset="users")
+    asked = []
+    with dg.DagsterInstance.ephemeral() as instance:
+        daemon = Daemon(lakehouse, instance)
+        daemon.tick()
+        while requests := daemon.tick().run_requests:
+            assert len(requests) <= sensors.MOST_RUNS_A_LOOK
+            for request in requests:
+                asked.append(described(request))
+                tags = {**request.tags, RUN_KEY_TAG: request.run_key}
+                run = dg.DagsterRun(JOB, tags=tags, status=dg.DagsterRunStatus.FAILURE)
+                instance.run_storage.add_run(run)  # what failed is not asked for again
+    assert sorted(asked) == [(["bronze.users", "silver.users"], day, day) for day in days]
+
+
+def test_a_refused_file_keeps_no_other_day_waiting_and_is_told_of(make_lake):
+    lake = make_lake()
+    lake.rows("2024-03-01", "u,2024-03-01 10:00:00,edit,p,1,1")
+    bad = lake.deliver("2024-03-02", "")
+    with daemon_of(lake.lakehouse) as daemon:
+        asked, reason = daemon.until_quiet()
+        assert {(first, last) for _, first, last in asked} == {("2024-03-01", "2024-03-01")}
+        assert reason == f"{bad}: is empty (0 bytes); a day without rows needs at least the header"
+        assert set(lake.by_day("gold.daily_metrics")) == {"2024-03-01"}
+        stands = {one.first.isoformat(): one for one in status(lake.lakehouse, daemon.instance)}
+        # the file that can't be read may hold late rows of the day before
+        assert stands["2024-03-01"].state == STALE
+        assert stands["2024-03-01"].why.startswith("silver.interactions: follows from bronze.interactions, and ")
+        assert (stands["2024-03-02"].state, stands["2024-03-02"].files) == (STALE, 1)
+        assert stands["2024-03-02"].why.startswith("bronze.interactions: not computed yet, and ")
+
+        with pytest.raises(Exception, match="is empty"):
+            lake.run()  # a person who asks for it hears it at once
+        failed = {one.first.isoformat(): one for one in status(lake.lakehouse, daemon.instance)}["2024-03-02"]
+        assert failed.state == FAILED
+        assert failed.why.startswith(f"{bad}: is empty (0 bytes); a day without rows needs at least the header (run ")
+
+        lake.rows("2024-03-02", "v,2024-03-02 10:00:00,edit,p,1,1")
+        mended = {one.first.isoformat(): one for one in status(lake.lakehouse, daemon.instance)}["2024-03-02"]
+        assert mended.state == STALE
+        assert daemon.until_quiet()[1] == "everything is up to date"
+        assert [one.state for one in status(lake.lakehouse, daemon.instance)] == [UP_TO_DATE]
+    assert lake.by_day("gold.daily_metrics")["2024-03-02"]["monthly_active_users_30d"] == 2
+
+
+def test_a_day_without_a_file_gets_its_rows_and_a_warning(make_lake):
+    lake = make_lake()
+    lake.rows("2024-03-01", "u,2024-03-01 10:00:00,edit,p,1,1")
+    lake.run()
+    schedule = sensors.day_end_schedule(lake.lakehouse)
+
+    def at(day):
+        moment = datetime(2024, 3, day, lake.lakehouse.settings.expected_hour, tzinfo=UTC)
+        tick = schedule.evaluate_tick(dg.build_schedule_context(scheduled_execution_time=moment))
+        return tick.run_requests or tick.skip_message
+
+    assert at(2) == "2024-03-01 is delivered or computed already"
+    with daemon_of(lake.lakehouse) as daemon:
+        [request] = at(4)  # the tick of the day before was missed, so two days have ended
+        assert described(request)[1:] == ("2024-03-02", "2024-03-03")
+        assert {name for name in described(request)[0] if "user" in name} == {"silver.user_days"}
+        assert daemon.execute(request).success
+        key = dg.AssetCheckKey(dg.AssetKey(["bronze", "interactions"]), "file_delivered")
+        found = daemon.instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
+        passed = {record.partition: record.event.dagster_event.event_specific_data.passed for record in found}
+        assert passed == {"2024-03-01": True, "2024-03-02": False, "2024-03-03": False}
+        assert daemon.until_quiet() == ([], "everything is up to date")
+    days = lake.by_day("gold.daily_metrics")
+    assert [days[f"2024-03-0{day}"]["daily_active_users"] for day in (1, 2, 3)] == [1, 0, 0]
+    assert days["2024-03-03"]["weekly_active_users"] == 1
+    assert at(4) == "2024-03-03 is delivered or computed already"
+
+
+def test_nothing_ever_delivered_is_no_empty_day(tmp_path):
+    schedule = sensors.day_end_schedule(planned_only(tmp_path))
+    context = dg.build_schedule_context(scheduled_execution_time=datetime(2024, 3, 2, 6, tzinfo=UTC))
+    assert schedule.evaluate_tick(context).skip_message == "nothing has ever been delivered"
+
+
+def test_with_markers_a_date_waits_for_its_own(tmp_path):
+    lakehouse = planned_only(tmp_path, success_marker=True)
+    marked = drop(lakehouse, "2024-03-01")
+    drop(lakehouse, "2024-03-02")
+    (marked.parent / "_SUCCESS").touch()
+    with daemon_of(lakehouse) as daemon:
+        assert [described(request)[1:] for request in daemon.tick().run_requests] == [("2024-03-01", "2024-03-01")]
+        assert "2024-03-02 may still be written to" not in (daemon.tick().skip_message or "")
+
+
+def test_files_of_a_day_without_a_partition_are_told_of(tmp_path):
+    lakehouse = planned_only(tmp_path)
+    with daemon_of(lakehouse) as daemon:
+        drop(lakehouse, "2019-12-31")
+        daemon.tick()
+        assert daemon.tick().skip_message == (
+            "2019-12-31 has no partition; set LAKEHOUSE_START_DATE if it is too early, and reload the definitions"
+        )
+
+
+class Webhook(BaseHTTPRequestHandler):
+    posted: ClassVar[list] = []
+
+    def do_POST(self):
+        self.posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_failed_run_is_told_to_the_webhook_with_its_reason(tmp_path):
+    Webhook.posted = []
+    server = HTTPServer(("127.0.0.1", 0), Webhook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    secret = f"http://127.0.0.1:{server.server_port}/services/canary-7f3a"
+    lakehouse = planned_only(tmp_path, webhook_url=secret)
+    assert "canary" not in repr(lakehouse.settings)
+    bad = drop(lakehouse, "2024-03-01", "\x00")
+    bad.write_bytes(b"")
+    with daemon_of(lakehouse) as daemon:
+        lake_run = daemon.job.execute_in_process(
+            instance=daemon.instance,
+            asset_selection=[dg.AssetKey(["bronze", "interactions"])],
+            partition_key="2024-03-01",
+            raise_on_error=False,
+        )
+        context = dg.build_run_status_sensor_context(
+            "run_failures",
+            dagster_event=lake_run.get_run_failure_event(),
+            dagster_instance=daemon.instance,
+            dagster_run=lake_run.dagster_run,
+        ).for_run_failure()
+        sensors.failure_sensor(lakehouse)(context)
+        logged = "".join(str(entry) for entry in daemon.instance.all_logs(lake_run.run_id))
+    server.shutdown()
+    server.server_close()
+    reason = f"{bad}: is empty (0 bytes); a day without rows needs at least the header"
+    assert Webhook.posted == [
+        {
+            "text": f"lakehouse run {lake_run.run_id[:8]} failed for 2024-03-01: {reason}",
+            "run_id": lake_run.run_id,
+            "days": "2024-03-01",
+            "tables": ["bronze.interactions"],
+            "reason": reason,
+        }
+    ]
+    assert "canary" not in logged
+
+
+def test_a_webhook_that_is_no_web_address_is_refused_without_showing_it():
+    with pytest.raises(SettingsError) as refused:
+        load_settings(webhook_url="file:///etc/canary-7f3a")
+    assert str(refused.value).startswith("LAKEHOUSE_WEBHOOK_URL can't be used")
+    assert "canary" not in str(refused.value)
+
+
+def test_a_run_whose_process_is_gone_is_noticed(tmp_path):
+    lakehouse = planned_only(tmp_path)
+    with daemon_of(lakehouse) as daemon:
+        launcher = daemon.instance.run_launcher
+        assert isinstance(launcher, WatchingRunLauncher)
+
+        def health(**tags):
+            run = daemon.instance.create_run_for_job(daemon.job, tags=tags, status=dg.DagsterRunStatus.STARTED)
+            return launcher.check_run_worker_health(run).status
+
+        gone = subprocess.Popen([sys.executable, "-c", ""])
+        gone.wait()
+        assert health(**{PROCESS_TAG: str(os.getpid())}) == WorkerStatus.RUNNING
+        assert health(**{PROCESS_TAG: str(gone.pid)}) == WorkerStatus.FAILED
+        assert health() == WorkerStatus.NOT_FOUND
