@@ -13,7 +13,7 @@ help: ## list the targets
 ##@ Use
 setup: $(READY) ## virtual environment, pinned packages, Java if missing, jars
 
-demo: $(READY) ## sample data -> every table -> a report page
+demo: $(READY) ## sample data -> every table -> a dashboard
 	$(BIN)/lakehouse demo
 
 dev: $(READY) ## the Dagster UI on http://127.0.0.1:3000

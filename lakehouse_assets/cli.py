@@ -146,7 +146,7 @@ def _run(options: argparse.Namespace, settings: Settings) -> None:
         _run_range(settings, *_days(options))
         return
     began = time.monotonic()
-    _report(_up_to_date(settings), began)
+    _report(_up_to_date(settings), settings, began)
 
 
 def _backfill(options: argparse.Namespace, settings: Settings) -> None:
@@ -165,7 +165,7 @@ def _backfill(options: argparse.Namespace, settings: Settings) -> None:
         raise UsageError("these ranges failed, see above: " + ", ".join(f"{start} … {end}" for start, end in failed))
     say("what one range computed from days another had not finished is computed once more")
     began = time.monotonic()
-    _report(_up_to_date(settings), began)
+    _report(_up_to_date(settings), settings, began)
 
 
 def _by_month(first: date, last: date, parts: int) -> list[tuple[date, date]]:
@@ -192,7 +192,7 @@ def _run_range(settings: Settings, first: date, last: date) -> None:
     from lakehouse_assets.automation.runner import Runner
     from lakehouse_assets.lakehouse import Lakehouse
 
-    _report(Runner(Lakehouse(settings), say).run_range(first, last), began)
+    _report(Runner(Lakehouse(settings), say).run_range(first, last), settings, began)
 
 
 def _up_to_date(settings: Settings) -> list[Work]:
@@ -220,13 +220,21 @@ def _start_early(settings: Settings) -> None:
     threading.Thread(target=start, daemon=True).start()
 
 
-def _report(work: Sequence[Work], began: float) -> None:
+def _report(work: Sequence[Work], settings: Settings, began: float) -> None:
     if not work:
         say("everything is up to date")
         return
     days = sum(one.days * len(one.tables) for one in work)
-    say(f"done: {days:,} table days in {len(work)} runs, {time.monotonic() - began:.1f} s")
+    page = _draw(settings)
+    say(f"done: {days:,} table days in {len(work)} runs, {time.monotonic() - began:.1f} s. Look at {page}")
     say(_NEXT)
+
+
+def _draw(settings: Settings) -> Path:
+    from lakehouse_assets.dashboard import write_dashboard
+    from lakehouse_assets.io.catalog import Catalog
+
+    return write_dashboard(Catalog(settings), settings.dashboard_path)
 
 
 def _generate(options: argparse.Namespace, settings: Settings) -> None:
@@ -333,9 +341,7 @@ def _demo(options: argparse.Namespace, settings: Settings) -> None:
     import tempfile
 
     from lakehouse_assets.generate import generate
-    from lakehouse_assets.io.catalog import Catalog
     from lakehouse_assets.io.landing import LandingZone, deliver, split
-    from lakehouse_assets.report import write_report
 
     began = time.monotonic()
     zone = LandingZone(settings.landing_path)
@@ -356,7 +362,7 @@ def _demo(options: argparse.Namespace, settings: Settings) -> None:
             deliver(zone, "users", made.users_path, zone.dates("interactions")[0], {})
         say(f"sample data: {made.rows:,} interactions over 90 days")
     _up_to_date(settings)
-    page = write_report(Catalog(settings), settings.home_path / "report.html")
+    page = _draw(settings)
     say(f"done in {time.monotonic() - began:.0f} s. Look at {page}")
     say(_NEXT)
 
@@ -367,7 +373,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="sample data -> every table -> a report; prints where to look")
+    demo = commands.add_parser("demo", help="sample data -> every table -> a dashboard; prints where to look")
     demo.set_defaults(command=_demo)
 
     generate = commands.add_parser("generate", help="make sample data, realistic or uniform")

@@ -8,9 +8,10 @@ import dagster as dg
 
 from lakehouse_assets.assets.bronze import bronze_assets
 from lakehouse_assets.assets.gold import gold_assets
+from lakehouse_assets.assets.reports import report_assets
 from lakehouse_assets.assets.silver import silver_assets
-from lakehouse_assets.automation.jobs import daily_partitions, lakehouse_job
-from lakehouse_assets.automation.sensors import day_end_schedule, failure_sensor, landing_sensor
+from lakehouse_assets.automation.jobs import daily_partitions, dashboard_job, lakehouse_job
+from lakehouse_assets.automation.sensors import dashboard_sensor, day_end_schedule, failure_sensor, landing_sensor
 from lakehouse_assets.checks.asset_checks import asset_checks
 from lakehouse_assets.io.iceberg_io_manager import IcebergIOManager
 from lakehouse_assets.lakehouse import Lakehouse
@@ -31,12 +32,17 @@ def _build(lakehouse: Lakehouse) -> dg.Definitions:
         *bronze_assets(lakehouse, partitions),
         *silver_assets(lakehouse, partitions),
         *gold_assets(lakehouse, partitions),
+        *report_assets(lakehouse),
     ]
     return dg.Definitions(
         assets=assets,
         asset_checks=asset_checks(lakehouse, partitions),
-        jobs=[lakehouse_job()],
-        sensors=[landing_sensor(lakehouse, partitions), *([failure_sensor(lakehouse)] if settings.webhook_url else [])],
+        jobs=[lakehouse_job(), dashboard_job()],
+        sensors=[
+            landing_sensor(lakehouse, partitions),
+            dashboard_sensor(lakehouse),
+            *([failure_sensor(lakehouse)] if settings.webhook_url else []),
+        ],
         schedules=[day_end_schedule(lakehouse)],
         resources={"iceberg": IcebergIOManager(lakehouse)},
         # one JVM a run: an executor with a process per step would start Spark for every table and check

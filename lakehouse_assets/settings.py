@@ -119,6 +119,11 @@ class Settings(BaseSettings):
         return self.home_path / "dagster"
 
     @cached_property
+    def dashboard_path(self) -> Path:
+        """The dashboard's page."""
+        return self.home_path / "dashboard.html"
+
+    @cached_property
     def input_zone(self) -> ZoneInfo:
         """Zone of timestamps without an offset."""
         return ZoneInfo(self.input_timezone)

@@ -111,16 +111,18 @@ class Stamps:
 
     def keys(self, work: Iterable[Work]) -> dict[str, Work]:
         """Runs by a name of what each would compute and of the snapshots it would replace; the same for the same."""
-        recorded, routes, load = cache(self._catalog.stamps), cache(self._routes), cache(self._catalog.load)
+        recorded, routes, snapshot_id = (
+            cache(self._catalog.stamps),
+            cache(self._routes),
+            cache(self._catalog.snapshot_id),
+        )
         keys = {}
         for one in work:
             parts = []
             for name in one.tables:
-                table = load(name)
-                snapshot = table.current_snapshot() if table else None
                 expected = self._expected(name, days_between(one.first, one.last), recorded, routes)
                 stamps = {day.isoformat(): stamp for day, stamp in expected.items()}
-                parts.append([name, snapshot and snapshot.snapshot_id, stamps])
+                parts.append([name, snapshot_id(name), stamps])
             keys[_hash(one.first, one.last, parts)] = one
         return keys
 

@@ -17,7 +17,7 @@ from dagster._core.storage.tags import RUN_KEY_TAG
 
 from lakehouse_assets.automation import sensors
 from lakehouse_assets.automation.instance import PROCESS_TAG, WatchingRunLauncher, terminal_instance
-from lakehouse_assets.automation.jobs import JOB, daily_partitions
+from lakehouse_assets.automation.jobs import DASHBOARD_JOB, JOB, daily_partitions
 from lakehouse_assets.automation.status import FAILED, STALE, UP_TO_DATE, status
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.io.landing import DATASETS
@@ -93,9 +93,12 @@ def test_a_correction_recomputes_exactly_what_can_change(make_lake):
     with daemon_of(lake.lakehouse) as daemon:
         assert daemon.tick().run_requests == []  # the first look can't tell whether files still change
         assert daemon.until_quiet() == ([], "everything is up to date")
+        drawn = drawing(lake.lakehouse, daemon.instance)
         # a new version of one file: an action less and another duration that day, and a row of the day before
         lake.rows("2024-01-05", "u,2024-01-05 10:00:00,edit,p,9,1", "u,2024-01-04 10:30:00,share,p,9,1")
+        assert drawing(lake.lakehouse, daemon.instance) == drawn
         asked, _ = daemon.until_quiet()
+        assert drawing(lake.lakehouse, daemon.instance) not in (drawn, None)
     files = ["bronze.interactions", "silver.interaction_routing", "silver.rejected_interactions"]
     rows = ["gold.daily_session_metrics", "gold.session_metrics", "silver.interactions", "silver.user_days"]
     assert asked == [
@@ -110,6 +113,23 @@ def test_a_correction_recomputes_exactly_what_can_change(make_lake):
     fresh = rebuilt(make_lake, lake)
     gold = [name for name in names if name.startswith("gold")]
     assert {name: fresh.table(name) for name in gold} == {name: after[name] for name in gold}
+
+
+def drawing(lakehouse, instance):
+    """By which name the dashboard's sensor asks for it now; the daemon runs each name once."""
+    tick = sensors.dashboard_sensor(lakehouse).evaluate_tick(dg.build_sensor_context(instance=instance))
+    [request] = tick.run_requests or ()
+    return request.run_key
+
+
+def test_the_dashboard_is_an_asset_that_draws_what_there_is(tmp_path):
+    lakehouse = planned_only(tmp_path)
+    job = build_definitions(lakehouse).resolve_job_def(DASHBOARD_JOB)
+    with daemon_of(lakehouse) as daemon:
+        tick = sensors.dashboard_sensor(lakehouse).evaluate_tick(dg.build_sensor_context(instance=daemon.instance))
+        assert tick.skip_message == "nothing is computed yet"
+        assert job.execute_in_process(instance=daemon.instance).success
+    assert "Nothing is computed yet." in lakehouse.settings.dashboard_path.read_text()
 
 
 def rebuilt(make_lake, lake):

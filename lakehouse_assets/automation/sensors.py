@@ -10,7 +10,7 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import RUN_KEY_TAG
 
 from lakehouse_assets.automation.failures import failure_of
-from lakehouse_assets.automation.jobs import JOB, RUNS_OF_TABLES, run_tags
+from lakehouse_assets.automation.jobs import DASHBOARD_JOB, JOB, RUNS_OF_TABLES, run_tags
 from lakehouse_assets.io.csv_files import FileRefused
 from lakehouse_assets.io.landing import DATASETS, Looks, Signatures, signatures
 from lakehouse_assets.lakehouse import Lakehouse
@@ -43,8 +43,7 @@ def landing_sensor(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinitio
         before: Signatures = json.loads(context.cursor) if context.cursor else {}
         now = lakehouse.zone.look_at_all()
         cursor = json.dumps(signatures(now))
-        unfinished = context.instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
-        busy = [run.run_id for run in unfinished if run.job_name in RUNS_OF_TABLES]
+        busy = _unfinished(context.instance)
         if busy:
             return dg.SensorResult(skip_reason=f"run {busy[0]} has not ended yet", cursor=cursor)
         incomplete = {day for _, day in lakehouse.zone.incomplete(before, now)}
@@ -80,6 +79,27 @@ def landing_sensor(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinitio
         return dg.SensorResult(run_requests=requests, cursor=cursor)
 
     return landing
+
+
+def dashboard_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
+    """Draws the dashboard when gold has changed since it was last drawn, and nothing is being computed."""
+
+    @dg.sensor(
+        name="dashboard",
+        job_name=DASHBOARD_JOB,
+        minimum_interval_seconds=LOOK_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Draws the dashboard again when the metrics have changed.",
+    )
+    def dashboard(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        gold = [name for name in lakehouse.tables if lakehouse.tables[name].layer == "gold"]
+        snapshots = [snapshot for name in gold if (snapshot := lakehouse.catalog.snapshot_id(name))]
+        busy = _unfinished(context.instance)
+        if busy or not snapshots:
+            return dg.SkipReason(f"run {busy[0]} has not ended yet" if busy else "nothing is computed yet")
+        return dg.RunRequest(run_key=f"{DASHBOARD_JOB} {snapshots}")
+
+    return dashboard
 
 
 def day_end_schedule(lakehouse: Lakehouse) -> dg.ScheduleDefinition:
@@ -135,6 +155,11 @@ def failure_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
             context.log.info("the webhook was told of run %s", failure.run_id)
 
     return run_failures
+
+
+def _unfinished(instance: dg.DagsterInstance) -> list[str]:
+    runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
+    return [run.run_id for run in runs if run.job_name in RUNS_OF_TABLES]
 
 
 def _within(partitions: dg.DailyPartitionsDefinition, day: date) -> bool:

@@ -144,6 +144,12 @@ class Catalog:
                     update.add_column(column, _TYPES[kind])
         return table
 
+    def snapshot_id(self, name: str) -> int | None:
+        """The current snapshot of a table, or None without table."""
+        table = self.load(name)
+        snapshot = table.current_snapshot() if table else None
+        return snapshot.snapshot_id if snapshot else None
+
     def stamps(self, name: str) -> dict[date, str]:
         """For each day of a table the stamp of what it was computed from; days never computed are missing."""
         table = self.load(name)

@@ -1,0 +1,111 @@
+"use strict";
+const page = JSON.parse(document.getElementById("data").textContent);
+const root = document.documentElement;
+// Okabe and Ito's colours: told apart with every kind of colour vision
+const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c", "#b3a200", "#7a4ea3"];
+const shown = { from: page.first, to: page.last };
+
+const element = (tag, attributes = {}, ...children) => {
+  const made = Object.assign(document.createElement(tag), attributes);
+  made.append(...children);
+  return made;
+};
+const addDays = (day, days) => new Date(Date.parse(day) + days * 864e5).toISOString().slice(0, 10);
+const inRange = rows => rows.filter(([day]) => day >= shown.from && day <= shown.to);
+const number = (value, unit) => value === null || value === undefined ? "–"
+  : unit === "share" ? (100 * value).toFixed(1) + " %" : Math.round(value).toLocaleString("en");
+
+function spec(chart, rows) {
+  const style = getComputedStyle(root);
+  const [text, line] = ["--text", "--line"].map(name => style.getPropertyValue(name).trim());
+  const format = chart.unit === "share" ? ".0%" : "~s";
+  const tooltip = [
+    { field: "day", type: "temporal", timeUnit: "utcyearmonthdate", title: chart.kind === "heat" ? "cohort" : "day" },
+    { field: "series", title: chart.kind === "heat" ? "week" : "" },
+    { field: "value", type: "quantitative", format: chart.unit === "share" ? ".1%" : ",.6~r", title: chart.unit },
+  ];
+  const order = [...new Set(chart.rows.map(row => row[1]))];
+  const time = { field: "day", type: "temporal", timeUnit: "utcyearmonthdate", title: null, axis: { format: "%b %d", labelOverlap: true, tickCount: 6 } };
+  const base = {
+    $schema: "https://vega.github.io/schema/vega-lite/v6.json", width: "container", height: 220, background: null,
+    data: { values: rows.map(([day, series, value]) => ({ day, series, value })) },
+    config: {
+      font: "system-ui, sans-serif", view: { stroke: null }, range: { category: COLOURS },
+      axis: { labelColor: text, titleColor: text, gridColor: line, domainColor: line, tickColor: line },
+      legend: { labelColor: text, titleColor: text, orient: "top", title: null, symbolType: "square" },
+    },
+  };
+  if (chart.kind === "heat") return { ...base, mark: "rect", encoding: {
+    x: { field: "series", type: "ordinal", title: "weeks after the first", sort: null },
+    y: { field: "day", type: "ordinal", timeUnit: "utcyearmonthdate", title: null, axis: { format: "%b %d", labelOverlap: true } },
+    color: { field: "value", type: "quantitative", scale: { scheme: "viridis", domain: [0, 1] }, legend: { format, gradientLength: 120 } }, tooltip } };
+  const value = { field: "value", type: "quantitative", title: chart.unit, axis: { format }, stack: chart.kind === "bar" ? "zero" : null };
+  const color = order.length > 1 ? { field: "series", type: "nominal", sort: order, scale: { domain: order } } : { value: COLOURS[0] };
+  const mark = { line: { type: "line", strokeWidth: 1.8, point: rows.length < 90, tooltip: true }, bar: { type: "bar" }, area: { type: "area", opacity: 0.6, line: true } }[chart.kind];
+  return { ...base, mark, encoding: { x: time, y: value, color, tooltip } };
+}
+
+function download(chart) {
+  const quoted = value => value === null ? "" : /^[=+@\t\r-]/.test(value) && isNaN(value) ? `"'${String(value).replaceAll('"', '""')}"` : `"${String(value).replaceAll('"', '""')}"`;
+  const lines = [["day", "series", chart.unit], ...inRange(chart.rows)].map(row => row.map(quoted).join(","));
+  const link = element("a", { download: `${chart.id}.csv`, href: URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" })) });
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+function tiles() {
+  const list = document.getElementById("tiles");
+  list.replaceChildren();
+  for (const tile of page.tiles) {
+    const rows = inRange(tile.rows), last = rows.at(-1);
+    const before = last && rows.find(([day]) => day === addDays(last[0], -7));
+    const change = before && before[2] ? (last[2] / before[2] - 1) * 100 : null;
+    const note = last ? `${last[0]}${change === null ? "" : `, ${change >= 0 ? "+" : "−"}${Math.abs(change).toFixed(1)} % on 7 days before`}` : "no day shown";
+    list.append(element("div", {}, element("dt", { textContent: tile.title }),
+      element("dd", {}, number(last?.[2], tile.unit), element("small", { textContent: note }))));
+  }
+}
+
+async function draw() {
+  document.getElementById("from").value = shown.from;
+  document.getElementById("to").value = shown.to;
+  for (const button of document.querySelectorAll("[data-days]")) {
+    const days = Number(button.dataset.days);
+    const first = days ? addDays(page.last, 1 - days) : page.first;
+    button.setAttribute("aria-pressed", String(shown.to === page.last && shown.from === first));
+  }
+  tiles();
+  await Promise.all(page.charts.map(chart =>
+    vegaEmbed(`#${chart.id} .chart`, spec(chart, inRange(chart.rows)), { actions: false, renderer: "svg" })));
+  root.dataset.drawn = "yes";
+}
+
+function theme(name) {
+  root.dataset.theme = name;
+  return draw();
+}
+
+for (const chart of page.charts) {
+  const button = element("button", { type: "button", textContent: "CSV", title: "Download the days shown" });
+  button.addEventListener("click", () => download(chart));
+  document.getElementById("charts").append(element("article", { id: chart.id },
+    element("header", {}, element("h2", { textContent: chart.title }), button),
+    element("details", {}, element("summary", { textContent: "What it means" }), chart.definition),
+    element("div", { className: "chart", role: "img", ariaLabel: chart.title })));
+}
+document.getElementById("fresh").textContent = page.fresh;
+document.getElementById("range").addEventListener("click", event => {
+  const days = event.target.dataset.days;
+  if (days === undefined) return;
+  shown.to = page.last;
+  shown.from = Number(days) ? [addDays(page.last, 1 - days), page.first].sort().at(-1) : page.first;
+  draw();
+});
+for (const end of ["from", "to"]) document.getElementById(end).addEventListener("change", event => {
+  if (!event.target.value) return;
+  shown[end] = event.target.value;
+  if (shown.from > shown.to) shown.from = shown.to = event.target.value;
+  draw();
+});
+document.getElementById("theme").addEventListener("click", () => theme(root.dataset.theme === "dark" ? "light" : "dark"));
+theme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");

@@ -1,0 +1,121 @@
+"""The real daemon of `lakehouse dev`: files that land are computed, whatever is killed meanwhile (FAULTS 45, 46)."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.tags import RUN_KEY_TAG
+
+from lakehouse_assets.automation.instance import terminal_instance
+from lakehouse_assets.io.landing import DATASETS
+from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.settings import load_settings
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+DAY = datetime.now(tz=UTC).date() - timedelta(days=20)
+PATIENCE_SECONDS = 300
+
+
+@contextmanager
+def dev(home: Path):
+    """`lakehouse dev` on a free port; at the end it and all it started are gone."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (home.parent / "dev.log").open("a") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lakehouse_assets.cli", "dev", "--port", str(port)],
+            env=os.environ | {"LAKEHOUSE_HOME": str(home), "LAKEHOUSE_DRIVER_MEMORY": "1g"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def processes_of(group: int, word: str) -> list[int]:
+    """Processes of a session whose command line has a word."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if os.getsid(int(folder.name)) == group and word in command:
+                found.append(int(folder.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def wait_for(what, why: str):
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if found := what():
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"waited {PATIENCE_SECONDS} s for {why}")
+
+
+def drop(home: Path, number: int) -> None:
+    day = DAY + timedelta(number)
+    folder = home / "landing" / "interactions" / f"date={day}"
+    folder.mkdir(parents=True)
+    (folder / "a.csv").write_text(f"{','.join(DATASETS['interactions'])}\nu,{day} 10:00:00,edit,p,1,1\n")
+
+
+def test_every_file_is_computed_once_though_daemon_code_server_and_run_are_killed(tmp_path):
+    home = tmp_path / "home"
+    lakehouse = Lakehouse(load_settings(home=home))
+
+    def runs(*statuses):
+        with terminal_instance(lakehouse.settings) as instance:
+            return instance.get_runs(dg.RunsFilter(statuses=list(statuses)) if statuses else None)
+
+    def quiet():
+        stale = lakehouse.stamps.stale(lakehouse.zone.look_at_all())
+        return not any(stale.values()) and not runs(*NOT_FINISHED_STATUSES)
+
+    with dev(home) as process:
+        wait_for(lambda: processes_of(process.pid, "dagster._daemon"), "the daemon")
+        drop(home, 0)
+        wait_for(runs, "a run")
+        for daemon in processes_of(process.pid, "dagster._daemon"):
+            os.kill(daemon, signal.SIGKILL)
+        time.sleep(1)
+    with dev(home) as process:
+        wait_for(quiet, "the first day")
+        keys = [run.tags[RUN_KEY_TAG] for run in runs() if "dagster/retry_number" not in run.tags]
+        assert len(keys) == len(set(keys)) == 2  # what follows from the files, and what follows from that
+
+        drop(home, 1)
+        wait_for(lambda: runs(dg.DagsterRunStatus.STARTED), "a started run")
+        servers = processes_of(process.pid, "dagster.api") or processes_of(process.pid, "dagster api")
+        assert servers
+        for server in servers:  # code servers, and the run with them: it is their child
+            os.kill(server, signal.SIGKILL)
+        for worker in processes_of(process.pid, "multiprocessing.spawn"):
+            os.kill(worker, signal.SIGKILL)
+        time.sleep(1)
+    with dev(home):
+        wait_for(quiet, "the second day")
+    failed = runs(dg.DagsterRunStatus.FAILURE)
+    assert failed
+    assert not runs(*NOT_FINISHED_STATUSES)
+    days = {str(day) for day in lakehouse.catalog.stamps("gold.daily_metrics")}
+    assert days == {str(DAY), str(DAY + timedelta(1))}
