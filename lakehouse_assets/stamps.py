@@ -1,15 +1,17 @@
 """What each day of each table was computed from, and so which days are stale.
 
 A stamp is a short hash of everything a day's content follows from: the delivered files' fingerprints for bronze, the
-stamps of the input days for the rest, and the settings and code version of the table. It is published in the same
-commit as the data it vouches for. A day is up to date when its recorded stamp is the expected one; nothing else - no
-time, no order of runs - decides.
+stamps of the input days for the rest, and the settings and code version of the table. (A day of a table that reads
+itself is hashed with the stamp of the day before, so a change of an early day reaches every later one.) It is published
+in the same commit as the data it vouches for. A day is up to date when its recorded stamp is the expected one; nothing
+else - no time, no order of runs - decides.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -80,7 +82,10 @@ class Stamps:
             expected = self._expected(name, [d for d in days if d in recorded], recorded_stamps, routes)
             changed = {day for day, stamp in expected.items() if recorded[day] != stamp}
             through_inputs = {day for i in table.inputs for day in _reached(stale.get(i.table, set()), i)}
-            stale[name] = new | changed | (through_inputs & set(days))
+            found = new | changed | (through_inputs & set(days))
+            if table.reads_itself and found:
+                found |= {day for day in days if day > min(found)}
+            stale[name] = found
         return stale
 
     def work(self, stale: Mapping[str, set[date]]) -> list[Work]:
@@ -105,10 +110,15 @@ class Stamps:
         table = self._tables[name]
         if table.layer == "bronze":
             return {day: self._of_files(table, day) for day in days}
-        inputs = {i.table: recorded(i.table) for i in table.inputs}
+        inputs: dict[str, Mapping[date, str]] = {i.table: recorded(i.table) for i in table.inputs}
         looks_ahead = any(i.last_offset > 0 for i in table.inputs)
         sent = routes() if looks_ahead else {}
-        return {day: self._of_inputs(table, day, inputs, sent) for day in days}
+        expected: dict[date, str] = {}
+        if table.reads_itself:  # a day follows from its predecessor as that will be
+            inputs[name] = ChainMap(expected, dict(inputs[name]))
+        for day in sorted(days):
+            expected[day] = self._of_inputs(table, day, inputs, sent)
+        return expected
 
     def _of_files(self, table: Table, day: date) -> str:
         dataset = table.name.split(".")[1]
@@ -129,7 +139,9 @@ class Stamps:
         parts = []
         for i in table.inputs:
             recorded = inputs[i.table]
-            window = days_between(day + timedelta(i.first_offset), day + timedelta(i.last_offset))
+            # one day of a table that reads itself vouches for all before it
+            first_offset = i.last_offset if self._tables[i.table].reads_itself else i.first_offset
+            window = days_between(day + timedelta(first_offset), day + timedelta(i.last_offset))
             if i.last_offset > 0:
                 window = [sender for sender in window if day in routes.get(sender, ())]
             parts.append([i.table, [[d.isoformat(), recorded[d]] for d in window if d in recorded]])

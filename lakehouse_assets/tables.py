@@ -19,12 +19,14 @@ from pyspark.sql import types as T
 from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.settings import Settings, action_column
 from lakehouse_assets.transforms.cleaning import REJECT_REASONS, calendar_day
+from lakehouse_assets.transforms.lifecycle import PERIODS
 
 STRING, BIGINT, DOUBLE, DATE, TIMESTAMP = T.StringType(), T.LongType(), T.DoubleType(), T.DateType(), T.TimestampType()
 
 IN_ITS_PARTITION = "rows_in_their_partition"
 NO_DUPLICATE_KEY = "no_duplicate_key"
 VALID_COLUMNS = "columns_valid"
+EVER = -36_500  # days back that no lakehouse reaches: landing dates begin in 2000
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class Input:
-    """A table another one is computed from: day D reads days D + first_offset … D + last_offset of it."""
+    """A table another one is computed from: day D reads days D + first_offset … D + last_offset of it.
+
+    A table may be an input of itself, of days before D: then its day D follows from everything before it.
+    """
 
     table: str
     first_offset: int = 0
@@ -76,6 +81,11 @@ class Table:
     also_partitioned_by: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     version: int = 1
+
+    @property
+    def reads_itself(self) -> bool:
+        """Whether each day follows from all days before, so that its stamp vouches for them too."""
+        return any(i.table == self.name for i in self.inputs)
 
     @property
     def layer(self) -> str:
@@ -324,6 +334,18 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             settings=("allowed_actions",),
         ),
         Table(
+            name="silver.user_first_days",
+            description="Users on the first day they were ever active; each user stands in it once.",
+            schema=_schema(
+                first_date=_column(DATE, "First active day ever."),
+                user_id=_column(STRING, "User."),
+            ),
+            partition_column="first_date",
+            inputs=(Input("silver.user_days"), Input("silver.user_first_days", EVER, -1)),
+            key=("first_date", "user_id"),
+            by_month=True,
+        ),
+        Table(
             name="gold.daily_metrics",
             description="Active users of the day and of rolling windows, actions and mean duration, one row a day.",
             schema=_schema(
@@ -371,6 +393,51 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             # the longest way back to the first of a month
             inputs=(Input("silver.user_days", -30, 0),),
             key=("date",),
+            by_month=True,
+        ),
+        Table(
+            name="gold.lifecycle_metrics",
+            description="New, returning, resurrecting, dormant users of the day, the ISO week and the month to date.",
+            schema=_schema(
+                date=_column(DATE, "Day the row counts up to."),
+                period=_column(STRING, "Length of the period.", pa.Check.isin(list(PERIODS))),
+                period_date=_column(DATE, "First day of the period: the day, its Monday, or the first of its month."),
+                active_users=_count("Distinct users of the period to date."),
+                new_users=_count("Of these, users who had never been active before the period."),
+                returning_users=_count("Of these, users of the period before."),
+                resurrecting_users=_count("Of these, users from before who were not active in the period before."),
+                dormant_users=_count("Users of the period before who have not been active in this one so far."),
+                active_users_before=_count("Distinct users of the whole period before."),
+            ),
+            partition_column="date",
+            inputs=(
+                # the longest way back to the first of the month before, and to the first of a month
+                Input("silver.user_days", -61, 0),
+                Input("silver.user_first_days", -30, 0),
+            ),
+            checks=("active_users_add_up", "change_adds_up"),
+            key=("date", "period"),
+            rules=(
+                Rule(
+                    "active_users_add_up",
+                    "new + returning + resurrecting = active",
+                    lambda: (
+                        F.col("new_users") + F.col("returning_users") + F.col("resurrecting_users")
+                        == F.col("active_users")
+                    ),
+                ),
+                Rule(
+                    "change_adds_up",
+                    "active in the period before + new + resurrecting - dormant = active",
+                    lambda: (
+                        F.col("active_users_before")
+                        + F.col("new_users")
+                        + F.col("resurrecting_users")
+                        - F.col("dormant_users")
+                        == F.col("active_users")
+                    ),
+                ),
+            ),
             by_month=True,
         ),
         Table(

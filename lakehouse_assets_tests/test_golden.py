@@ -17,7 +17,7 @@ from lakehouse_assets.io.csv_files import chunks, read_chunk
 from lakehouse_assets.io.landing import DATASETS, LandingZone
 from lakehouse_assets.settings import action_column, load_settings
 from lakehouse_assets.tables import declare
-from lakehouse_assets.transforms import activity, cleaning, counts, sessions, users
+from lakehouse_assets.transforms import activity, cleaning, counts, lifecycle, sessions, users
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
@@ -67,6 +67,15 @@ class Composed:
     @cached_property
     def gold_monthly_metrics(self) -> DataFrame:
         return activity.monthly_metrics(self.silver_user_days, *self.days)
+
+    @cached_property
+    def silver_user_first_days(self) -> DataFrame:
+        nobody = self.spark.createDataFrame([], TABLES["silver.user_first_days"].spark_schema)
+        return self.stored(lifecycle.first_days(self.silver_user_days, nobody))
+
+    @cached_property
+    def gold_lifecycle_metrics(self) -> DataFrame:
+        return lifecycle.lifecycle_metrics(self.silver_user_days, self.silver_user_first_days, *self.days)
 
     @cached_property
     def gold_session_metrics(self) -> DataFrame:

@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame
 from lakehouse_assets.assets.declaration import days_of, table_asset
 from lakehouse_assets.io.csv_files import PART
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.transforms import activity, sessions
+from lakehouse_assets.transforms import activity, lifecycle, sessions
 
 
 def gold_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -21,6 +21,10 @@ def gold_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) 
     def monthly_metrics(context: dg.AssetExecutionContext, user_days: DataFrame) -> DataFrame:
         return activity.monthly_metrics(user_days, *days_of(context))
 
+    @table_asset(tables["gold.lifecycle_metrics"], partitions, ("user_days", "first_days"))
+    def lifecycle_metrics(context: dg.AssetExecutionContext, user_days: DataFrame, first_days: DataFrame) -> DataFrame:
+        return lifecycle.lifecycle_metrics(user_days, first_days, *days_of(context))
+
     @table_asset(tables["gold.session_metrics"], partitions)
     def session_metrics(context: dg.AssetExecutionContext, interactions: DataFrame) -> DataFrame:
         first, last = days_of(context)
@@ -32,4 +36,4 @@ def gold_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) 
     def daily_session_metrics(context: dg.AssetExecutionContext, session_metrics: DataFrame) -> DataFrame:
         return sessions.daily_session_metrics(session_metrics, *days_of(context))
 
-    return [daily_metrics, monthly_metrics, session_metrics, daily_session_metrics]
+    return [daily_metrics, monthly_metrics, lifecycle_metrics, session_metrics, daily_session_metrics]

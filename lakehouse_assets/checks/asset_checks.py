@@ -112,7 +112,7 @@ def _windows_complete(since: Callable[[date], date]) -> Callable[[Lakehouse, dat
         open_days = set(lakehouse.zone.dates("interactions")) - set(lakehouse.catalog.stamps("silver.user_days"))
         found = {}
         for day in days_between(first, last):
-            missing = sorted(open_days.intersection(days_between(since(day), day)))
+            missing = sorted(d for d in open_days if since(day) <= d <= day)
             if missing:
                 found[day] = Outcome(len(missing), f"landed and not computed: {missing[0]} … {missing[-1]}")
         return found
@@ -132,6 +132,7 @@ FURTHER_CHECKS = (
         for table, since in (
             ("gold.daily_metrics", lambda day: day - timedelta(max(WINDOWS.values()) - 1)),
             ("gold.monthly_metrics", month_first),
+            ("gold.lifecycle_metrics", lambda _: date.min),  # who is new depends on all that was
         )
     ),
     Check(

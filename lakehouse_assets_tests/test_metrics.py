@@ -1,0 +1,152 @@
+"""Metrics with a memory, each against plain SQL in DuckDB that says its definition and knows no shortcut."""
+
+from collections.abc import Callable, Mapping
+from datetime import date, timedelta
+from random import Random
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from lakehouse_assets.partitions import days_between
+from lakehouse_assets.settings import load_settings
+from lakehouse_assets.tables import declare
+from lakehouse_assets.transforms import lifecycle
+from lakehouse_assets.transforms.cleaning import in_days
+
+TABLES = declare(load_settings())
+# across the turn of a year and a leap day, ending inside a week and a month
+BEGIN, END = date(2023, 11, 28), date(2024, 3, 6)
+
+Frames = Mapping[str, DataFrame]
+COMPUTE: dict[str, Callable[[Frames, date, date], DataFrame]] = {
+    "silver.user_first_days": lambda of, first, last: lifecycle.first_days(
+        of["silver.user_days"], of["silver.user_first_days"]
+    ),
+    "gold.lifecycle_metrics": lambda of, first, last: lifecycle.lifecycle_metrics(
+        of["silver.user_days"], of["silver.user_first_days"], first, last
+    ),
+}
+
+DEFINED = {
+    "silver.user_first_days": """
+        SELECT min(event_date) AS first_date, user_id FROM user_days GROUP BY user_id
+    """,
+    "gold.lifecycle_metrics": """
+        WITH periods AS (
+            SELECT date, period,
+                if(period = 'day', date, date_trunc(period, date)::DATE) AS period_date,
+                if(period = 'day', date - 1, date_trunc(period, period_date - 1)::DATE) AS before_date
+            FROM calendar, (VALUES ('day'), ('week'), ('month')) AS lengths(period)
+        ), users AS (
+            SELECT date, period, user_id, bool_or(event_date >= period_date) AS active,
+                bool_or(event_date < period_date AND event_date >= before_date) AS before,
+                bool_or(event_date < before_date) AS long_before
+            FROM periods JOIN user_days ON event_date <= date GROUP BY ALL
+        )
+        SELECT date, period, period_date, count(*) FILTER (active) AS active_users,
+            count(*) FILTER (active AND NOT before AND NOT long_before) AS new_users,
+            count(*) FILTER (active AND before) AS returning_users,
+            count(*) FILTER (active AND NOT before AND long_before) AS resurrecting_users,
+            count(*) FILTER (before AND NOT active) AS dormant_users,
+            count(*) FILTER (before) AS active_users_before
+        FROM periods LEFT JOIN users USING (date, period) GROUP BY ALL
+    """,
+}
+
+
+def some_user_days(seed: int) -> pa.Table:
+    """Users of every habit: daily, weekly, at most once, with breaks of a month or two; and days without anybody."""
+    chance = Random(seed)
+    quiet = set(chance.sample(days_between(BEGIN, END), 6))
+    rows = []
+    for number in range(30):
+        day = BEGIN + timedelta(days=chance.randrange(70))
+        step = chance.choice([[1], [1, 1, 2, 30], [7], [6, 7, 8], [28, 29], [30, 31, 62], [200]])
+        while day <= END:
+            if day not in quiet:
+                rows.append({"event_date": day, "user_id": f"u{number}"})
+            day += timedelta(days=chance.choice(step))
+    return pa.Table.from_pylist(rows, pa.schema({"event_date": pa.date32(), "user_id": pa.string()}))
+
+
+@pytest.fixture(scope="module")
+def user_days() -> pa.Table:
+    return some_user_days(seed=7)
+
+
+@pytest.fixture(scope="module")
+def defined(user_days: pa.Table) -> duckdb.DuckDBPyConnection:
+    """The metrics as their definitions have them, one view a table."""
+    connection = duckdb.connect()
+    connection.register("user_days", user_days)
+    connection.execute("CREATE SCHEMA silver; CREATE SCHEMA gold")
+    span = "generate_series(DATE '2023-11-28', DATE '2024-03-06', INTERVAL 1 DAY)"
+    connection.execute(f"CREATE TABLE calendar AS SELECT unnest({span})::DATE AS date")
+    connection.execute("CREATE VIEW silver.user_days AS FROM user_days")
+    for name, query in DEFINED.items():
+        connection.execute(f"CREATE TABLE {name} AS {query}")
+    return connection
+
+
+def inputs(spark: SparkSession, defined: duckdb.DuckDBPyConnection, name: str, first: date, last: date) -> Frames:
+    """What the I/O manager would hand over for these days, and not a day more."""
+    frames = {}
+    for i in TABLES[name].inputs:
+        everything = spark.createDataFrame(defined.table(i.table).to_arrow_table())
+        own_past = first - timedelta(days=1) if i.table == name else last
+        low, high = first + timedelta(days=i.first_offset), min(last + timedelta(days=i.last_offset), own_past)
+        frames[i.table] = everything.where(in_days(TABLES[i.table].partition_column, low, high))
+    return frames
+
+
+def rows(table: pa.Table) -> list[dict[str, Any]]:
+    return sorted(table.to_pylist(), key=lambda row: [str(value) for value in row.values()])
+
+
+@pytest.mark.parametrize("name", COMPUTE)
+def test_a_metric_is_what_its_definition_says_over_a_range_and_day_by_day(
+    spark: SparkSession, defined: duckdb.DuckDBPyConnection, name: str
+) -> None:
+    column, compute = TABLES[name].partition_column, COMPUTE[name]
+
+    def computed(first: date, last: date) -> list[dict[str, Any]]:
+        return rows(compute(inputs(spark, defined, name, first, last), first, last).toArrow())
+
+    def wanted(first: date, last: date) -> list[dict[str, Any]]:
+        names = ", ".join(TABLES[name].columns)
+        within = f"{column} BETWEEN DATE '{first}' AND DATE '{last}'"
+        return rows(defined.table(name).filter(within).project(names).to_arrow_table())
+
+    assert computed(BEGIN, END) == wanted(BEGIN, END)
+    middle = date(2024, 1, 31)
+    assert computed(middle, END) == wanted(middle, END)
+    for day in (BEGIN, date(2024, 1, 1), date(2024, 3, 3)):
+        assert computed(day, day) == wanted(day, day)
+
+
+def test_a_corrected_early_day_changes_who_is_new_later(make_lake: Callable[..., Any]) -> None:
+    row = "{},{} 10:00:00,edit,p,1,1"
+    one, two, three = "2024-03-01", "2024-03-02", "2024-03-03"
+    lake = make_lake()
+    lake.rows(one, row.format("a", one), row.format("b", one))
+    lake.rows(two, row.format("b", two))
+    lake.rows(three, row.format("a", three), row.format("c", three))
+    lake.run()
+
+    def firsts() -> dict[str, str]:
+        return {r["user_id"]: str(r["first_date"]) for r in lake.table("silver.user_first_days")}
+
+    def new_on_the_third() -> int:
+        found = lake.table("gold.lifecycle_metrics")
+        return next(r["new_users"] for r in found if str(r["date"]) == three and r["period"] == "day")
+
+    assert (firsts(), new_on_the_third()) == ({"a": one, "b": one, "c": three}, 1)
+    lake.rows(one, row.format("b", one))  # delivered again without a
+    days = {(table, first, last) for tables, first, last in lake.run() for table in tables}
+    assert (firsts(), new_on_the_third()) == ({"a": three, "b": one, "c": three}, 2)
+    assert ("silver.user_first_days", one, three) in days, "every later day may have other new users"
+    assert ("silver.user_days", one, one) in days, "what has no memory is left alone"
+    assert lake.run() == []
