@@ -19,6 +19,7 @@ from pyspark.sql import types as T
 from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.settings import Settings, action_column
 from lakehouse_assets.transforms.cleaning import REJECT_REASONS, calendar_day
+from lakehouse_assets.transforms.engagement import L28_DAYS, POWER_DAYS
 from lakehouse_assets.transforms.lifecycle import PERIODS
 
 STRING, BIGINT, DOUBLE, DATE, TIMESTAMP = T.StringType(), T.LongType(), T.DoubleType(), T.DateType(), T.TimestampType()
@@ -438,6 +439,73 @@ def declare(settings: Settings) -> Mapping[str, Table]:
                     ),
                 ),
             ),
+            by_month=True,
+        ),
+        Table(
+            name="gold.l28_histogram",
+            description="How many users were active on k of the 28 days that end on the day, k = 1 … 28.",
+            schema=_schema(
+                date=_column(DATE, "Last of the 28 days."),
+                active_days=_column(BIGINT, "Days of the 28 with activity.", pa.Check.in_range(1, L28_DAYS)),
+                users=_count("Users with exactly that many active days."),
+            ),
+            partition_column="date",
+            inputs=(Input("silver.user_days", 1 - L28_DAYS, 0),),
+            key=("date", "active_days"),
+            by_month=True,
+        ),
+        Table(
+            name="gold.weekly_metrics",
+            description="ISO week to date; the week's figure stands on its Sunday.",
+            schema=_schema(
+                date=_column(DATE, "Day the row counts up to."),
+                week_date=_column(DATE, "Monday of the week."),
+                weekly_active_users=_count("Distinct users of the week to date."),
+                total_weekly_actions=_count("Accepted interactions of the week to date."),
+                avg_duration_ms=_column(
+                    DOUBLE, "Mean duration_ms of the week to date, in ms.", _at_least_zero(), nullable=True
+                ),
+            ),
+            partition_column="date",
+            inputs=(Input("silver.user_days", -6, 0),),
+            key=("date",),
+            by_month=True,
+        ),
+        Table(
+            name="gold.action_metrics",
+            description="Users and actions of each action type and day.",
+            schema=_schema(
+                date=_column(DATE, "Day."),
+                action_type=_column(STRING, "What the users did.", pa.Check.isin(actions)),
+                users=_count("Distinct users who did it."),
+                actions=_count("How often they did, accepted interactions."),
+            ),
+            partition_column="date",
+            inputs=(Input("silver.user_days"),),
+            checks=("users_within_actions",),
+            key=("date", "action_type"),
+            rules=(
+                Rule(
+                    "users_within_actions",
+                    "users <= actions",
+                    lambda: F.col("users") <= F.col("actions"),
+                ),
+            ),
+            by_month=True,
+            settings=("allowed_actions",),
+        ),
+        Table(
+            name="gold.power_users",
+            description="The top 1 % (rounded up) of users by duration over 30 days; ties at the edge are all in.",
+            schema=_schema(
+                date=_column(DATE, "Last of the 30 days."),
+                user_id=_column(STRING, "User."),
+                duration_ms_30d=_count("Sum of duration_ms over the 30 days, in ms."),
+                duration_rank=_column(BIGINT, "Place by that sum; equal sums share the first.", pa.Check.ge(1)),
+            ),
+            partition_column="date",
+            inputs=(Input("silver.user_days", 1 - POWER_DAYS, 0),),
+            key=("date", "user_id"),
             by_month=True,
         ),
         Table(

@@ -17,7 +17,7 @@ from lakehouse_assets.io.csv_files import chunks, read_chunk
 from lakehouse_assets.io.landing import DATASETS, LandingZone
 from lakehouse_assets.settings import action_column, load_settings
 from lakehouse_assets.tables import declare
-from lakehouse_assets.transforms import activity, cleaning, counts, lifecycle, sessions, users
+from lakehouse_assets.transforms import activity, cleaning, counts, engagement, lifecycle, sessions, users
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
@@ -76,6 +76,23 @@ class Composed:
     @cached_property
     def gold_lifecycle_metrics(self) -> DataFrame:
         return lifecycle.lifecycle_metrics(self.silver_user_days, self.silver_user_first_days, *self.days)
+
+    @cached_property
+    def gold_l28_histogram(self) -> DataFrame:
+        return engagement.l28_histogram(self.silver_user_days, *self.days)
+
+    @cached_property
+    def gold_weekly_metrics(self) -> DataFrame:
+        return activity.weekly_metrics(self.silver_user_days, *self.days)
+
+    @cached_property
+    def gold_action_metrics(self) -> DataFrame:
+        by_type = {action: action_column(action) for action in self.settings.allowed_actions}
+        return activity.action_metrics(self.silver_user_days, by_type, *self.days)
+
+    @cached_property
+    def gold_power_users(self) -> DataFrame:
+        return engagement.power_users(self.silver_user_days, *self.days)
 
     @cached_property
     def gold_session_metrics(self) -> DataFrame:

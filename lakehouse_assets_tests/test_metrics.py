@@ -13,12 +13,15 @@ from pyspark.sql import DataFrame, SparkSession
 from lakehouse_assets.partitions import days_between
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.tables import declare
-from lakehouse_assets.transforms import lifecycle
+from lakehouse_assets.transforms import activity, engagement, lifecycle
 from lakehouse_assets.transforms.cleaning import in_days
 
 TABLES = declare(load_settings())
 # across the turn of a year and a leap day, ending inside a week and a month
 BEGIN, END = date(2023, 11, 28), date(2024, 3, 6)
+
+COUNTS = ("actions", "edit_actions", "share_actions", "duration_ms")
+USER_DAYS = pa.schema({"event_date": pa.date32(), "user_id": pa.string(), **dict.fromkeys(COUNTS, pa.int64())})
 
 Frames = Mapping[str, DataFrame]
 COMPUTE: dict[str, Callable[[Frames, date, date], DataFrame]] = {
@@ -28,6 +31,12 @@ COMPUTE: dict[str, Callable[[Frames, date, date], DataFrame]] = {
     "gold.lifecycle_metrics": lambda of, first, last: lifecycle.lifecycle_metrics(
         of["silver.user_days"], of["silver.user_first_days"], first, last
     ),
+    "gold.l28_histogram": lambda of, first, last: engagement.l28_histogram(of["silver.user_days"], first, last),
+    "gold.weekly_metrics": lambda of, first, last: activity.weekly_metrics(of["silver.user_days"], first, last),
+    "gold.action_metrics": lambda of, first, last: activity.action_metrics(
+        of["silver.user_days"], {"edit": "edit_actions", "share": "share_actions"}, first, last
+    ),
+    "gold.power_users": lambda of, first, last: engagement.power_users(of["silver.user_days"], first, last),
 }
 
 DEFINED = {
@@ -54,6 +63,40 @@ DEFINED = {
             count(*) FILTER (before) AS active_users_before
         FROM periods LEFT JOIN users USING (date, period) GROUP BY ALL
     """,
+    "gold.l28_histogram": """
+        WITH users AS (
+            SELECT date, user_id, count(*) AS active_days
+            FROM calendar JOIN user_days ON event_date BETWEEN date - 27 AND date GROUP BY ALL
+        )
+        SELECT calendar.date, k AS active_days, count(user_id) AS users
+        FROM calendar CROSS JOIN range(1, 29) AS numbers(k)
+        LEFT JOIN users ON users.date = calendar.date AND users.active_days = k
+        GROUP BY calendar.date, k
+    """,
+    "gold.weekly_metrics": """
+        SELECT date, date_trunc('week', date)::DATE AS week_date, count(DISTINCT user_id) AS weekly_active_users,
+            coalesce(sum(actions), 0)::BIGINT AS total_weekly_actions,
+            sum(duration_ms)::DOUBLE / sum(actions) AS avg_duration_ms
+        FROM calendar LEFT JOIN user_days ON event_date BETWEEN date_trunc('week', date) AND date
+        GROUP BY date
+    """,
+    "gold.action_metrics": """
+        SELECT calendar.date, types.action_type, count(user_id) AS users, coalesce(sum(times), 0)::BIGINT AS actions
+        FROM calendar CROSS JOIN (VALUES ('edit'), ('share')) AS types(action_type)
+        LEFT JOIN (
+            UNPIVOT (SELECT event_date AS date, user_id, edit_actions AS edit, share_actions AS share FROM user_days)
+            ON edit, share INTO NAME action_type VALUE times
+        ) AS done ON done.date = calendar.date AND done.action_type = types.action_type AND times > 0
+        GROUP BY calendar.date, types.action_type
+    """,
+    "gold.power_users": """
+        WITH sums AS (
+            SELECT date, user_id, sum(duration_ms)::BIGINT AS duration_ms_30d
+            FROM calendar JOIN user_days ON event_date BETWEEN date - 29 AND date GROUP BY ALL
+        )
+        SELECT *, rank() OVER (PARTITION BY date ORDER BY duration_ms_30d DESC) AS duration_rank
+        FROM sums QUALIFY duration_rank <= ceil(count(*) OVER (PARTITION BY date) / 100)
+    """,
 }
 
 
@@ -62,14 +105,17 @@ def some_user_days(seed: int) -> pa.Table:
     chance = Random(seed)
     quiet = set(chance.sample(days_between(BEGIN, END), 6))
     rows = []
-    for number in range(30):
+    for number in range(230):
         day = BEGIN + timedelta(days=chance.randrange(70))
         step = chance.choice([[1], [1, 1, 2, 30], [7], [6, 7, 8], [28, 29], [30, 31, 62], [200]])
         while day <= END:
             if day not in quiet:
-                rows.append({"event_date": day, "user_id": f"u{number}"})
+                edits, shares = chance.choice([(1, 0), (0, 2), (3, 1)])
+                spent = chance.choice([0, 5, 1000, 1000, 7_200_000])  # few values, so that sums tie
+                counts = {"actions": edits + shares, "edit_actions": edits, "share_actions": shares}
+                rows.append({"event_date": day, "user_id": f"u{number}", **counts, "duration_ms": spent})
             day += timedelta(days=chance.choice(step))
-    return pa.Table.from_pylist(rows, pa.schema({"event_date": pa.date32(), "user_id": pa.string()}))
+    return pa.Table.from_pylist(rows, USER_DAYS)
 
 
 @pytest.fixture(scope="module")

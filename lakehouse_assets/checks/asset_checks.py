@@ -18,6 +18,7 @@ from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import days_between, month_first
 from lakehouse_assets.tables import NO_DUPLICATE_KEY, Table
 from lakehouse_assets.transforms.activity import WINDOWS
+from lakehouse_assets.transforms.engagement import L28_DAYS, POWER_DAYS
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,9 @@ FURTHER_CHECKS = (
         for table, since in (
             ("gold.daily_metrics", lambda day: day - timedelta(max(WINDOWS.values()) - 1)),
             ("gold.monthly_metrics", month_first),
+            ("gold.weekly_metrics", lambda day: day - timedelta(day.weekday())),
+            ("gold.l28_histogram", lambda day: day - timedelta(L28_DAYS - 1)),
+            ("gold.power_users", lambda day: day - timedelta(POWER_DAYS - 1)),
             ("gold.lifecycle_metrics", lambda _: date.min),  # who is new depends on all that was
         )
     ),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import date
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from lakehouse_assets.transforms.activity import calendar
+from lakehouse_assets.transforms.activity import calendar, period_first
 
 PERIODS = ("day", "week", "month")
 COUNTS = ("active_users", "new_users", "returning_users", "resurrecting_users", "dormant_users", "active_users_before")
@@ -61,7 +61,7 @@ def lifecycle_metrics(user_days: DataFrame, first_days: DataFrame, first: date, 
         .groupBy("period", "date")
         .agg(*[F.sum(name).alias(name) for name in COUNTS])
     )
-    earliest = min(first.replace(day=1), first - timedelta(days=first.weekday()))
+    earliest = min(period_first(first, "month"), period_first(first, "week"))
     every_day = calendar(user_days, earliest, last).withColumn("period", F.explode(F.array(*map(F.lit, PERIODS))))
     period_date = F.coalesce(*[F.when(F.col("period") == p, _start("date", p)) for p in PERIODS])
     to_date = Window.partitionBy("period", "period_date").orderBy("date")
