@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import calendar
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 
 DAY = timedelta(days=1)
@@ -22,6 +23,11 @@ def month_last(day: date) -> date:
 def days_between(first: date, last: date) -> list[date]:
     """Every day from ``first`` to ``last``, both included."""
     return [first + timedelta(days=step) for step in range((last - first).days + 1)]
+
+
+def as_of(day: date, snapshots: Sequence[date]) -> date:
+    """Of snapshots in order the newest that is not after a day; before the first one the first."""
+    return snapshots[max(bisect_right(snapshots, day) - 1, 0)]
 
 
 def stretches(days: Iterable[date]) -> list[tuple[date, date]]:

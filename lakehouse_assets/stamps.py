@@ -19,7 +19,7 @@ from functools import cache
 
 from lakehouse_assets.io.catalog import Catalog
 from lakehouse_assets.io.landing import LandingZone, Looks
-from lakehouse_assets.partitions import days_between, stretches
+from lakehouse_assets.partitions import as_of, days_between, stretches
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.tables import Input, Table, settings_of
 
@@ -81,12 +81,24 @@ class Stamps:
             new = {day for day in days if day not in recorded}
             expected = self._expected(name, [d for d in days if d in recorded], recorded_stamps, routes)
             changed = {day for day, stamp in expected.items() if recorded[day] != stamp}
-            through_inputs = {day for i in table.inputs for day in _reached(stale.get(i.table, set()), i)}
+            through_inputs: set[date] = set()
+            for i in table.inputs:
+                stale_inputs = stale.get(i.table, set())
+                if i.as_of:
+                    delivered = sorted(day for day, files in landed[_dataset(i.table)].items() if files)
+                    through_inputs |= {day for day in days if delivered and as_of(day, delivered) in stale_inputs}
+                else:
+                    through_inputs |= _reached(stale_inputs, i)
             found = new | changed | (through_inputs & set(days))
             if table.reads_itself and found:
                 found |= {day for day in days if day > min(found)}
             stale[name] = found
         return stale
+
+    def snapshots(self, name: str, first: date, last: date) -> list[date]:
+        """Days of a table of snapshots that the days ``first`` … ``last`` go by, in order."""
+        taken = self._taken(name, self._catalog.stamps(name))
+        return sorted({as_of(day, taken) for day in days_between(first, last)}) if taken else []
 
     def work(self, stale: Mapping[str, set[date]]) -> list[Work]:
         """Stale days as runs: tables with the same days share one, in the order of the tables."""
@@ -139,6 +151,10 @@ class Stamps:
         parts = []
         for i in table.inputs:
             recorded = inputs[i.table]
+            if i.as_of:
+                taken = self._taken(i.table, recorded)
+                parts.append([i.table, [[d.isoformat(), recorded[d]] for d in [as_of(day, taken)]] if taken else []])
+                continue
             # one day of a table that reads itself vouches for all before it
             first_offset = i.last_offset if self._tables[i.table].reads_itself else i.first_offset
             window = days_between(day + timedelta(first_offset), day + timedelta(i.last_offset))
@@ -146,6 +162,11 @@ class Stamps:
                 window = [sender for sender in window if day in routes.get(sender, ())]
             parts.append([i.table, [[d.isoformat(), recorded[d]] for d in window if d in recorded]])
         return _hash(table.version, settings_of(table, self._settings), parts)
+
+    def _taken(self, name: str, recorded: Mapping[date, str]) -> list[date]:
+        """Days of a table of snapshots that were delivered and are computed, in order."""
+        dataset = _dataset(name)
+        return [day for day in self._zone.dates(dataset) if day in recorded and self._zone.files(dataset, day)]
 
     def _routes(self) -> dict[date, set[date]]:
         """Event dates that each landing date sent rows to."""
@@ -183,6 +204,11 @@ def _calendar_of(name: str) -> str:
     if name.endswith(".users"):
         return "users"
     return "landings" if name in FROM_FILES else "events"
+
+
+def _dataset(name: str) -> str:
+    """The dataset that a table of its own name follows from."""
+    return name.split(".")[1]
 
 
 def _reached(days: Iterable[date], through: Input) -> set[date]:

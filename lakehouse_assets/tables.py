@@ -21,6 +21,7 @@ from lakehouse_assets.settings import Settings, action_column
 from lakehouse_assets.transforms.cleaning import REJECT_REASONS, calendar_day
 from lakehouse_assets.transforms.engagement import L28_DAYS, POWER_DAYS
 from lakehouse_assets.transforms.lifecycle import PERIODS
+from lakehouse_assets.transforms.retention import COHORTS, WEEKS
 
 STRING, BIGINT, DOUBLE, DATE, TIMESTAMP = T.StringType(), T.LongType(), T.DoubleType(), T.DateType(), T.TimestampType()
 
@@ -43,12 +44,14 @@ class Rule:
 class Input:
     """A table another one is computed from: day D reads days D + first_offset … D + last_offset of it.
 
-    A table may be an input of itself, of days before D: then its day D follows from everything before it.
+    A table may be an input of itself, of days before D: then its day D follows from everything before it. Of a table
+    of snapshots it may read the one ``as_of`` D alone: the newest delivered by then, before the first one the first.
     """
 
     table: str
     first_offset: int = 0
     last_offset: int = 0
+    as_of: bool = False
 
 
 @dataclass(frozen=True)
@@ -506,6 +509,50 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             partition_column="date",
             inputs=(Input("silver.user_days", 1 - POWER_DAYS, 0),),
             key=("date", "user_id"),
+            by_month=True,
+        ),
+        Table(
+            name="gold.retention_weekly",
+            description="Weekly cohorts, by first activity and by join date, and who of them was active in the week.",
+            schema=_schema(
+                date=_column(DATE, "Day; a week's figures stand on its Sunday."),
+                cohort_by=_column(STRING, "What makes a cohort.", pa.Check.isin(list(COHORTS))),
+                cohort_week=_column(DATE, "Monday of the week the cohort joined in."),
+                week_number=_column(BIGINT, "Weeks from that one to the day's.", pa.Check.in_range(0, WEEKS)),
+                cohort_users=_column(BIGINT, "Users who joined in that week, by the day.", pa.Check.ge(1)),
+                users=_column(
+                    BIGINT, "Of these, users active in the week; null until its Sunday.", pa.Check.ge(0), nullable=True
+                ),
+                rate=_column(DOUBLE, "users / cohort_users.", _share(), nullable=True),
+            ),
+            partition_column="date",
+            inputs=(
+                Input("silver.user_days", -6, 0),
+                Input("silver.user_first_days", -7 * WEEKS - 6, 0),
+                Input("silver.users", EVER, 0, as_of=True),
+            ),
+            checks=("known_on_sundays", "first_week_is_whole"),
+            key=("date", "cohort_by", "cohort_week", "week_number"),
+            rules=(
+                Rule(
+                    "known_on_sundays",
+                    "users and rate are null but on Sundays",
+                    lambda: (
+                        (F.col("users").isNotNull() == (F.weekday("date") == 6))
+                        & (F.col("users").isNull() == F.col("rate").isNull())
+                    ),
+                ),
+                Rule(
+                    "first_week_is_whole",
+                    "every user of a cohort by first activity was active in its week 0",
+                    lambda: (
+                        (F.col("week_number") > 0)
+                        | (F.col("cohort_by") != "first_activity")
+                        | F.col("rate").isNull()
+                        | (F.col("users") == F.col("cohort_users"))
+                    ),
+                ),
+            ),
             by_month=True,
         ),
         Table(

@@ -10,16 +10,17 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse_assets.partitions import days_between
+from lakehouse_assets.partitions import as_of, days_between
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.tables import declare
-from lakehouse_assets.transforms import activity, engagement, lifecycle
+from lakehouse_assets.transforms import activity, engagement, lifecycle, retention
 from lakehouse_assets.transforms.cleaning import in_days
 
 TABLES = declare(load_settings())
 # across the turn of a year and a leap day, ending inside a week and a month
 BEGIN, END = date(2023, 11, 28), date(2024, 3, 6)
 
+SNAPSHOTS = [date(2023, 12, 13), date(2024, 2, 2)]  # a while after the first day, and within a week
 COUNTS = ("actions", "edit_actions", "share_actions", "duration_ms")
 USER_DAYS = pa.schema({"event_date": pa.date32(), "user_id": pa.string(), **dict.fromkeys(COUNTS, pa.int64())})
 
@@ -35,6 +36,9 @@ COMPUTE: dict[str, Callable[[Frames, date, date], DataFrame]] = {
     "gold.weekly_metrics": lambda of, first, last: activity.weekly_metrics(of["silver.user_days"], first, last),
     "gold.action_metrics": lambda of, first, last: activity.action_metrics(
         of["silver.user_days"], {"edit": "edit_actions", "share": "share_actions"}, first, last
+    ),
+    "gold.retention_weekly": lambda of, first, last: retention.retention_weekly(
+        of["silver.user_days"], of["silver.user_first_days"], of["silver.users"], SNAPSHOTS, first, last
     ),
     "gold.power_users": lambda of, first, last: engagement.power_users(of["silver.user_days"], first, last),
 }
@@ -89,6 +93,26 @@ DEFINED = {
         ) AS done ON done.date = calendar.date AND done.action_type = types.action_type AND times > 0
         GROUP BY calendar.date, types.action_type
     """,
+    "gold.retention_weekly": """
+        WITH members AS (
+            SELECT date, 'first_activity' AS cohort_by, user_id, first_date AS joined
+            FROM calendar CROSS JOIN silver.user_first_days
+            UNION ALL
+            SELECT date, 'join_date', user_id, join_date
+            FROM calendar JOIN silver.users ON snapshot_date = coalesce(
+                (SELECT max(s.snapshot_date) FROM silver.users AS s WHERE s.snapshot_date <= date),
+                (SELECT min(s.snapshot_date) FROM silver.users AS s))
+        ), counted AS (
+            SELECT date, cohort_by, date_trunc('week', joined)::DATE AS cohort_week,
+                count(DISTINCT members.user_id) AS cohort_users, count(DISTINCT user_days.user_id) AS seen
+            FROM members LEFT JOIN user_days
+                ON user_days.user_id = members.user_id AND event_date BETWEEN date_trunc('week', date) AND date
+            WHERE joined <= date GROUP BY ALL
+        )
+        SELECT *, (date_trunc('week', date)::DATE - cohort_week) // 7 AS week_number,
+            if(dayname(date) = 'Sunday', seen, NULL) AS users, users::DOUBLE / cohort_users AS rate
+        FROM counted WHERE week_number <= 26
+    """,
     "gold.power_users": """
         WITH sums AS (
             SELECT date, user_id, sum(duration_ms)::BIGINT AS duration_ms_30d
@@ -132,6 +156,16 @@ def defined(user_days: pa.Table) -> duckdb.DuckDBPyConnection:
     span = "generate_series(DATE '2023-11-28', DATE '2024-03-06', INTERVAL 1 DAY)"
     connection.execute(f"CREATE TABLE calendar AS SELECT unnest({span})::DATE AS date")
     connection.execute("CREATE VIEW silver.user_days AS FROM user_days")
+    connection.execute("""
+        CREATE TABLE silver.users AS
+        WITH firsts AS (
+            SELECT user_id, min(event_date) AS first_date, user_id[2:]::INTEGER AS number
+            FROM user_days GROUP BY user_id
+        )
+        SELECT snapshot_date, user_id,
+            if(number % 5 > 0, first_date + (number + day(snapshot_date))::INTEGER % 9 - 6, NULL) AS join_date
+        FROM firsts, (VALUES (DATE '2023-12-13'), (DATE '2024-02-02')) AS taken(snapshot_date)
+    """)
     for name, query in DEFINED.items():
         connection.execute(f"CREATE TABLE {name} AS {query}")
     return connection
@@ -141,6 +175,11 @@ def inputs(spark: SparkSession, defined: duckdb.DuckDBPyConnection, name: str, f
     """What the I/O manager would hand over for these days, and not a day more."""
     frames = {}
     for i in TABLES[name].inputs:
+        if i.as_of:
+            snapshots = {as_of(day, SNAPSHOTS) for day in days_between(first, last)}
+            table = defined.table(i.table).filter(f"snapshot_date IN ({str(list(map(str, snapshots)))[1:-1]})")
+            frames[i.table] = spark.createDataFrame(table.to_arrow_table())
+            continue
         everything = spark.createDataFrame(defined.table(i.table).to_arrow_table())
         own_past = first - timedelta(days=1) if i.table == name else last
         low, high = first + timedelta(days=i.first_offset), min(last + timedelta(days=i.last_offset), own_past)

@@ -7,7 +7,7 @@ from lakehouse_assets.assets.declaration import days_of, table_asset
 from lakehouse_assets.io.csv_files import PART
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.settings import action_column
-from lakehouse_assets.transforms import activity, engagement, lifecycle, sessions
+from lakehouse_assets.transforms import activity, engagement, lifecycle, retention, sessions
 
 
 def gold_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -43,6 +43,14 @@ def gold_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) 
     def power_users(context: dg.AssetExecutionContext, user_days: DataFrame) -> DataFrame:
         return engagement.power_users(user_days, *days_of(context))
 
+    @table_asset(tables["gold.retention_weekly"], partitions, ("user_days", "first_days", "users"))
+    def retention_weekly(
+        context: dg.AssetExecutionContext, user_days: DataFrame, first_days: DataFrame, users: DataFrame
+    ) -> DataFrame:
+        first, last = days_of(context)
+        snapshot_dates = lakehouse.stamps.snapshots("silver.users", first, last)
+        return retention.retention_weekly(user_days, first_days, users, snapshot_dates, first, last)
+
     @table_asset(tables["gold.session_metrics"], partitions)
     def session_metrics(context: dg.AssetExecutionContext, interactions: DataFrame) -> DataFrame:
         first, last = days_of(context)
@@ -62,6 +70,7 @@ def gold_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) 
         weekly_metrics,
         action_metrics,
         power_users,
+        retention_weekly,
         session_metrics,
         daily_session_metrics,
     ]

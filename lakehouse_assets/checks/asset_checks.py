@@ -136,6 +136,7 @@ FURTHER_CHECKS = (
             ("gold.weekly_metrics", lambda day: day - timedelta(day.weekday())),
             ("gold.l28_histogram", lambda day: day - timedelta(L28_DAYS - 1)),
             ("gold.power_users", lambda day: day - timedelta(POWER_DAYS - 1)),
+            ("gold.retention_weekly", lambda _: date.min),
             ("gold.lifecycle_metrics", lambda _: date.min),  # who is new depends on all that was
         )
     ),

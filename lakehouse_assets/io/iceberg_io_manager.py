@@ -25,15 +25,18 @@ class IcebergIOManager(dg.IOManager):
         self._bases: dict[tuple[str, str], Base] = {}
 
     def load_input(self, context: dg.InputContext) -> DataFrame:
-        """The days of a table that the partition mapping names; of the asset's own table those before the run's."""
+        """The days of a table that its declaration as an input names; of the asset's own those before the run's."""
         step = context.step_context
         name, (first, last) = table_name(step.step.key), _range(step.partition_key_range)
         self._note_base(step.run_id, name, first, last)
         source = table_name(context.asset_key)
+        declared = next(i for i in self._lakehouse.tables[name].inputs if i.table == source)
         days = [date.fromisoformat(key) for key in context.asset_partition_keys]
+        if declared.as_of:
+            days = self._lakehouse.stamps.snapshots(source, first, last)
         if source == name:
             days = [day for day in days if day < first]
-        # the first partition of all has none before it
+        # there may be none: before the first partition, or of snapshots
         return self._lakehouse.warehouse.read(source, min(days, default=first), max(days, default=first - DAY))
 
     def handle_output(self, context: dg.OutputContext, obj: DataFrame) -> None:
