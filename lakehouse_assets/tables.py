@@ -531,7 +531,7 @@ def declare(settings: Settings) -> Mapping[str, Table]:
                 Input("silver.user_first_days", -7 * WEEKS - 6, 0),
                 Input("silver.users", EVER, 0, as_of=True),
             ),
-            checks=("known_on_sundays", "first_week_is_whole"),
+            checks=("known_on_sundays",),
             key=("date", "cohort_by", "cohort_week", "week_number"),
             rules=(
                 Rule(
@@ -540,16 +540,6 @@ def declare(settings: Settings) -> Mapping[str, Table]:
                     lambda: (
                         (F.col("users").isNotNull() == (F.weekday("date") == 6))
                         & (F.col("users").isNull() == F.col("rate").isNull())
-                    ),
-                ),
-                Rule(
-                    "first_week_is_whole",
-                    "every user of a cohort by first activity was active in its week 0",
-                    lambda: (
-                        (F.col("week_number") > 0)
-                        | (F.col("cohort_by") != "first_activity")
-                        | F.col("rate").isNull()
-                        | (F.col("users") == F.col("cohort_users"))
                     ),
                 ),
             ),
