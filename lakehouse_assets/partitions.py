@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import calendar
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 
 DAY = timedelta(days=1)
@@ -19,9 +20,24 @@ def month_last(day: date) -> date:
     return day.replace(day=calendar.monthrange(day.year, day.month)[1])
 
 
+def period_first(day: date, period: str) -> date:
+    """The first day of a day's ``week`` (its Monday) or ``month``."""
+    return month_first(day) if period == "month" else day - timedelta(days=day.weekday())
+
+
+def period_last(day: date, period: str) -> date:
+    """The last day of a day's ``week`` (its Sunday) or ``month``."""
+    return month_last(day) if period == "month" else period_first(day, period) + timedelta(days=6)
+
+
 def days_between(first: date, last: date) -> list[date]:
     """Every day from ``first`` to ``last``, both included."""
     return [first + timedelta(days=step) for step in range((last - first).days + 1)]
+
+
+def as_of(day: date, snapshots: Sequence[date]) -> date:
+    """Of snapshots in order the newest that is not after a day; before the first one the first."""
+    return snapshots[max(bisect_right(snapshots, day) - 1, 0)]
 
 
 def stretches(days: Iterable[date]) -> list[tuple[date, date]]:

@@ -1,23 +1,25 @@
 """What each day of each table was computed from, and so which days are stale.
 
 A stamp is a short hash of everything a day's content follows from: the delivered files' fingerprints for bronze, the
-stamps of the input days for the rest, and the settings and code version of the table. It is published in the same
-commit as the data it vouches for. A day is up to date when its recorded stamp is the expected one; nothing else - no
-time, no order of runs - decides.
+stamps of the input days for the rest, and the settings and code version of the table. (A day of a table that reads
+itself is hashed with the stamp of the day before, so a change of an early day reaches every later one.) It is published
+in the same commit as the data it vouches for. A day is up to date when its recorded stamp is the expected one; nothing
+else - no time, no order of runs - decides.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from functools import cache
 
 from lakehouse_assets.io.catalog import Catalog
 from lakehouse_assets.io.landing import LandingZone, Looks
-from lakehouse_assets.partitions import days_between, stretches
+from lakehouse_assets.partitions import as_of, days_between, stretches
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.tables import Input, Table, settings_of
 
@@ -74,18 +76,17 @@ class Stamps:
         for name, table in self._tables.items():
             if from_files is not None and (name in FROM_FILES) != from_files:
                 continue
-            days = calendar[_calendar_of(name)]
+            days = calendar[calendar_of(name)]
             recorded = recorded_stamps(name)
-            why = {
-                reached: f"follows from {i.table}"
-                for i in reversed(table.inputs)  # the first that holds is told
-                for day in (stale.get(i.table, ()) if days else ())
-                for reached in i.days_reached(day, days[0], days[-1])
-            }
+            why: dict[date, str] = {}
+            for i in reversed(table.inputs):  # the first that holds is told
+                why |= dict.fromkeys(_reached(i, stale.get(i.table, {}), days, landed), f"follows from {i.table}")
             expected = self._expected(name, [d for d in days if d in recorded], recorded_stamps, routes)
             changed = "its files changed" if table.layer == "bronze" else "its inputs or settings changed"
             why |= {day: changed for day, stamp in expected.items() if recorded[day] != stamp}
             why |= {day: "not computed yet" for day in days if day not in recorded}
+            if table.reads_itself and why:
+                why = {day: "follows from its earlier days" for day in days if day > min(why)} | why
             stale[name] = {day: why[day] for day in days if day in why}
         return stale
 
@@ -126,6 +127,11 @@ class Stamps:
             keys[_hash(one.first, one.last, parts)] = one
         return keys
 
+    def snapshots(self, name: str, first: date, last: date) -> list[date]:
+        """Days of a table of snapshots that the days ``first`` … ``last`` go by, in order."""
+        taken = self._taken(name, self._catalog.stamps(name))
+        return sorted({as_of(day, taken) for day in days_between(first, last)}) if taken else []
+
     def work(self, stale: Mapping[str, Iterable[date]]) -> list[Work]:
         """Stale days as runs: tables with the same days share one, in the order of the tables."""
         groups: list[tuple[list[str], set[date]]] = []
@@ -149,34 +155,49 @@ class Stamps:
         table = self._tables[name]
         if table.layer == "bronze":
             return {day: self._of_files(table, day) for day in days}
-        inputs = [(i, stamps, _span(stamps)) for i in table.inputs if (stamps := recorded(i.table))]
-        looks_ahead = any(i.last_offset > 0 for i in table.inputs)
-        sent = routes() if looks_ahead else {}
-        return {day: self._of_inputs(table, day, inputs, sent) for day in days}
+        expected: dict[date, str] = {}
+        inputs = []
+        for i in table.inputs:
+            stamps = recorded(i.table)
+            # a day of a table that reads itself follows from the day before as that will be
+            known = ChainMap(expected, dict(stamps)) if i.table == name else stamps
+            inputs.append((i.table, known, self._reads(i, stamps, routes)))
+        for day in sorted(days):
+            parts = [
+                [source, [[d.isoformat(), known[d]] for d in reads(day) if d in known]]
+                for source, known, reads in inputs
+            ]
+            expected[day] = _hash(table.version, settings_of(table, self._settings), parts)
+        return expected
+
+    def _reads(self, i: Input, stamps: Mapping[date, str], routes: Routes) -> Callable[[date], list[date]]:
+        """Which days of an input vouch for what a day is computed from.
+
+        Of later landing dates only those that sent rows to it, so that a delivery leaves the days it says nothing of
+        alone; of a table that reads itself one day, which vouches for all before it.
+        """
+        if i.as_of:
+            taken = self._taken(i.table, stamps)
+            return lambda day: [as_of(day, taken)] if taken else []
+        if self._tables[i.table].reads_itself:
+            return lambda day: [day + timedelta(i.last_offset)]
+        if not stamps:
+            return lambda day: []
+        first, last = min(stamps), max(stamps)
+        if i.last_offset > 0:
+            sent = routes()
+            return lambda day: [sender for sender in i.days_read(day, first, last) if day in sent.get(sender, ())]
+        return lambda day: i.days_read(day, first, last)
 
     def _of_files(self, table: Table, day: date) -> str:
         dataset = table.name.split(".")[1]
         files = self._zone.files(dataset, day)
         return _hash(table.version, [(file.path.name, self._zone.fingerprint(file)) for file in files])
 
-    def _of_inputs(
-        self,
-        table: Table,
-        day: date,
-        inputs: Iterable[tuple[Input, Mapping[date, str], tuple[date, date]]],
-        routes: Mapping[date, set[date]],
-    ) -> str:
-        """What a day is computed from; of later landing dates only those that sent rows to it.
-
-        So a delivery leaves the days it says nothing of alone.
-        """
-        parts = []
-        for i, recorded, span in inputs:
-            window = i.days_read(day, *span)
-            if i.last_offset > 0:
-                window = [sender for sender in window if day in routes.get(sender, ())]
-            parts.append([i.table, [[d.isoformat(), recorded[d]] for d in window if d in recorded]])
-        return _hash(table.version, settings_of(table, self._settings), parts)
+    def _taken(self, name: str, recorded: Mapping[date, str]) -> list[date]:
+        """Days of a table of snapshots that were delivered and are computed, in order."""
+        dataset = _dataset(name)
+        return [day for day in self._zone.dates(dataset) if day in recorded and self._zone.files(dataset, day)]
 
     def _routes(self) -> dict[date, set[date]]:
         """Event dates that each landing date sent rows to."""
@@ -210,19 +231,26 @@ def _calendar(landed: Looks, recorded: Recorded, routes: Routes) -> dict[str, li
     }
 
 
-def _calendar_of(name: str) -> str:
+def calendar_of(name: str) -> str:
+    """The days that a table has: those of ``users`` files, of ``landings``, or of ``events``."""
     if name.endswith(".users"):
         return "users"
     return "landings" if name in FROM_FILES else "events"
 
 
-def depends_on(tables: Mapping[str, Table], name: str, source: str) -> bool:
-    """Whether a table is, or is computed from, another one."""
-    return name == source or any(depends_on(tables, i.table, source) for i in tables[name].inputs)
+def _reached(i: Input, stale: Collection[date], days: Sequence[date], landed: Looks) -> Iterable[date]:
+    """Those of the days that read a stale day of an input."""
+    if not stale or not days:
+        return ()
+    if i.as_of:
+        delivered = sorted(day for day, files in landed[_dataset(i.table)].items() if files)
+        return (day for day in days if delivered and as_of(day, delivered) in stale)
+    return (reached for day in stale for reached in i.days_reached(day, days[0], days[-1]))
 
 
-def _span(days: Collection[date]) -> tuple[date, date]:
-    return min(days), max(days)
+def _dataset(name: str) -> str:
+    """The dataset that a table of its own name follows from."""
+    return name.split(".")[1]
 
 
 def _hash(*parts: object) -> str:

@@ -18,15 +18,19 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse_assets.io.landing import DATASETS
-from lakehouse_assets.partitions import days_between, month_first, month_last
+from lakehouse_assets.partitions import days_between, period_first, period_last
 from lakehouse_assets.settings import Settings, action_column
 from lakehouse_assets.transforms.cleaning import REJECT_REASONS, calendar_day
+from lakehouse_assets.transforms.engagement import L28_DAYS, POWER_DAYS
+from lakehouse_assets.transforms.lifecycle import PERIODS
+from lakehouse_assets.transforms.retention import COHORTS, WEEKS
 
 STRING, BIGINT, DOUBLE, DATE, TIMESTAMP = T.StringType(), T.LongType(), T.DoubleType(), T.DateType(), T.TimestampType()
 
 IN_ITS_PARTITION = "rows_in_their_partition"
 NO_DUPLICATE_KEY = "no_duplicate_key"
 VALID_COLUMNS = "columns_valid"
+EVER = -36_500  # days back that no lakehouse reaches: landing dates begin in 2000
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,17 @@ class Rule:
 class Input:
     """A table another one is computed from: day D reads days D + first_offset … D + last_offset of it.
 
-    With ``within_month`` the content of D follows only from those of them that are of D's own month.
+    With ``within`` (``week`` or ``month``) the content of D follows only from those of them that are of D's own ISO
+    week or calendar month. A table may be an input of itself, of days before D: then its day D follows from everything
+    before it. Of a table of snapshots it may read the one ``as_of`` D alone: the newest delivered by then, before the
+    first one the first.
     """
 
     table: str
     first_offset: int = 0
     last_offset: int = 0
-    within_month: bool = False
+    within: str | None = None
+    as_of: bool = False
 
     def days_read(self, day: date, first: date, last: date) -> list[date]:
         """The days from ``first`` to ``last`` that the content of ``day`` follows from."""
@@ -60,8 +68,8 @@ class Input:
 
     def _among(self, day: date, begin: int, end: int, first: date, last: date) -> list[date]:
         low, high = day + timedelta(begin), day + timedelta(end)
-        if self.within_month:
-            low, high = max(low, month_first(day)), min(high, month_last(day))
+        if self.within:
+            low, high = max(low, period_first(day, self.within)), min(high, period_last(day, self.within))
         return days_between(max(low, first), min(high, last))
 
 
@@ -96,6 +104,11 @@ class Table:
     also_partitioned_by: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     version: int = 1
+
+    @property
+    def reads_itself(self) -> bool:
+        """Whether each day follows from all days before, so that its stamp vouches for them too."""
+        return any(i.table == self.name for i in self.inputs)
 
     @property
     def layer(self) -> str:
@@ -344,6 +357,18 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             settings=("allowed_actions",),
         ),
         Table(
+            name="silver.user_first_days",
+            description="Users on the first day they were ever active; each user stands in it once.",
+            schema=_schema(
+                first_date=_column(DATE, "First active day ever."),
+                user_id=_column(STRING, "User."),
+            ),
+            partition_column="first_date",
+            inputs=(Input("silver.user_days"), Input("silver.user_first_days", EVER, -1)),
+            key=("first_date", "user_id"),
+            by_month=True,
+        ),
+        Table(
             name="gold.daily_metrics",
             description="Active users of the day and of rolling windows, actions and mean duration, one row a day.",
             schema=_schema(
@@ -389,8 +414,154 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             ),
             partition_column="date",
             # the longest way back to the first of a month
-            inputs=(Input("silver.user_days", -30, 0, within_month=True),),
+            inputs=(Input("silver.user_days", -30, 0, within="month"),),
             key=("date",),
+            by_month=True,
+        ),
+        Table(
+            name="gold.lifecycle_metrics",
+            description="New, returning, resurrecting, dormant users of the day, the ISO week and the month to date.",
+            schema=_schema(
+                date=_column(DATE, "Day the row counts up to."),
+                period=_column(STRING, "Length of the period.", pa.Check.isin(list(PERIODS))),
+                period_date=_column(DATE, "First day of the period: the day, its Monday, or the first of its month."),
+                active_users=_count("Distinct users of the period to date."),
+                new_users=_count("Of these, users who had never been active before the period."),
+                returning_users=_count("Of these, users of the period before."),
+                resurrecting_users=_count("Of these, users from before who were not active in the period before."),
+                dormant_users=_count("Users of the period before who have not been active in this one so far."),
+                active_users_before=_count("Distinct users of the whole period before."),
+            ),
+            partition_column="date",
+            inputs=(
+                # the longest way back to the first of the month before, and to the first of a month
+                Input("silver.user_days", -61, 0),
+                Input("silver.user_first_days", -30, 0),
+            ),
+            checks=("active_users_add_up", "change_adds_up"),
+            key=("date", "period"),
+            rules=(
+                Rule(
+                    "active_users_add_up",
+                    "new + returning + resurrecting = active",
+                    lambda: (
+                        F.col("new_users") + F.col("returning_users") + F.col("resurrecting_users")
+                        == F.col("active_users")
+                    ),
+                ),
+                Rule(
+                    "change_adds_up",
+                    "active in the period before + new + resurrecting - dormant = active",
+                    lambda: (
+                        F.col("active_users_before")
+                        + F.col("new_users")
+                        + F.col("resurrecting_users")
+                        - F.col("dormant_users")
+                        == F.col("active_users")
+                    ),
+                ),
+            ),
+            by_month=True,
+        ),
+        Table(
+            name="gold.l28_histogram",
+            description="How many users were active on k of the 28 days that end on the day, k = 1 … 28.",
+            schema=_schema(
+                date=_column(DATE, "Last of the 28 days."),
+                active_days=_column(BIGINT, "Days of the 28 with activity.", pa.Check.in_range(1, L28_DAYS)),
+                users=_count("Users with exactly that many active days."),
+            ),
+            partition_column="date",
+            inputs=(Input("silver.user_days", 1 - L28_DAYS, 0),),
+            key=("date", "active_days"),
+            by_month=True,
+        ),
+        Table(
+            name="gold.weekly_metrics",
+            description="ISO week to date; the week's figure stands on its Sunday.",
+            schema=_schema(
+                date=_column(DATE, "Day the row counts up to."),
+                week_date=_column(DATE, "Monday of the week."),
+                weekly_active_users=_count("Distinct users of the week to date."),
+                total_weekly_actions=_count("Accepted interactions of the week to date."),
+                avg_duration_ms=_column(
+                    DOUBLE, "Mean duration_ms of the week to date, in ms.", _at_least_zero(), nullable=True
+                ),
+            ),
+            partition_column="date",
+            inputs=(Input("silver.user_days", -6, 0, within="week"),),
+            key=("date",),
+            by_month=True,
+        ),
+        Table(
+            name="gold.action_metrics",
+            description="Users and actions of each action type and day.",
+            schema=_schema(
+                date=_column(DATE, "Day."),
+                action_type=_column(STRING, "What the users did.", pa.Check.isin(actions)),
+                users=_count("Distinct users who did it."),
+                actions=_count("How often they did, accepted interactions."),
+            ),
+            partition_column="date",
+            inputs=(Input("silver.user_days"),),
+            checks=("users_within_actions",),
+            key=("date", "action_type"),
+            rules=(
+                Rule(
+                    "users_within_actions",
+                    "users <= actions",
+                    lambda: F.col("users") <= F.col("actions"),
+                ),
+            ),
+            by_month=True,
+            settings=("allowed_actions",),
+        ),
+        Table(
+            name="gold.power_users",
+            description="The top 1 % (rounded up) of users by duration over 30 days; ties at the edge are all in.",
+            schema=_schema(
+                date=_column(DATE, "Last of the 30 days."),
+                user_id=_column(STRING, "User."),
+                duration_ms_30d=_count("Sum of duration_ms over the 30 days, in ms."),
+                duration_rank=_column(BIGINT, "Place by that sum; equal sums share the first.", pa.Check.ge(1)),
+            ),
+            partition_column="date",
+            inputs=(Input("silver.user_days", 1 - POWER_DAYS, 0),),
+            key=("date", "user_id"),
+            by_month=True,
+        ),
+        Table(
+            name="gold.retention_weekly",
+            description="Weekly cohorts, by first activity and by join date, and who of them was active in the week.",
+            schema=_schema(
+                date=_column(DATE, "Day; a week's figures stand on its Sunday."),
+                cohort_by=_column(STRING, "What makes a cohort.", pa.Check.isin(list(COHORTS))),
+                cohort_week=_column(DATE, "Monday of the week the cohort joined in."),
+                week_number=_column(BIGINT, "Weeks from that one to the day's.", pa.Check.in_range(0, WEEKS)),
+                cohort_users=_column(BIGINT, "Users who joined in that week, by the day.", pa.Check.ge(1)),
+                users=_column(
+                    BIGINT, "Of these, users active in the week; null until its Sunday.", pa.Check.ge(0), nullable=True
+                ),
+                rate=_column(DOUBLE, "users / cohort_users.", _share(), nullable=True),
+            ),
+            partition_column="date",
+            inputs=(
+                Input("silver.user_days", -6, 0),
+                Input("silver.user_first_days", -7 * WEEKS - 6, 0),
+                Input("silver.users", EVER, 0, as_of=True),
+            ),
+            checks=("known_on_sundays",),
+            key=("date", "cohort_by", "cohort_week", "week_number"),
+            rules=(
+                Rule(
+                    "known_on_sundays",
+                    "users and rate are null but on Sundays",
+                    lambda: (
+                        (F.col("users").isNotNull() == (F.weekday("date") == 6))
+                        & (F.col("users").isNull() == F.col("rate").isNull())
+                    ),
+                ),
+            ),
             by_month=True,
         ),
         Table(

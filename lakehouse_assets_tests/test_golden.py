@@ -17,7 +17,7 @@ from lakehouse_assets.io.csv_files import chunks, read_chunk
 from lakehouse_assets.io.landing import DATASETS, LandingZone
 from lakehouse_assets.settings import action_column, load_settings
 from lakehouse_assets.tables import declare
-from lakehouse_assets.transforms import activity, cleaning, counts, sessions, users
+from lakehouse_assets.transforms import activity, cleaning, counts, engagement, lifecycle, retention, sessions, users
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
@@ -67,6 +67,37 @@ class Composed:
     @cached_property
     def gold_monthly_metrics(self) -> DataFrame:
         return activity.monthly_metrics(self.silver_user_days, *self.days)
+
+    @cached_property
+    def silver_user_first_days(self) -> DataFrame:
+        nobody = self.spark.createDataFrame([], TABLES["silver.user_first_days"].spark_schema)
+        return self.stored(lifecycle.first_days(self.silver_user_days, nobody))
+
+    @cached_property
+    def gold_lifecycle_metrics(self) -> DataFrame:
+        return lifecycle.lifecycle_metrics(self.silver_user_days, self.silver_user_first_days, *self.days)
+
+    @cached_property
+    def gold_l28_histogram(self) -> DataFrame:
+        return engagement.l28_histogram(self.silver_user_days, *self.days)
+
+    @cached_property
+    def gold_weekly_metrics(self) -> DataFrame:
+        return activity.weekly_metrics(self.silver_user_days, *self.days)
+
+    @cached_property
+    def gold_action_metrics(self) -> DataFrame:
+        by_type = {action: action_column(action) for action in self.settings.allowed_actions}
+        return activity.action_metrics(self.silver_user_days, by_type, *self.days)
+
+    @cached_property
+    def gold_power_users(self) -> DataFrame:
+        return engagement.power_users(self.silver_user_days, *self.days)
+
+    @cached_property
+    def gold_retention_weekly(self) -> DataFrame:
+        user_days, first_days, users = self.silver_user_days, self.silver_user_first_days, self.silver_users
+        return retention.retention_weekly(user_days, first_days, users, self.zone.dates("users"), *self.days)
 
     @cached_property
     def gold_session_metrics(self) -> DataFrame:

@@ -6,7 +6,8 @@ from pyspark.sql import DataFrame
 from lakehouse_assets.assets.declaration import days_of, table_asset
 from lakehouse_assets.io.csv_files import PART
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.transforms import activity, sessions
+from lakehouse_assets.settings import action_column
+from lakehouse_assets.transforms import activity, engagement, lifecycle, retention, sessions
 
 
 def gold_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -21,6 +22,35 @@ def gold_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) 
     def monthly_metrics(context: dg.AssetExecutionContext, user_days: DataFrame) -> DataFrame:
         return activity.monthly_metrics(user_days, *days_of(context))
 
+    @table_asset(tables["gold.lifecycle_metrics"], partitions, ("user_days", "first_days"))
+    def lifecycle_metrics(context: dg.AssetExecutionContext, user_days: DataFrame, first_days: DataFrame) -> DataFrame:
+        return lifecycle.lifecycle_metrics(user_days, first_days, *days_of(context))
+
+    @table_asset(tables["gold.l28_histogram"], partitions)
+    def l28_histogram(context: dg.AssetExecutionContext, user_days: DataFrame) -> DataFrame:
+        return engagement.l28_histogram(user_days, *days_of(context))
+
+    @table_asset(tables["gold.weekly_metrics"], partitions)
+    def weekly_metrics(context: dg.AssetExecutionContext, user_days: DataFrame) -> DataFrame:
+        return activity.weekly_metrics(user_days, *days_of(context))
+
+    @table_asset(tables["gold.action_metrics"], partitions)
+    def action_metrics(context: dg.AssetExecutionContext, user_days: DataFrame) -> DataFrame:
+        action_columns = {action: action_column(action) for action in settings.allowed_actions}
+        return activity.action_metrics(user_days, action_columns, *days_of(context))
+
+    @table_asset(tables["gold.power_users"], partitions)
+    def power_users(context: dg.AssetExecutionContext, user_days: DataFrame) -> DataFrame:
+        return engagement.power_users(user_days, *days_of(context))
+
+    @table_asset(tables["gold.retention_weekly"], partitions, ("user_days", "first_days", "users"))
+    def retention_weekly(
+        context: dg.AssetExecutionContext, user_days: DataFrame, first_days: DataFrame, users: DataFrame
+    ) -> DataFrame:
+        first, last = days_of(context)
+        snapshot_dates = lakehouse.stamps.snapshots("silver.users", first, last)
+        return retention.retention_weekly(user_days, first_days, users, snapshot_dates, first, last)
+
     @table_asset(tables["gold.session_metrics"], partitions)
     def session_metrics(context: dg.AssetExecutionContext, interactions: DataFrame) -> DataFrame:
         first, last = days_of(context)
@@ -32,4 +62,15 @@ def gold_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) 
     def daily_session_metrics(context: dg.AssetExecutionContext, session_metrics: DataFrame) -> DataFrame:
         return sessions.daily_session_metrics(session_metrics, *days_of(context))
 
-    return [daily_metrics, monthly_metrics, session_metrics, daily_session_metrics]
+    return [
+        daily_metrics,
+        monthly_metrics,
+        lifecycle_metrics,
+        l28_histogram,
+        weekly_metrics,
+        action_metrics,
+        power_users,
+        retention_weekly,
+        session_metrics,
+        daily_session_metrics,
+    ]

@@ -10,7 +10,7 @@ from lakehouse_assets.io.csv_files import PART
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import days_between
 from lakehouse_assets.settings import action_column
-from lakehouse_assets.transforms import activity, cleaning, counts
+from lakehouse_assets.transforms import activity, cleaning, counts, lifecycle
 from lakehouse_assets.transforms.users import user_snapshots
 
 
@@ -68,4 +68,16 @@ def silver_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition
         action_columns = {action: action_column(action) for action in settings.allowed_actions}
         return layout.divide(activity.user_days(interactions, action_columns), "event_date", "user_id")
 
-    return [rejected_interactions, interaction_routing, interactions, interaction_counts, users, user_days]
+    @table_asset(tables["silver.user_first_days"], partitions, ("user_days", "earlier"))
+    def user_first_days(user_days: DataFrame, earlier: DataFrame) -> DataFrame:
+        return lifecycle.first_days(user_days, earlier)
+
+    return [
+        rejected_interactions,
+        interaction_routing,
+        interactions,
+        interaction_counts,
+        users,
+        user_days,
+        user_first_days,
+    ]

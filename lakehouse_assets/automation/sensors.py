@@ -15,7 +15,7 @@ from lakehouse_assets.io.csv_files import FileRefused
 from lakehouse_assets.io.landing import DATASETS, Looks, Signatures, signatures
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import DAY, days_between, in_words
-from lakehouse_assets.stamps import Work, depends_on
+from lakehouse_assets.stamps import Work, calendar_of
 
 LOOK_SECONDS = 15
 MOST_RUNS_A_LOOK = 25  # what is left is asked for by later looks
@@ -122,7 +122,7 @@ def day_end_schedule(lakehouse: Lakehouse) -> dg.ScheduleDefinition:
         first = max(known) + timedelta(days=1)
         if first > yesterday:
             return dg.SkipReason(f"{max(known)} is delivered or computed already")
-        tables = tuple(name for name in lakehouse.tables if not depends_on(lakehouse.tables, name, "bronze.users"))
+        tables = tuple(name for name in lakehouse.tables if calendar_of(name) != "users")
         [(key, work)] = lakehouse.stamps.keys([Work(tables, first, yesterday)]).items()
         return _request(work, key)
 

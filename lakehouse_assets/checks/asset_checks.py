@@ -18,6 +18,7 @@ from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import days_between, month_first
 from lakehouse_assets.tables import NO_DUPLICATE_KEY, Table
 from lakehouse_assets.transforms.activity import WINDOWS
+from lakehouse_assets.transforms.engagement import L28_DAYS, POWER_DAYS
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def _windows_complete(since: Callable[[date], date]) -> Callable[[Lakehouse, dat
         open_days = set(lakehouse.zone.dates("interactions")) - set(lakehouse.catalog.stamps("silver.user_days"))
         found = {}
         for day in days_between(first, last):
-            missing = sorted(open_days.intersection(days_between(since(day), day)))
+            missing = sorted(d for d in open_days if since(day) <= d <= day)
             if missing:
                 found[day] = Outcome(len(missing), f"landed and not computed: {missing[0]} … {missing[-1]}")
         return found
@@ -138,6 +139,11 @@ FURTHER_CHECKS = (
         for table, since in (
             ("gold.daily_metrics", lambda day: day - timedelta(max(WINDOWS.values()) - 1)),
             ("gold.monthly_metrics", month_first),
+            ("gold.weekly_metrics", lambda day: day - timedelta(day.weekday())),
+            ("gold.l28_histogram", lambda day: day - timedelta(L28_DAYS - 1)),
+            ("gold.power_users", lambda day: day - timedelta(POWER_DAYS - 1)),
+            ("gold.retention_weekly", lambda _: date.min),
+            ("gold.lifecycle_metrics", lambda _: date.min),  # who is new depends on all that was
         )
     ),
     Check(

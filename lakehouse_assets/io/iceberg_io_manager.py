@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 
 from lakehouse_assets.io.warehouse import Base, PublishConflict, Published
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.partitions import days_between
+from lakehouse_assets.partitions import DAY, days_between
 from lakehouse_assets.tables import Table
 
 
@@ -25,11 +25,19 @@ class IcebergIOManager(dg.IOManager):
         self._bases: dict[tuple[str, str], Base] = {}
 
     def load_input(self, context: dg.InputContext) -> DataFrame:
-        """The days of an upstream table that the partition mapping names."""
+        """The days of a table that its declaration as an input names; of the asset's own those before the run's."""
         step = context.step_context
-        self._note_base(step.run_id, table_name(step.step.key), *_range(step.partition_key_range))
-        days = context.asset_partition_keys
-        return self._lakehouse.warehouse.read(table_name(context.asset_key), *_first_and_last(days))
+        name, (first, last) = table_name(step.step.key), _range(step.partition_key_range)
+        self._note_base(step.run_id, name, first, last)
+        source = table_name(context.asset_key)
+        declared = next(i for i in self._lakehouse.tables[name].inputs if i.table == source)
+        days = [date.fromisoformat(key) for key in context.asset_partition_keys]
+        if declared.as_of:
+            days = self._lakehouse.stamps.snapshots(source, first, last)
+        if source == name:
+            days = [day for day in days if day < first]
+        # there may be none: before the first partition, or of snapshots
+        return self._lakehouse.warehouse.read(source, min(days, default=first), max(days, default=first - DAY))
 
     def handle_output(self, context: dg.OutputContext, obj: DataFrame) -> None:
         """Replace the run's days of a table by the frame's rows."""
@@ -110,7 +118,3 @@ def table_name(key: dg.AssetKey | str) -> str:
 
 def _range(keys: dg.PartitionKeyRange) -> tuple[date, date]:
     return date.fromisoformat(keys.start), date.fromisoformat(keys.end)
-
-
-def _first_and_last(keys: Sequence[str]) -> tuple[date, date]:
-    return date.fromisoformat(min(keys)), date.fromisoformat(max(keys))

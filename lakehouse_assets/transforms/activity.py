@@ -8,6 +8,8 @@ from datetime import date
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from lakehouse_assets.partitions import period_first
+
 # Lengths in days of the rolling windows, each ending on its row's day.
 WINDOWS = {"weekly_active_users": 7, "monthly_active_users_28d": 28, "monthly_active_users_30d": 30}
 
@@ -115,9 +117,6 @@ def _step(day: Column, window: int, delta: int, nothing: Column) -> Column:
 def monthly_metrics(user_days: DataFrame, first: date, last: date) -> DataFrame:
     """Calendar month to date for each day from ``first`` to ``last``.
 
-    A user counts from the first active day of the month on, so the running count of first active days is the number
-    of distinct users: one shuffle by user.
-
     Args:
         user_days: event_date, user_id, actions, duration_ms (sum) from the first of ``first``'s month to ``last``;
             earlier rows are ignored.
@@ -128,35 +127,87 @@ def monthly_metrics(user_days: DataFrame, first: date, last: date) -> DataFrame:
         date, month_date (first of month), monthly_active_users, total_monthly_actions, avg_duration_ms (null while
         the month has no activity).
     """
-    month = F.trunc("event_date", "month")
+    names = ("month_date", "monthly_active_users", "total_monthly_actions")
+    return _to_date(user_days, first, last, "month", names)
+
+
+def weekly_metrics(user_days: DataFrame, first: date, last: date) -> DataFrame:
+    """ISO week to date for each day from ``first`` to ``last``.
+
+    Args:
+        user_days: event_date, user_id, actions, duration_ms (sum) from the Monday of ``first``'s week to ``last``;
+            earlier rows are ignored.
+        first: first day wanted.
+        last: last day wanted.
+
+    Returns:
+        date, week_date (Monday), weekly_active_users, total_weekly_actions, avg_duration_ms (null while the week has
+        no activity).
+    """
+    return _to_date(user_days, first, last, "week", ("week_date", "weekly_active_users", "total_weekly_actions"))
+
+
+def _to_date(user_days: DataFrame, first: date, last: date, period: str, names: tuple[str, str, str]) -> DataFrame:
+    """Period to date, its columns named as given: first day of the period, distinct users, actions; and the mean.
+
+    A user counts from the first active day of the period on, so the running count of first active days is the number
+    of distinct users: one shuffle by user.
+    """
+    period_date, active_users, total_actions = names
+    start = F.trunc("event_date", period)
     earlier = F.lag("event_date").over(Window.partitionBy("user_id").orderBy("event_date"))
-    in_months = user_days.where(F.col("event_date") >= F.trunc(F.lit(first), "month"))
+    in_periods = user_days.where(F.col("event_date") >= F.trunc(F.lit(first), period))
     by_day = (
-        in_months.select(
+        in_periods.select(
             F.col("event_date").alias("date"),
             "actions",
             "duration_ms",
-            F.coalesce(F.trunc(earlier, "month") < month, F.lit(True)).alias("first_of_month"),
+            F.coalesce(earlier < start, F.lit(True)).alias("first_of_period"),
         )
         .groupBy("date")
         .agg(
-            F.count_if("first_of_month").alias("new_users"),
+            F.count_if("first_of_period").alias("new_users"),
             F.sum("actions").alias("actions"),
             F.sum("duration_ms").alias("duration_ms"),
         )
     )
-    to_date = Window.partitionBy("month_date").orderBy("date").rowsBetween(Window.unboundedPreceding, Window.currentRow)
-    days = calendar(user_days, first.replace(day=1), last)
+    to_date = Window.partitionBy(period_date).orderBy("date").rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    days = calendar(user_days, period_first(first, period), last)
     actions = F.sum(F.coalesce("actions", F.lit(0))).over(to_date)
     return (
         days.join(by_day, "date", "left")
-        .withColumn("month_date", F.trunc("date", "month"))
+        .withColumn(period_date, F.trunc("date", period))
         .select(
             "date",
-            "month_date",
-            F.sum(F.coalesce("new_users", F.lit(0))).over(to_date).alias("monthly_active_users"),
-            actions.alias("total_monthly_actions"),
+            period_date,
+            F.sum(F.coalesce("new_users", F.lit(0))).over(to_date).alias(active_users),
+            actions.alias(total_actions),
             F.try_divide(F.sum("duration_ms").over(to_date), actions).alias("avg_duration_ms"),
         )
         .where(F.col("date") >= F.lit(first))
     )
+
+
+def action_metrics(user_days: DataFrame, action_columns: Mapping[str, str], first: date, last: date) -> DataFrame:
+    """Users and actions of each type on each day from ``first`` to ``last``, also of types nobody used.
+
+    Args:
+        user_days: event_date and, for each action type, the column that counts it, of ``first`` … ``last``.
+        action_columns: for each action type that column.
+        first: first day wanted.
+        last: last day wanted.
+
+    Returns:
+        date, action_type, users, actions (bigint).
+    """
+    counts = [
+        F.struct(F.lit(action).alias("action_type"), F.col(name).alias("actions"))
+        for action, name in action_columns.items()
+    ]
+    by_type = user_days.select(F.col("event_date").alias("date"), F.inline(F.array(*counts)))
+    by_day = by_type.groupBy("date", "action_type").agg(
+        F.count_if(F.col("actions") > 0).alias("users"), F.sum("actions").alias("actions")
+    )
+    types = F.explode(F.array(*map(F.lit, action_columns)))
+    every_day = calendar(user_days, first, last).withColumn("action_type", types)
+    return every_day.join(by_day, ["date", "action_type"], "left").fillna(0, ["users", "actions"])

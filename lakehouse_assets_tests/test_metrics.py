@@ -1,0 +1,246 @@
+"""Metrics with a memory, each against plain SQL in DuckDB that says its definition and knows no shortcut."""
+
+from collections.abc import Callable, Mapping
+from datetime import date, timedelta
+from random import Random
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from lakehouse_assets.partitions import as_of, days_between
+from lakehouse_assets.settings import load_settings
+from lakehouse_assets.tables import declare
+from lakehouse_assets.transforms import activity, engagement, lifecycle, retention
+from lakehouse_assets.transforms.cleaning import in_days
+
+TABLES = declare(load_settings())
+# across the turn of a year and a leap day, ending inside a week and a month
+BEGIN, END = date(2023, 11, 28), date(2024, 3, 6)
+
+SNAPSHOTS = [date(2023, 12, 13), date(2024, 2, 2)]  # a while after the first day, and within a week
+COUNTS = ("actions", "edit_actions", "share_actions", "duration_ms")
+USER_DAYS = pa.schema({"event_date": pa.date32(), "user_id": pa.string(), **dict.fromkeys(COUNTS, pa.int64())})
+
+Frames = Mapping[str, DataFrame]
+COMPUTE: dict[str, Callable[[Frames, date, date], DataFrame]] = {
+    "silver.user_first_days": lambda of, first, last: lifecycle.first_days(
+        of["silver.user_days"], of["silver.user_first_days"]
+    ),
+    "gold.lifecycle_metrics": lambda of, first, last: lifecycle.lifecycle_metrics(
+        of["silver.user_days"], of["silver.user_first_days"], first, last
+    ),
+    "gold.l28_histogram": lambda of, first, last: engagement.l28_histogram(of["silver.user_days"], first, last),
+    "gold.weekly_metrics": lambda of, first, last: activity.weekly_metrics(of["silver.user_days"], first, last),
+    "gold.action_metrics": lambda of, first, last: activity.action_metrics(
+        of["silver.user_days"], {"edit": "edit_actions", "share": "share_actions"}, first, last
+    ),
+    "gold.retention_weekly": lambda of, first, last: retention.retention_weekly(
+        of["silver.user_days"], of["silver.user_first_days"], of["silver.users"], SNAPSHOTS, first, last
+    ),
+    "gold.power_users": lambda of, first, last: engagement.power_users(of["silver.user_days"], first, last),
+}
+
+DEFINED = {
+    "silver.user_first_days": """
+        SELECT min(event_date) AS first_date, user_id FROM user_days GROUP BY user_id
+    """,
+    "gold.lifecycle_metrics": """
+        WITH periods AS (
+            SELECT date, period,
+                if(period = 'day', date, date_trunc(period, date)::DATE) AS period_date,
+                if(period = 'day', date - 1, date_trunc(period, period_date - 1)::DATE) AS before_date
+            FROM calendar, (VALUES ('day'), ('week'), ('month')) AS lengths(period)
+        ), users AS (
+            SELECT date, period, user_id, bool_or(event_date >= period_date) AS active,
+                bool_or(event_date < period_date AND event_date >= before_date) AS before,
+                bool_or(event_date < before_date) AS long_before
+            FROM periods JOIN user_days ON event_date <= date GROUP BY ALL
+        )
+        SELECT date, period, period_date, count(*) FILTER (active) AS active_users,
+            count(*) FILTER (active AND NOT before AND NOT long_before) AS new_users,
+            count(*) FILTER (active AND before) AS returning_users,
+            count(*) FILTER (active AND NOT before AND long_before) AS resurrecting_users,
+            count(*) FILTER (before AND NOT active) AS dormant_users,
+            count(*) FILTER (before) AS active_users_before
+        FROM periods LEFT JOIN users USING (date, period) GROUP BY ALL
+    """,
+    "gold.l28_histogram": """
+        WITH users AS (
+            SELECT date, user_id, count(*) AS active_days
+            FROM calendar JOIN user_days ON event_date BETWEEN date - 27 AND date GROUP BY ALL
+        )
+        SELECT calendar.date, k AS active_days, count(user_id) AS users
+        FROM calendar CROSS JOIN range(1, 29) AS numbers(k)
+        LEFT JOIN users ON users.date = calendar.date AND users.active_days = k
+        GROUP BY calendar.date, k
+    """,
+    "gold.weekly_metrics": """
+        SELECT date, date_trunc('week', date)::DATE AS week_date, count(DISTINCT user_id) AS weekly_active_users,
+            coalesce(sum(actions), 0)::BIGINT AS total_weekly_actions,
+            sum(duration_ms)::DOUBLE / sum(actions) AS avg_duration_ms
+        FROM calendar LEFT JOIN user_days ON event_date BETWEEN date_trunc('week', date) AND date
+        GROUP BY date
+    """,
+    "gold.action_metrics": """
+        SELECT calendar.date, types.action_type, count(user_id) AS users, coalesce(sum(times), 0)::BIGINT AS actions
+        FROM calendar CROSS JOIN (VALUES ('edit'), ('share')) AS types(action_type)
+        LEFT JOIN (
+            UNPIVOT (SELECT event_date AS date, user_id, edit_actions AS edit, share_actions AS share FROM user_days)
+            ON edit, share INTO NAME action_type VALUE times
+        ) AS done ON done.date = calendar.date AND done.action_type = types.action_type AND times > 0
+        GROUP BY calendar.date, types.action_type
+    """,
+    "gold.retention_weekly": """
+        WITH members AS (
+            SELECT date, 'first_activity' AS cohort_by, user_id, first_date AS joined
+            FROM calendar CROSS JOIN silver.user_first_days
+            UNION ALL
+            SELECT date, 'join_date', user_id, join_date
+            FROM calendar JOIN silver.users ON snapshot_date = coalesce(
+                (SELECT max(s.snapshot_date) FROM silver.users AS s WHERE s.snapshot_date <= date),
+                (SELECT min(s.snapshot_date) FROM silver.users AS s))
+        ), counted AS (
+            SELECT date, cohort_by, date_trunc('week', joined)::DATE AS cohort_week,
+                count(DISTINCT members.user_id) AS cohort_users, count(DISTINCT user_days.user_id) AS seen
+            FROM members LEFT JOIN user_days
+                ON user_days.user_id = members.user_id AND event_date BETWEEN date_trunc('week', date) AND date
+            WHERE joined <= date GROUP BY ALL
+        )
+        SELECT *, (date_trunc('week', date)::DATE - cohort_week) // 7 AS week_number,
+            if(dayname(date) = 'Sunday', seen, NULL) AS users, users::DOUBLE / cohort_users AS rate
+        FROM counted WHERE week_number <= 26
+    """,
+    "gold.power_users": """
+        WITH sums AS (
+            SELECT date, user_id, sum(duration_ms)::BIGINT AS duration_ms_30d
+            FROM calendar JOIN user_days ON event_date BETWEEN date - 29 AND date GROUP BY ALL
+        )
+        SELECT *, rank() OVER (PARTITION BY date ORDER BY duration_ms_30d DESC) AS duration_rank
+        FROM sums QUALIFY duration_rank <= ceil(count(*) OVER (PARTITION BY date) / 100)
+    """,
+}
+
+
+def some_user_days(seed: int) -> pa.Table:
+    """Users of every habit: daily, weekly, at most once, with breaks of a month or two; and days without anybody."""
+    chance = Random(seed)
+    quiet = set(chance.sample(days_between(BEGIN, END), 6))
+    rows = []
+    for number in range(230):
+        day = BEGIN + timedelta(days=chance.randrange(70))
+        step = chance.choice([[1], [1, 1, 2, 30], [7], [6, 7, 8], [28, 29], [30, 31, 62], [200]])
+        while day <= END:
+            if day not in quiet:
+                edits, shares = chance.choice([(1, 0), (0, 2), (3, 1)])
+                spent = chance.choice([0, 5, 1000, 1000, 7_200_000])  # few values, so that sums tie
+                counts = {"actions": edits + shares, "edit_actions": edits, "share_actions": shares}
+                rows.append({"event_date": day, "user_id": f"u{number}", **counts, "duration_ms": spent})
+            day += timedelta(days=chance.choice(step))
+    return pa.Table.from_pylist(rows, USER_DAYS)
+
+
+@pytest.fixture(scope="module")
+def user_days() -> pa.Table:
+    return some_user_days(seed=7)
+
+
+@pytest.fixture(scope="module")
+def defined(user_days: pa.Table) -> duckdb.DuckDBPyConnection:
+    """The metrics as their definitions have them, one view a table."""
+    connection = duckdb.connect()
+    connection.register("user_days", user_days)
+    connection.execute("CREATE SCHEMA silver; CREATE SCHEMA gold")
+    span = "generate_series(DATE '2023-11-28', DATE '2024-03-06', INTERVAL 1 DAY)"
+    connection.execute(f"CREATE TABLE calendar AS SELECT unnest({span})::DATE AS date")
+    connection.execute("CREATE VIEW silver.user_days AS FROM user_days")
+    connection.execute("""
+        CREATE TABLE silver.users AS
+        WITH firsts AS (
+            SELECT user_id, min(event_date) AS first_date, user_id[2:]::INTEGER AS number
+            FROM user_days GROUP BY user_id
+        )
+        SELECT snapshot_date, user_id,
+            if(number % 5 > 0, first_date + (number + day(snapshot_date))::INTEGER % 9 - 6, NULL) AS join_date
+        FROM firsts, (VALUES (DATE '2023-12-13'), (DATE '2024-02-02')) AS taken(snapshot_date)
+    """)
+    for name, query in DEFINED.items():
+        connection.execute(f"CREATE TABLE {name} AS {query}")
+    return connection
+
+
+def inputs(spark: SparkSession, defined: duckdb.DuckDBPyConnection, name: str, first: date, last: date) -> Frames:
+    """What the I/O manager would hand over for these days, and not a day more."""
+    frames = {}
+    for i in TABLES[name].inputs:
+        if i.as_of:
+            snapshots = {as_of(day, SNAPSHOTS) for day in days_between(first, last)}
+            table = defined.table(i.table).filter(f"snapshot_date IN ({str(list(map(str, snapshots)))[1:-1]})")
+            frames[i.table] = spark.createDataFrame(table.to_arrow_table())
+            continue
+        everything = spark.createDataFrame(defined.table(i.table).to_arrow_table())
+        own_past = first - timedelta(days=1) if i.table == name else last
+        low, high = first + timedelta(days=i.first_offset), min(last + timedelta(days=i.last_offset), own_past)
+        frames[i.table] = everything.where(in_days(TABLES[i.table].partition_column, low, high))
+    return frames
+
+
+def rows(table: pa.Table) -> list[dict[str, Any]]:
+    return sorted(table.to_pylist(), key=lambda row: [str(value) for value in row.values()])
+
+
+@pytest.mark.parametrize("name", COMPUTE)
+def test_a_metric_is_what_its_definition_says_over_a_range_and_day_by_day(
+    spark: SparkSession, defined: duckdb.DuckDBPyConnection, name: str
+) -> None:
+    column, compute = TABLES[name].partition_column, COMPUTE[name]
+
+    def computed(first: date, last: date) -> list[dict[str, Any]]:
+        return rows(compute(inputs(spark, defined, name, first, last), first, last).toArrow())
+
+    def wanted(first: date, last: date) -> list[dict[str, Any]]:
+        names = ", ".join(TABLES[name].columns)
+        within = f"{column} BETWEEN DATE '{first}' AND DATE '{last}'"
+        return rows(defined.table(name).filter(within).project(names).to_arrow_table())
+
+    assert computed(BEGIN, END) == wanted(BEGIN, END)
+    middle = date(2024, 1, 31)
+    assert computed(middle, END) == wanted(middle, END)
+    for day in (BEGIN, date(2024, 1, 1), date(2024, 3, 3)):
+        assert computed(day, day) == wanted(day, day)
+
+
+def test_a_corrected_early_day_and_a_first_snapshot_reach_every_day_that_follows_from_them(
+    make_lake: Callable[..., Any],
+) -> None:
+    row = "{},{} 10:00:00,edit,p,1,1"
+    one, two, three = "2024-03-01", "2024-03-02", "2024-03-03"
+    lake = make_lake()
+    lake.rows(one, row.format("a", one), row.format("b", one))
+    lake.rows(two, row.format("b", two))
+    lake.rows(three, row.format("a", three), row.format("c", three))
+    lake.run()
+
+    def firsts() -> dict[str, str]:
+        return {r["user_id"]: str(r["first_date"]) for r in lake.table("silver.user_first_days")}
+
+    def new_on_the_third() -> int:
+        found = lake.table("gold.lifecycle_metrics")
+        return next(r["new_users"] for r in found if str(r["date"]) == three and r["period"] == "day")
+
+    assert (firsts(), new_on_the_third()) == ({"a": one, "b": one, "c": three}, 1)
+    lake.rows(one, row.format("b", one))  # delivered again without a
+    lake.rows(three, "a,2024-03-01,DE,ios,free", dataset="users")  # counts before it was taken, as the first
+    days = {(table, first, last) for tables, first, last in lake.run() for table in tables}
+    assert (firsts(), new_on_the_third()) == ({"a": three, "b": one, "c": three}, 2)
+    assert ("silver.user_first_days", one, three) in days, "every later day may have other new users"
+    assert ("silver.user_days", one, one) in days, "what has no memory is left alone"
+    joined = {str(r["date"]): r for r in lake.table("gold.retention_weekly") if r["cohort_by"] == "join_date"}
+    assert {day: (r["cohort_users"], r["users"]) for day, r in joined.items()} == {
+        one: (1, None),
+        two: (1, None),
+        three: (1, 1),  # a Sunday
+    }
+    assert lake.run() == []
