@@ -210,37 +210,3 @@ def test_a_metric_is_what_its_definition_says_over_a_range_and_day_by_day(
     assert computed(middle, END) == wanted(middle, END)
     for day in (BEGIN, date(2024, 1, 1), date(2024, 3, 3)):
         assert computed(day, day) == wanted(day, day)
-
-
-def test_a_corrected_early_day_and_a_first_snapshot_reach_every_day_that_follows_from_them(
-    make_lake: Callable[..., Any],
-) -> None:
-    row = "{},{} 10:00:00,edit,p,1,1"
-    one, two, three = "2024-03-01", "2024-03-02", "2024-03-03"
-    lake = make_lake()
-    lake.rows(one, row.format("a", one), row.format("b", one))
-    lake.rows(two, row.format("b", two))
-    lake.rows(three, row.format("a", three), row.format("c", three))
-    lake.run()
-
-    def firsts() -> dict[str, str]:
-        return {r["user_id"]: str(r["first_date"]) for r in lake.table("silver.user_first_days")}
-
-    def new_on_the_third() -> int:
-        found = lake.table("gold.lifecycle_metrics")
-        return next(r["new_users"] for r in found if str(r["date"]) == three and r["period"] == "day")
-
-    assert (firsts(), new_on_the_third()) == ({"a": one, "b": one, "c": three}, 1)
-    lake.rows(one, row.format("b", one))  # delivered again without a
-    lake.rows(three, "a,2024-03-01,DE,ios,free", dataset="users")  # counts before it was taken, as the first
-    days = {(table, first, last) for tables, first, last in lake.run() for table in tables}
-    assert (firsts(), new_on_the_third()) == ({"a": three, "b": one, "c": three}, 2)
-    assert ("silver.user_first_days", one, three) in days, "every later day may have other new users"
-    assert ("silver.user_days", one, one) in days, "what has no memory is left alone"
-    joined = {str(r["date"]): r for r in lake.table("gold.retention_weekly") if r["cohort_by"] == "join_date"}
-    assert {day: (r["cohort_users"], r["users"]) for day, r in joined.items()} == {
-        one: (1, None),
-        two: (1, None),
-        three: (1, 1),  # a Sunday
-    }
-    assert lake.run() == []
