@@ -32,10 +32,10 @@ def _build(lakehouse: Lakehouse) -> dg.Definitions:
         *bronze_assets(lakehouse, partitions),
         *silver_assets(lakehouse, partitions),
         *gold_assets(lakehouse, partitions),
-        *report_assets(lakehouse),
     ]
+    kept = [asset for asset in assets if ".".join(asset.key.path) in lakehouse.tables]
     return dg.Definitions(
-        assets=assets,
+        assets=[*kept, *report_assets(lakehouse)],
         asset_checks=asset_checks(lakehouse, partitions),
         jobs=[lakehouse_job(), dashboard_job()],
         sensors=[

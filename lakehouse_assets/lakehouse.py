@@ -13,7 +13,7 @@ from lakehouse_assets.io.session import start_spark
 from lakehouse_assets.io.warehouse import Warehouse
 from lakehouse_assets.settings import Settings, load_settings
 from lakehouse_assets.stamps import Stamps
-from lakehouse_assets.tables import declare
+from lakehouse_assets.tables import declare, selected
 
 
 class Lakehouse:
@@ -27,7 +27,8 @@ class Lakehouse:
             spark: gives the session; started from the settings when left out.
         """
         self.settings = settings or load_settings()
-        self.tables = declare(self.settings)
+        self.declared = declare(self.settings)
+        self.tables = selected(self.declared, self.settings.tables)
         self.catalog = Catalog(self.settings)
         self.zone = LandingZone(
             self.settings.landing_path,

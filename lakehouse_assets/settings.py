@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     start_date: date | None = Field(
         None, description="First daily partition; default the first landed date (2000-01-01 at the earliest)."
     )
+    tables: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Comma-separated tables to keep, with all they are computed from; default every table."
+    )
     success_marker: bool = Field(
         False, description="Whether a landing date is complete only once its folder holds a file `_SUCCESS`."
     )
@@ -69,7 +72,7 @@ class Settings(BaseSettings):
         description="`sc://host:port` of a Spark Connect server instead of the embedded Spark.",
     )
 
-    @field_validator("allowed_actions", mode="before")
+    @field_validator("allowed_actions", "tables", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -6,7 +6,7 @@ Writer, asset checks, metadata, planner and docs all read these declarations; no
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial, reduce
@@ -19,7 +19,7 @@ from pyspark.sql import types as T
 
 from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.partitions import days_between, period_first, period_last
-from lakehouse_assets.settings import Settings, action_column
+from lakehouse_assets.settings import Settings, SettingsError, action_column
 from lakehouse_assets.transforms.cleaning import REJECT_REASONS, calendar_day
 from lakehouse_assets.transforms.engagement import L28_DAYS, POWER_DAYS
 from lakehouse_assets.transforms.lifecycle import PERIODS
@@ -622,6 +622,22 @@ def declare(settings: Settings) -> Mapping[str, Table]:
         ),
     )
     return {table.name: table for table in tables}
+
+
+def selected(declared: Mapping[str, Table], names: Sequence[str]) -> Mapping[str, Table]:
+    """The named tables and all they are computed from, in the order of ``declared``; no name means every table.
+
+    Raises:
+        SettingsError: there is no such table.
+    """
+    unknown = [name for name in names if name not in declared]
+    if unknown:
+        raise SettingsError(f"LAKEHOUSE_TABLES names {unknown[0]!r}; there are {', '.join(declared)}")
+    wanted = set(names or declared)
+    for table in reversed(list(declared.values())):
+        if table.name in wanted:
+            wanted |= {i.table for i in table.inputs}
+    return {name: table for name, table in declared.items() if name in wanted}
 
 
 def settings_of(table: Table, settings: Settings) -> dict[str, Any]:

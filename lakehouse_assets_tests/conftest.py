@@ -1,6 +1,6 @@
 """One Spark session for the whole suite, and lakehouses in temporary folders that share it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,15 @@ from lakehouse_assets.io.session import start_spark
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.settings import Settings, load_settings
 
+# What most tests look at; each further table costs every run of every test some tenths of a second.
+CORE = (
+    "silver.rejected_interactions",
+    "silver.interaction_counts",
+    "silver.users",
+    "gold.daily_metrics",
+    "gold.monthly_metrics",
+    "gold.daily_session_metrics",
+)
 HEADERS = {name: ",".join(columns) for name, columns in DATASETS.items()}
 
 
@@ -62,12 +71,12 @@ class Lake:
 
 @pytest.fixture
 def make_lake(spark: SparkSession, catalog_home: Path) -> Callable[..., Lake]:
-    """Lakehouses that share the session's catalog; every call empties it first."""
+    """Lakehouses that share the session's catalog; every call empties it first. ``tables=()`` makes all tables."""
 
-    def make(**settings: object) -> Lake:
+    def make(tables: Sequence[str] = CORE, **settings: object) -> Lake:
         import shutil
 
-        chosen: Settings = load_settings(home=catalog_home, driver_memory="2g", **settings)
+        chosen: Settings = load_settings(home=catalog_home, driver_memory="2g", tables=tables, **settings)
         shutil.rmtree(chosen.landing_path, ignore_errors=True)
         shutil.rmtree(chosen.dagster_path, ignore_errors=True)
         lakehouse = Lakehouse(chosen, lambda: spark)

@@ -103,7 +103,7 @@ def test_late_and_corrected_files_equal_a_clean_rebuild(make_lake):
     late = "v,2024-03-01 11:00:00,edit,p,20,1"
     conflicting = "u,2024-03-01 10:00:00,edit,p,5,1"
     joined = "w,2024-02-29,DE,ios,free"
-    lake = make_lake()
+    lake = make_lake(tables=())
     lake.rows("2024-03-01", first, "w,2024-03-01 09:00:00,edit,p,1,1")
     lake.rows("2024-03-02", *second)
     lake.run()
@@ -115,7 +115,7 @@ def test_late_and_corrected_files_equal_a_clean_rebuild(make_lake):
     assert lake.run() == []
     tables = [name for name in lake.lakehouse.tables if not name.startswith("bronze")]
     got = {name: lake.table(name) for name in tables}
-    clean = make_lake()
+    clean = make_lake(tables=())
     clean.rows("2024-03-01", first)
     clean.rows("2024-03-02", *second, late, conflicting)
     clean.rows("2024-03-02", joined, dataset="users")

@@ -30,11 +30,11 @@ def bronze_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition
             lakehouse.settings.rows_per_file,
         )
 
-    @table_asset(lakehouse.tables["bronze.interactions"], partitions)
+    @table_asset(lakehouse.declared["bronze.interactions"], partitions)
     def interactions(context: dg.AssetExecutionContext) -> DataFrame:
         return delivered(context, "interactions")
 
-    @table_asset(lakehouse.tables["bronze.users"], partitions)
+    @table_asset(lakehouse.declared["bronze.users"], partitions)
     def users(context: dg.AssetExecutionContext) -> DataFrame:
         return delivered(context, "users")
 

@@ -12,7 +12,7 @@ from lakehouse_assets.transforms import activity, engagement, lifecycle, retenti
 
 def gold_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
     """The gold assets of a lakehouse."""
-    settings, tables = lakehouse.settings, lakehouse.tables
+    settings, tables = lakehouse.settings, lakehouse.declared
 
     @table_asset(tables["gold.daily_metrics"], partitions)
     def daily_metrics(context: dg.AssetExecutionContext, user_days: DataFrame) -> DataFrame:

@@ -15,7 +15,7 @@ def report_assets(lakehouse: Lakehouse) -> list[dg.AssetsDefinition]:
     @dg.asset(
         key=DASHBOARD,
         group_name="reports",
-        deps=[dg.AssetKey(name.split(".")) for name in TABLES],
+        deps=[dg.AssetKey(name.split(".")) for name in TABLES if name in lakehouse.tables],
         kinds={"html"},
         owners=OWNERS,
         description="One HTML page with the metrics, which needs no network; drawn from all days that are computed.",

@@ -16,7 +16,7 @@ from lakehouse_assets.transforms.users import user_snapshots
 
 def silver_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
     """The silver assets of a lakehouse."""
-    settings, tables = lakehouse.settings, lakehouse.tables
+    settings, tables = lakehouse.settings, lakehouse.declared
 
     def classified(bronze: DataFrame) -> DataFrame:
         return cleaning.classify(

@@ -181,7 +181,7 @@ def asset_checks(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition)
     """All checks, those of one table in one step."""
     checks = [check for table in lakehouse.tables.values() for check in declared_checks(table)]
     by_table: dict[str, list[Check]] = {}
-    for check in [*checks, *FURTHER_CHECKS]:
+    for check in [*checks, *(check for check in FURTHER_CHECKS if check.table in lakehouse.tables)]:
         by_table.setdefault(check.table, []).append(check)
     return [_step(lakehouse, partitions, name, found) for name, found in by_table.items()]
 
