@@ -8,15 +8,16 @@ import dagster as dg
 
 from lakehouse_assets.assets.bronze import bronze_assets
 from lakehouse_assets.assets.gold import gold_assets
+from lakehouse_assets.assets.maintenance import maintenance_assets
 from lakehouse_assets.assets.silver import silver_assets
-from lakehouse_assets.automation.jobs import daily_partitions, lakehouse_job
+from lakehouse_assets.automation.jobs import daily_partitions, lakehouse_job, maintenance_job, maintenance_schedule
 from lakehouse_assets.checks.asset_checks import asset_checks
 from lakehouse_assets.io.iceberg_io_manager import IcebergIOManager
 from lakehouse_assets.lakehouse import Lakehouse
 
 
 def build_definitions(lakehouse: Lakehouse) -> dg.Definitions:
-    """Assets, checks, job and resources of one lakehouse."""
+    """Assets, checks, jobs, schedules and resources of one lakehouse."""
     with warnings.catch_warnings():
         # single-run backfills and partitioned checks are what this project stands on, beta or not: pinned and tested
         warnings.simplefilter("ignore", dg.BetaWarning)
@@ -30,11 +31,13 @@ def _build(lakehouse: Lakehouse) -> dg.Definitions:
         *bronze_assets(lakehouse, partitions),
         *silver_assets(lakehouse, partitions),
         *gold_assets(lakehouse, partitions),
+        *maintenance_assets(lakehouse),
     ]
     return dg.Definitions(
         assets=assets,
         asset_checks=asset_checks(lakehouse, partitions),
-        jobs=[lakehouse_job()],
+        jobs=[lakehouse_job(), maintenance_job()],
+        schedules=[maintenance_schedule()],
         resources={"iceberg": IcebergIOManager(lakehouse)},
         # one JVM a run: an executor with a process per step would start Spark for every table and check
         executor=dg.in_process_executor,

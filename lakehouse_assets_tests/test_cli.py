@@ -398,4 +398,6 @@ def test_every_asset_is_stored_by_the_iceberg_manager_and_none_by_dagsters_pickl
         for asset in definitions.resolve_asset_graph().assets_defs
         for key in asset.keys
     }
+    maintained = {name: managers.pop(name) for name in ("maintenance.retention", "maintenance.storage")}
     assert managers == dict.fromkeys(lakehouse.tables, "iceberg")
+    assert set(maintained.values()) == {"iceberg"}
