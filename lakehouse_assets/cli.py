@@ -70,6 +70,10 @@ def _sentence(error: BaseException | None) -> str | None:
         from lakehouse_assets.automation.jobs import RangeError
 
         expected += (RangeError,)
+    if "lakehouse_assets.stamps" in sys.modules:
+        from lakehouse_assets.stamps import DroppedDays
+
+        expected += (DroppedDays,)
     if "lakehouse_assets.io.warehouse" in sys.modules:
         from lakehouse_assets.io.warehouse import ContractViolation, PublishConflict
 
@@ -323,6 +327,57 @@ def _sql(options: argparse.Namespace, settings: Settings) -> None:
         raise UsageError(str(error).splitlines()[0]) from None
 
 
+def _maintain(options: argparse.Namespace, settings: Settings) -> None:
+    from lakehouse_assets.lakehouse import Lakehouse
+
+    maintenance = Lakehouse(settings).maintenance
+    tables = maintenance.tables()
+    if not tables:
+        raise UsageError("there are no tables to maintain yet; make some with `lakehouse run`")
+    _start_early(settings)
+    began = time.monotonic()
+    files = size = 0
+    for name in tables:
+        freed = maintenance.maintain(name)
+        files, size = files + freed.files, size + freed.bytes
+        gave_way = f"; {freed.gave_way} stretches left to a run that published them" if freed.gave_way else ""
+        say(
+            f"{name:<32}{freed.files:>6,} files {freed.bytes / 1e6:>9.1f} MB freed, {freed.snapshots:,} snapshots "
+            f"expired, {freed.branches} branches removed, {freed.compacted:,} small files compacted{gave_way}"
+        )
+    say(f"done: {files:,} files, {size / 1e6:,.1f} MB freed, {time.monotonic() - began:.1f} s")
+
+
+def _cleanup(options: argparse.Namespace, settings: Settings) -> None:
+    from lakehouse_assets.lakehouse import Lakehouse
+
+    if options.retention_days < 1:
+        raise UsageError(f"--retention-days {options.retention_days}: keep at least one day")
+    lakehouse = Lakehouse(settings)
+    maintenance = lakehouse.maintenance
+    plan = maintenance.plan_cleanup(options.retention_days)
+    if not plan:
+        say(f"no table has days more than {options.retention_days} days before its newest that nothing else needs")
+    elif not options.dry_run:
+        _start_early(settings)
+    verb = "would be dropped" if options.dry_run else "dropped"
+    for dropping in plan:
+        if not options.dry_run:
+            maintenance.drop(dropping)
+        more = dropping.kept_days > options.retention_days
+        why = f" (keeps {dropping.kept_days} days: other tables look back on them)" if more else ""
+        lost = f"{dropping.days:,} days before {dropping.first_kept}, {dropping.rows:,} rows"
+        say(f"{dropping.table}: {lost}, {verb}{why}")
+    for dataset, first_kept in maintenance.landed_before(plan).items():
+        if options.landing:
+            files, size = lakehouse.zone.remove_before(dataset, first_kept, dry_run=options.dry_run)
+            say(f"landing of {dataset} before {first_kept}: {files:,} files, {size / 1e6:,.1f} MB, {verb}")
+        else:
+            say(f"landing of {dataset} before {first_kept}: files stay and are not computed; --landing deletes them")
+    if plan and not options.dry_run:
+        say(f"next: lakehouse maintain frees the space {settings.snapshot_days} days from now")
+
+
 def _dev(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.automation.instance import dagster_home
     from lakehouse_assets.io.session import prepare_environment
@@ -419,6 +474,15 @@ def _parser() -> argparse.ArgumentParser:
     sql = commands.add_parser("sql", help="ask the tables")
     sql.add_argument("query")
     sql.set_defaults(command=_sql)
+
+    maintain = commands.add_parser("maintain", help="compact files, expire snapshots, remove what killed runs left")
+    maintain.set_defaults(command=_maintain)
+
+    cleanup = commands.add_parser("cleanup", help="drop old days")
+    cleanup.add_argument("--retention-days", type=int, metavar="N", required=True, help="days kept before the newest")
+    cleanup.add_argument("--landing", action="store_true", help="delete the landed files of the dropped days too")
+    cleanup.add_argument("--dry-run", action="store_true", help="only say what would be dropped")
+    cleanup.set_defaults(command=_cleanup)
 
     dev = commands.add_parser("dev", help="the Dagster UI on this lakehouse")
     dev.add_argument("--port", type=int, default=3000)

@@ -8,9 +8,16 @@ import dagster as dg
 
 from lakehouse_assets.assets.bronze import bronze_assets
 from lakehouse_assets.assets.gold import gold_assets
+from lakehouse_assets.assets.maintenance import maintenance_assets
 from lakehouse_assets.assets.reports import report_assets
 from lakehouse_assets.assets.silver import silver_assets
-from lakehouse_assets.automation.jobs import daily_partitions, dashboard_job, lakehouse_job
+from lakehouse_assets.automation.jobs import (
+    daily_partitions,
+    dashboard_job,
+    lakehouse_job,
+    maintenance_job,
+    maintenance_schedule,
+)
 from lakehouse_assets.automation.sensors import dashboard_sensor, day_end_schedule, failure_sensor, landing_sensor
 from lakehouse_assets.checks.asset_checks import asset_checks
 from lakehouse_assets.io.iceberg_io_manager import IcebergIOManager
@@ -18,7 +25,7 @@ from lakehouse_assets.lakehouse import Lakehouse
 
 
 def build_definitions(lakehouse: Lakehouse) -> dg.Definitions:
-    """Assets, checks, job and resources of one lakehouse."""
+    """Assets, checks, jobs, schedules and resources of one lakehouse."""
     with warnings.catch_warnings():
         # single-run backfills and partitioned checks are what this project stands on, beta or not: pinned and tested
         warnings.simplefilter("ignore", dg.BetaWarning)
@@ -35,15 +42,15 @@ def _build(lakehouse: Lakehouse) -> dg.Definitions:
     ]
     kept = [asset for asset in assets if ".".join(asset.key.path) in lakehouse.tables]
     return dg.Definitions(
-        assets=[*kept, *report_assets(lakehouse)],
+        assets=[*kept, *report_assets(lakehouse), *maintenance_assets(lakehouse)],
         asset_checks=asset_checks(lakehouse, partitions),
-        jobs=[lakehouse_job(), dashboard_job()],
+        jobs=[lakehouse_job(), dashboard_job(), maintenance_job()],
         sensors=[
             landing_sensor(lakehouse, partitions),
             dashboard_sensor(lakehouse),
             *([failure_sensor(lakehouse)] if settings.webhook_url else []),
         ],
-        schedules=[day_end_schedule(lakehouse)],
+        schedules=[day_end_schedule(lakehouse), maintenance_schedule()],
         resources={"iceberg": IcebergIOManager(lakehouse)},
         # one JVM a run: an executor with a process per step would start Spark for every table and check
         executor=dg.in_process_executor,

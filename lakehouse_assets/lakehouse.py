@@ -9,6 +9,7 @@ from pyspark.sql import SparkSession
 
 from lakehouse_assets.io.catalog import Catalog
 from lakehouse_assets.io.landing import LandingZone
+from lakehouse_assets.io.maintenance import Maintenance
 from lakehouse_assets.io.session import start_spark
 from lakehouse_assets.io.warehouse import Warehouse
 from lakehouse_assets.settings import Settings, load_settings
@@ -42,6 +43,11 @@ class Lakehouse:
     def warehouse(self) -> Warehouse:
         """Reading and writing tables."""
         return Warehouse(self.settings, self.tables, self.catalog, self._spark)
+
+    @cached_property
+    def maintenance(self) -> Maintenance:
+        """Keeping the tables small."""
+        return Maintenance(self.warehouse, self.zone)
 
     @cached_property
     def stamps(self) -> Stamps:

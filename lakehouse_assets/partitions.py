@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 
 DAY = timedelta(days=1)
+EVER = (date(1900, 1, 1), date(2999, 12, 31))  # all days a table may hold: landing dates are 2000 … today
 
 
 def month_first(day: date) -> date:

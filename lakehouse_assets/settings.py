@@ -63,6 +63,15 @@ class Settings(BaseSettings):
     rows_per_file: int = Field(
         1_000_000, ge=1000, description="Rows a data file aims at; consecutive small days share one file up to it."
     )
+    snapshot_days: int = Field(
+        7, ge=1, description="Days that a table's earlier snapshots stay readable; longer than any run or query takes."
+    )
+    abandoned_hours: int = Field(
+        24, ge=24, description="Hours after which what a run staged and never published counts as abandoned."
+    )
+    retention_days: int | None = Field(
+        None, ge=1, description="Days before the newest one that the scheduled cleanup keeps; default all of them."
+    )
     lock_timeout_seconds: int = Field(60, ge=1, description="How long a commit waits for a locked catalog, in seconds.")
     s3_endpoint: str = Field("", validation_alias="S3_ENDPOINT", description="S3 endpoint when it is not AWS's own.")
     s3_region: str = Field("us-east-1", validation_alias="S3_REGION", description="Region the S3 client signs for.")

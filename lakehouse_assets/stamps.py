@@ -17,13 +17,16 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
 
-from lakehouse_assets.io.catalog import Catalog
+from pyiceberg.table import Table as IcebergTable
+
+from lakehouse_assets.io.catalog import Catalog, kept_from, read_stamps
 from lakehouse_assets.io.landing import LandingZone, Looks
 from lakehouse_assets.partitions import as_of, days_between, stretches
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.tables import Input, Table, settings_of
 
 Recorded = Callable[[str], Mapping[date, str]]  # the stamps of a table
+Loaded = Callable[[str], IcebergTable | None]  # a table
 Routes = Callable[[], Mapping[date, set[date]]]  # event dates that each landing date sent rows to
 ROUTING = "silver.interaction_routing"
 # What can be known before a delivery is read, and what only after.
@@ -34,6 +37,10 @@ FROM_FILES = (
     "bronze.users",
     "silver.users",
 )
+
+
+class DroppedDays(ValueError):
+    """Days that can't be computed again, as cleanup has dropped them or what they look back on."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,27 @@ class Stamps:
         self._zone = zone
 
     def expected(self, name: str, days: Iterable[date]) -> dict[date, str]:
-        """The stamp each day of a table gets when it is computed from its inputs as they are recorded now."""
+        """The stamp each day of a table gets when it is computed from its inputs as they are recorded now.
+
+        Raises:
+            DroppedDays: one of the days can't be computed any more.
+        """
+        days = list(days)
+        self.check_not_dropped([name], min(days))
         return self._expected(name, days, self._catalog.stamps, self._routes)
+
+    def check_not_dropped(self, names: Iterable[str], first: date) -> None:
+        """Refuse days of tables that would be computed from less than they were.
+
+        Raises:
+            DroppedDays: says from which day on they can be computed.
+        """
+        earliest, name = max((self._first_day(name, self._catalog.load), name) for name in names)
+        if first < earliest:
+            raise DroppedDays(
+                f"{name} {first} can't be computed again: cleanup has dropped this day or days it looks back on; "
+                f"begin at {earliest} or later"
+            )
 
     def stale(self, landed: Looks, *, from_files: bool | None = None) -> dict[str, dict[date, str]]:
         """Days of each table whose recorded stamp is not the expected one, or whose inputs are stale, and why.
@@ -70,13 +96,20 @@ class Stamps:
             landed: files per landing date of each dataset.
             from_files: only look at the tables that depend on nothing but what is delivered, or only at the others.
         """
-        recorded_stamps, routes = cache(self._catalog.stamps), cache(self._routes)  # one look at each table
+        loaded, routes = cache(self._catalog.load), cache(self._routes)  # one look at each table
+
+        @cache
+        def recorded_stamps(name: str) -> Mapping[date, str]:
+            table = loaded(name)
+            return read_stamps(table) if table else {}
+
         calendar = _calendar(landed, recorded_stamps, routes)
         stale: dict[str, dict[date, str]] = {}
         for name, table in self._tables.items():
             if from_files is not None and (name in FROM_FILES) != from_files:
                 continue
-            days = calendar[calendar_of(name)]
+            earliest = self._first_day(name, loaded)
+            days = [day for day in calendar[calendar_of(name)] if day >= earliest]
             recorded = recorded_stamps(name)
             why: dict[date, str] = {}
             for i in reversed(table.inputs):  # the first that holds is told
@@ -188,6 +221,12 @@ class Stamps:
             sent = routes()
             return lambda day: [sender for sender in i.days_read(day, first, last) if day in sent.get(sender, ())]
         return lambda day: i.days_read(day, first, last)
+
+    def _first_day(self, name: str, loaded: Loaded) -> date:
+        """The first day of a table that can be computed: it and all it looks back on are kept."""
+        sources = [(name, 0), *((i.table, i.first_offset) for i in self._tables[name].inputs)]
+        kept = [(day, offset) for source, offset in sources if (t := loaded(source)) and (day := kept_from(t))]
+        return max((day - timedelta(offset) for day, offset in kept), default=date.min)
 
     def _of_files(self, table: Table, day: date) -> str:
         dataset = table.name.split(".")[1]

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
+from lakehouse_assets.assets.maintenance import MAINTENANCE_GROUP
 from lakehouse_assets.assets.reports import DASHBOARD
 from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.lakehouse import Lakehouse
@@ -17,6 +18,7 @@ _YEARS_TO_BEGIN_WITH = timedelta(days=5 * 365)
 JOB = "lakehouse"
 DASHBOARD_JOB = "dashboard"
 RUNS_OF_TABLES = (JOB, "__ASSET_JOB")  # the second is what the UI's Materialize button starts
+MAINTENANCE_JOB = "maintenance"
 
 
 class RangeError(ValueError):
@@ -37,10 +39,11 @@ def daily_partitions(lakehouse: Lakehouse) -> dg.DailyPartitionsDefinition:
 
 
 def check_range(lakehouse: Lakehouse, first: date, last: date) -> None:
-    """Refuse a range that no partitions exist for.
+    """Refuse a range that no partitions exist for, or that can't be computed in every table any more.
 
     Raises:
         RangeError: says which dates there are.
+        DroppedDays: says from which day on a table can be computed.
     """
     partitions = daily_partitions(lakehouse)
     earliest, latest = partitions.get_first_partition_key(), partitions.get_last_partition_key()
@@ -49,6 +52,7 @@ def check_range(lakehouse: Lakehouse, first: date, last: date) -> None:
             f"{first} … {last} is not within the partitions {earliest} … {latest}; "
             "LAKEHOUSE_START_DATE sets the first, today (UTC) is the last"
         )
+    lakehouse.stamps.check_not_dropped(lakehouse.tables, first)
 
 
 def run_tags(work: Work) -> dict[str, str]:
@@ -63,7 +67,9 @@ def lakehouse_job() -> dg.UnresolvedAssetJobDefinition:
     """Every table for a day or a range of days."""
     return dg.define_asset_job(
         JOB,
-        selection=dg.AssetSelection.all() - dg.AssetSelection.assets(DASHBOARD),
+        selection=dg.AssetSelection.all()
+        - dg.AssetSelection.assets(DASHBOARD)
+        - dg.AssetSelection.groups(MAINTENANCE_GROUP),
         description="Every table for a day, or for a range of days in one run.",
     )
 
@@ -72,4 +78,25 @@ def dashboard_job() -> dg.UnresolvedAssetJobDefinition:
     """The page that people look at."""
     return dg.define_asset_job(
         DASHBOARD_JOB, selection=dg.AssetSelection.assets(DASHBOARD), description="Draws the dashboard again."
+    )
+
+
+def maintenance_job() -> dg.UnresolvedAssetJobDefinition:
+    """Old days dropped, then every table maintained."""
+    return dg.define_asset_job(
+        MAINTENANCE_JOB,
+        selection=dg.AssetSelection.groups(MAINTENANCE_GROUP),
+        description="Drops days older than LAKEHOUSE_RETENTION_DAYS, if set; keeps every table small.",
+    )
+
+
+def maintenance_schedule() -> dg.ScheduleDefinition:
+    """Maintenance once a week, in the night from Saturday to Sunday."""
+    return dg.ScheduleDefinition(
+        name="weekly_maintenance",
+        job_name=MAINTENANCE_JOB,
+        cron_schedule="0 3 * * 0",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Without it, every run makes the tables' metadata longer.",
     )

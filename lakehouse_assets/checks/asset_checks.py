@@ -14,6 +14,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.declaration import days_of
+from lakehouse_assets.io.catalog import kept_from, read_stamps
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import days_between, month_first
 from lakehouse_assets.tables import NO_DUPLICATE_KEY, Table
@@ -116,7 +117,10 @@ def _windows_complete(since: Callable[[date], date]) -> Callable[[Lakehouse, dat
     """Days that look back on days that are landed and not computed yet: their figures are not final."""
 
     def outcomes(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
-        open_days = set(lakehouse.zone.dates("interactions")) - set(lakehouse.catalog.stamps("silver.user_days"))
+        table = lakehouse.catalog.load("silver.user_days")
+        computed, dropped = (read_stamps(table), kept_from(table)) if table else ({}, None)
+        landed = [day for day in lakehouse.zone.dates("interactions") if not dropped or day >= dropped]
+        open_days = set(landed) - set(computed)
         found = {}
         for day in days_between(first, last):
             missing = sorted(d for d in open_days if since(day) <= d <= day)

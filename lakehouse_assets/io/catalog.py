@@ -32,6 +32,7 @@ from lakehouse_assets.settings import Settings
 
 CATALOG = "lake"
 _STAMPS = "lakehouse.stamps."
+_KEPT_FROM = "lakehouse.kept-from"
 
 _TYPES: Mapping[str, IcebergType] = {
     "string": StringType(),
@@ -182,6 +183,22 @@ def set_stamps(transaction: Transaction, table: IcebergTable, stamps: Mapping[da
             for month, days in months.items()
         }
     )
+
+
+def kept_from(table: IcebergTable) -> date | None:
+    """The first day of a loaded table that cleanup has kept; None when it never dropped one."""
+    recorded = table.properties.get(_KEPT_FROM)
+    return date.fromisoformat(recorded) if recorded else None
+
+
+def forget_stamps(transaction: Transaction, table: IcebergTable, first_kept: date) -> None:
+    """Put into a transaction that days before ``first_kept`` are dropped: their stamps gone, and the day on record."""
+    month, day = first_kept.isoformat()[:7], first_kept.isoformat()[8:]
+    earlier = [key for key in table.properties if key.startswith(_STAMPS) and key < _STAMPS + month]
+    stamps = json.loads(table.properties.get(_STAMPS + month, "{}"))
+    left = {other: stamp for other, stamp in stamps.items() if other >= day}
+    transaction.remove_properties(*earlier)
+    transaction.set_properties({_STAMPS + month: json.dumps(left, sort_keys=True), _KEPT_FROM: first_kept.isoformat()})
 
 
 def files_overlapping(

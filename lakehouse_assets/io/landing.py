@@ -169,6 +169,23 @@ class LandingZone:
                 found.append(LandedFile(path, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)))
         return found
 
+    def remove_before(self, dataset: str, first_kept: date, *, dry_run: bool = False) -> tuple[int, int]:
+        """Delete the files of earlier landing dates; the dates' folders stay, as partitions begin at the first one.
+
+        Args:
+            dataset: ``interactions`` or ``users``.
+            first_kept: the first landing date whose files stay.
+            dry_run: only look.
+
+        Returns:
+            Files and bytes.
+        """
+        files = [file for day in self.dates(dataset) if day < first_kept for file in self.files(dataset, day)]
+        if not dry_run:
+            for file in files:
+                file.path.unlink()
+        return len(files), sum(file.size for file in files)
+
     def look(self, dataset: str) -> dict[date, tuple[LandedFile, ...]]:
         """Every landing date with its files as they are now."""
         return {day: tuple(self.files(dataset, day)) for day in self.dates(dataset)}

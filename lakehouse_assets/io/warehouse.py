@@ -8,31 +8,36 @@ See docs/decisions/0001-write-audit-publish.md.
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
-from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table import Transaction
 from pyiceberg.table.update.snapshot import ManageSnapshots
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_assets.io.catalog import CATALOG, Catalog, files_overlapping, set_stamps
+from lakehouse_assets.io.catalog import CATALOG, Catalog, files_overlapping, forget_stamps, kept_from, set_stamps
 from lakehouse_assets.io.csv_files import PART
-from lakehouse_assets.partitions import month_first, month_last
+from lakehouse_assets.partitions import DAY, EVER, month_first, month_last
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.tables import IN_ITS_PARTITION, NO_DUPLICATE_KEY, Rule, Table
 
 _PUBLISH_ATTEMPTS = 50
+_STAGING = re.compile(r"stage_(\d+)_[0-9a-f]{32}")
 _STRAY = "lakehouse: a row lies outside the days being written"
 _SAMPLE_ROWS = 5
 _SMALLEST_SPLIT_BYTES = 1 << 18
 _LARGEST_SPLIT_BYTES = 128 << 20
+
+Record = Callable[[Transaction, IcebergTable], None]  # puts what is known of the days into a commit on a table
 
 
 class ContractViolation(RuntimeError):
@@ -184,15 +189,9 @@ class Warehouse:
         low, high = (month_first(first), month_last(last)) if declared.by_month else (first, last)
         replaced = self._replaced(declared, base.table, low, high)
         rows = self._with_neighbours(declared, frame, base.table, replaced, first, last)
-        branch = f"stage_{uuid.uuid4().hex}"
-        fresh = self.catalog.iceberg.load_table(name)
-        start = _head(fresh)
-        fresh.manage_snapshots().create_branch(start, branch).commit()
+        branch, start = self._branch(name)
         try:
-            rows.writeTo(f"{CATALOG}.{name}.branch_{branch}").append()
-            staged = self.catalog.iceberg.load_table(name)
-            head = _head(staged, branch)
-            added = _added_files(staged, head)
+            head, added = self._append(name, branch, rows)
             written = sum(file.file_size_in_bytes for file in added)
             stage = self._staged(name, start, head, written)
             audit = self._count(declared, stage, first, last) if added else Audit({}, {})
@@ -205,14 +204,36 @@ class Warehouse:
             sentence = self._explain(declared, stage, audit, first, last)
             self._discard(name, branch, start)
             raise ContractViolation(sentence)
-        try:
-            snapshot = self._publish(declared, branch, added, base, replaced, (low, high), properties)
-        except PublishConflict:  # of any other failure the outcome is unknown, and then nothing is deleted
-            self._discard(name, branch, start)
-            raise
+
+        def vouch(transaction: Transaction, now: IcebergTable) -> None:
+            if base.stamps and min(base.stamps) < (kept_from(now) or date.min):
+                raise PublishConflict(f"{name}: days from {min(base.stamps)} on were dropped meanwhile; run it again")
+            set_stamps(transaction, now, base.stamps)
+
+        snapshot = self._publish_or_discard(declared, branch, start, added, replaced, (low, high), vouch, properties)
         published = Published(name, first, last, snapshot, audit, len(added), written)
         self._audits[name, first, last] = published
         return published
+
+    def compact(self, name: str, first: date, last: date, properties: Mapping[str, str]) -> None:
+        """Put the rows of the days ``first`` … ``last`` of one month into one file, sorted as the writer sorts them.
+
+        Raises:
+            PublishConflict: a run published some of these days meanwhile; nothing was changed.
+        """
+        table = self.catalog.iceberg.load_table(name)
+        replaced = self._replaced(self.tables[name], table, first, last)
+        self._rewrite(table, replaced, (first, last), None, properties)
+
+    def drop_before(self, name: str, first_kept: date, properties: Mapping[str, str]) -> None:
+        """Drop every day before ``first_kept``, rows and stamps, in one commit that also records the day.
+
+        Raises:
+            PublishConflict: a run published some of these days meanwhile; nothing was changed.
+        """
+        table = self.catalog.iceberg.load_table(name)
+        span = (EVER[0], first_kept - DAY)
+        self._rewrite(table, self._replaced(self.tables[name], table, *span), span, first_kept, properties)
 
     def audit(self, name: str, first: date, last: date) -> Audit:
         """The audit of a range as it is published; what this process has just published is not counted twice."""
@@ -223,7 +244,51 @@ class Warehouse:
             return known.audit
         return self._count(declared, self.read(name, first, last), first, last)
 
+    def _rewrite(
+        self,
+        table: IcebergTable,
+        replaced: Mapping[str, tuple[DataFile, date, date]],
+        span: tuple[date, date],
+        first_kept: date | None,
+        properties: Mapping[str, str],
+    ) -> None:
+        """Write the rows of files again as they are, all of them or those from a day on, in place of the files."""
+        name = ".".join(table.name())
+        declared = self.tables[name]
+        low = first_kept or min(low for _, low, _ in replaced.values())
+        high = max((high for _, _, high in replaced.values()), default=low)
+        same = self._current(declared, table, replaced.values()).where(_between(declared, low, high))
+        branch, start = self._branch(name)
+        try:
+            _, added = self._append(name, branch, self._arranged(declared, same))
+            before, after = (sum(f.record_count for f in files) for files in ([f[0] for f in replaced.values()], added))
+            if after != before and not first_kept:
+                raise ContractViolation(f"{name} {low} … {high} was not compacted: {before} rows became {after}")
+        except BaseException:
+            self._discard(name, branch, start)
+            raise
+
+        def record(transaction: Transaction, now: IcebergTable) -> None:
+            if first_kept:
+                forget_stamps(transaction, now, first_kept)
+
+        self._publish_or_discard(declared, branch, start, added, replaced, span, record, properties)
+
     # -- stage ---------------------------------------------------------------------------------------------------
+
+    def _branch(self, name: str) -> tuple[str, int]:
+        """A new branch to stage on, named after the second it began in, and the snapshot it starts from."""
+        table = self.catalog.iceberg.load_table(name)
+        start, branch = _head(table), f"stage_{int(time.time())}_{uuid.uuid4().hex}"
+        table.manage_snapshots().create_branch(start, branch).commit()
+        return branch, start
+
+    def _append(self, name: str, branch: str, rows: DataFrame) -> tuple[int, list[DataFile]]:
+        """Stage rows; the branch's head after it, and the files that were added."""
+        rows.writeTo(f"{CATALOG}.{name}.branch_{branch}").append()
+        staged = self.catalog.iceberg.load_table(name)
+        head = _head(staged, branch)
+        return head, _added_files(staged, head)
 
     def _replaced(
         self, declared: Table, table: IcebergTable, low: date, high: date
@@ -263,6 +328,10 @@ class Warehouse:
             rows = rows.unionByName(old)
         if divided:
             return rows
+        return self._arranged(declared, rows)
+
+    def _arranged(self, declared: Table, rows: DataFrame) -> DataFrame:
+        """Rows that are not divided into write tasks yet: a task per month, in the order of the key."""
         month = F.year(declared.partition_column) * 12 + F.month(declared.partition_column)
         rows = rows.repartition(1) if declared.by_month else rows.repartition(month)
         order = [*declared.also_partitioned_by, declared.partition_column, *declared.key]
@@ -355,21 +424,23 @@ class Warehouse:
         declared: Table,
         branch: str,
         added: Sequence[DataFile],
-        base: Base,
         replaced: Mapping[str, tuple[DataFile, date, date]],
         span: tuple[date, date],
+        record: Record,
         properties: Mapping[str, str],
     ) -> int | None:
-        """One commit: new files in, replaced files out, stamps set, branch gone."""
+        """One commit: new files in, replaced files out, stamps recorded, branch gone."""
         for attempt in range(_PUBLISH_ATTEMPTS):
             now = self.catalog.iceberg.load_table(declared.name)
+            if branch not in now.refs():
+                raise PublishConflict(f"{declared.name}: what was staged was removed as abandoned; run it again")
             if set(self._replaced(declared, now, *span)) != set(replaced):
                 raise PublishConflict(
                     f"{declared.name}: another run published days between {span[0]} and {span[1]} while this one "
                     "computed; run it again"
                 )
             transaction = now.transaction()
-            set_stamps(transaction, now, base.stamps)
+            record(transaction, now)
             ManageSnapshots(transaction).remove_branch(branch).commit()
             if added or replaced:
                 overwrite = transaction.update_snapshot(snapshot_properties=dict(properties)).overwrite()
@@ -380,7 +451,7 @@ class Warehouse:
                 overwrite.commit()
             try:
                 return _head(transaction.commit_transaction())
-            except CommitFailedException:
+            except (CommitFailedException, ValidationException):  # both say that nothing was committed
                 pass
             except ValueError as error:
                 if "sequence number" not in str(error):  # that one means another run staged in between
@@ -390,14 +461,39 @@ class Warehouse:
             f"{declared.name}: {_PUBLISH_ATTEMPTS} attempts to publish met other commits; run it again"
         )
 
+    def _publish_or_discard(
+        self,
+        declared: Table,
+        branch: str,
+        start: int,
+        added: Sequence[DataFile],
+        replaced: Mapping[str, tuple[DataFile, date, date]],
+        span: tuple[date, date],
+        record: Record,
+        properties: Mapping[str, str],
+    ) -> int | None:
+        try:
+            return self._publish(declared, branch, added, replaced, span, record, properties)
+        except PublishConflict:  # of any other failure the outcome is unknown, and then nothing is deleted
+            self._discard(declared.name, branch, start)
+            raise
+
     def _discard(self, name: str, branch: str, start: int) -> None:
         """Undo a staging that won't be published: its branch, and the files it added to the snapshot it began at."""
         table = self.catalog.iceberg.load_table(name)
+        if branch not in table.refs():  # removed as abandoned, with its files
+            return
         head = _head(table, branch)
         files = _added_files(table, head) if head != start else []  # a branch still at its start added nothing
         table.manage_snapshots().remove_branch(branch).commit()
         for file in files:
             table.io.delete(file.file_path)
+
+
+def staging_began(branch: str) -> datetime | None:
+    """When the staging on a branch began; None for a branch that is none."""
+    found = _STAGING.fullmatch(branch)
+    return datetime.fromtimestamp(int(found[1]), tz=UTC) if found else None
 
 
 def layout(first: date, last: date, rows_a_day: float, rows_per_file: int) -> Layout:
