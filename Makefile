@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint format bench lock clean
+.PHONY: help setup demo dev test test-faults lint format bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ dev: $(READY) ## the Dagster UI on http://127.0.0.1:3000
 ##@ Develop
 test: $(READY) ## the test suite, minutes
 	$(BIN)/python -m pytest
+
+test-faults: $(READY) ## long campaigns of faults, seeded and bounded
+	$(BIN)/python -m pytest -m faults
 
 bench: $(READY) ## a million rows, and one more day, beside the same work in DuckDB: 10 to 20 minutes
 	$(BIN)/python -m benchmarks.run --more-day -o benchmark.json
