@@ -255,7 +255,8 @@ class Stamps:
 def _calendar(landed: Looks, recorded: Recorded, routes: Routes) -> dict[str, list[date]]:
     """Days with a place in the lake: landing dates of users, and from the first to the last of interactions.
 
-    Events may belong to days before the first delivery, so their days may begin earlier.
+    Events may belong to days before the first delivery, so their days may begin earlier; days computed once stay, so
+    that they become empty when the delivery that had them is taken away.
     """
     users = set(landed["users"]) | set(recorded("bronze.users"))
     delivered = set(landed["interactions"]) | set(recorded("bronze.interactions"))
@@ -266,7 +267,7 @@ def _calendar(landed: Looks, recorded: Recorded, routes: Routes) -> dict[str, li
     return {
         "users": sorted(users),
         "landings": days_between(min(delivered), last),
-        "events": days_between(min(delivered | routed), last),
+        "events": days_between(min(delivered | routed | set(recorded("silver.interactions"))), last),
     }
 
 

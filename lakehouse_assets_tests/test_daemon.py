@@ -20,7 +20,7 @@ from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.settings import load_settings
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 DAY = datetime.now(tz=UTC).date() - timedelta(days=20)
 PATIENCE_SECONDS = 300
 

@@ -67,9 +67,9 @@ def session_actions_match(lakehouse: Lakehouse, first: date, last: date) -> Outc
         .agg(F.sum("actions_per_session").alias("actions"))
     )
     accepted = (
-        lakehouse.warehouse.read("silver.user_days", first, last)
+        lakehouse.warehouse.read("silver.interactions", first, last)
         .groupBy(F.col("event_date").alias("date"))
-        .agg(F.sum("actions").alias("accepted"))
+        .agg(F.count(F.lit(1)).alias("accepted"))
     )
     both = in_sessions.join(accepted, "date", "full_outer").fillna(0)
     return {

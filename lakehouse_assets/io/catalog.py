@@ -6,9 +6,11 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from pathlib import Path
+from typing import cast
 
 from pyiceberg.catalog import Catalog as PyIcebergCatalog
 from pyiceberg.catalog import load_catalog
+from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.conversions import from_bytes
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.manifest import DataFile
@@ -27,6 +29,8 @@ from pyiceberg.types import (
     StringType,
     TimestamptzType,
 )
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from lakehouse_assets.settings import Settings
 
@@ -98,7 +102,22 @@ class Catalog:
                 f"LAKEHOUSE_HOME={settings.home_path} can't be created ({error.strerror}); choose a writable folder"
             ) from None
         uri = f"sqlite:///{sqlite_file(settings)}?timeout={settings.lock_timeout_seconds}"
-        return load_catalog(CATALOG, type="sql", uri=uri, **properties)
+        try:
+            catalog = cast("SqlCatalog", load_catalog(CATALOG, type="sql", uri=uri, **properties))
+        except OperationalError as error:
+            self._name_the_lock(error)
+            raise
+        event.listen(catalog.engine, "handle_error", lambda failure: self._name_the_lock(failure.original_exception))
+        return catalog
+
+    def _name_the_lock(self, error: BaseException | None) -> None:
+        """Raise what a person can act on where another process holds the database; leave other errors as they are."""
+        if "database is locked" in str(error):
+            raise CatalogError(
+                f"{sqlite_file(self._settings)} is locked by another process for more than "
+                f"{self._settings.lock_timeout_seconds} s; run again when it has ended, or wait longer with "
+                "LAKEHOUSE_LOCK_TIMEOUT_SECONDS"
+            ) from error
 
     def names(self) -> list[str]:
         """Names of all tables that exist."""

@@ -1,0 +1,146 @@
+"""Random histories of a lake: deliveries of every kind, runs, and runs that die; at rest it equals a clean rebuild."""
+
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pyarrow as pa
+
+from lakehouse_assets.io.catalog import Catalog
+from lakehouse_assets.io.landing import DATASETS, LandingZone
+from lakehouse_assets.partitions import days_between
+from lakehouse_assets.settings import Settings
+from lakehouse_assets.stamps import ROUTING, Stamps
+from lakehouse_assets.tables import Table
+from lakehouse_assets_tests.reference import Row, compute
+
+SEED = int(os.environ.get("LAKEHOUSE_SEED", "1"))
+FIRST = date(2024, 2, 27)  # over a leap day and the end of a month
+DAYS = 7
+
+
+class Died(Exception):
+    """The run was killed."""
+
+
+@dataclass
+class PlainLake:
+    """A lake whose planner and landing zone are the real ones and whose tables are computed in plain Python."""
+
+    zone: LandingZone
+    settings: Settings
+    tables: dict[str, Table]
+    rows: dict[str, dict[date, list[Row]]] = field(default_factory=dict)
+    recorded: dict[str, dict[date, str]] = field(default_factory=dict)
+    publications: int = 0
+
+    def __post_init__(self) -> None:
+        catalog = cast("Catalog", SimpleNamespace(stamps=lambda name: self.recorded.get(name, {}), load=self._load))
+        self.stamps = Stamps(self.settings, self.tables, catalog, self.zone)
+
+    def _load(self, name: str) -> Any:
+        """The routing table as the planner scans it."""
+        assert name == ROUTING
+        routed = [row for row in self.read(name, date.min, date.max) if row["event_date"]]
+        schema = pa.schema([("landing_date", pa.date32()), ("event_date", pa.date32())])
+        scanned = pa.Table.from_pylist([{n: row[n] for n in schema.names} for row in routed], schema)
+        return SimpleNamespace(scan=lambda **_: SimpleNamespace(to_arrow=lambda: scanned))
+
+    def read(self, name: str, first: date, last: date) -> list[Row]:
+        """The rows of a table as published."""
+        return [row for day, rows in self.rows.get(name, {}).items() if first <= day <= last for row in rows]
+
+    def run(self, die_after: int | None = None) -> int:
+        """Plan and publish as `automation.runner` does, dying after so many publications; how many there were."""
+        done = 0
+        landed = self.zone.look_at_all()
+        for from_files in (True, False):
+            for work in self.stamps.work(self.stamps.stale(landed, from_files=from_files)):
+                for name in work.tables:
+                    if done == die_after:
+                        raise Died
+                    days = days_between(work.first, work.last)
+                    stamps = self.stamps.expected(name, days)
+                    rows = {day: compute(name, day, self.read, self.zone, self.settings) for day in days}
+                    self.rows.setdefault(name, {}).update(rows)
+                    self.recorded.setdefault(name, {}).update(stamps)
+                    done += 1
+                    self.publications += 1
+        return done
+
+
+def rebuilt(
+    tables: dict[str, Table], zone: LandingZone, settings: Settings, days: Callable[[str], list[date]]
+) -> dict[str, dict[date, list[Row]]]:
+    """Every table computed once from what is landed, for the given days of each."""
+    made: dict[str, dict[date, list[Row]]] = {}
+
+    def read(name: str, first: date, last: date) -> list[Row]:
+        return [row for day, rows in made[name].items() if first <= day <= last for row in rows]
+
+    for name in tables:
+        made[name] = {day: compute(name, day, read, zone, settings) for day in days(name)}
+    return made
+
+
+def comparable(rows: list[Row]) -> list[str]:
+    """Rows without order, and numbers to the precision every engine agrees on."""
+    return sorted(str(sorted((k, round(v, 6) if isinstance(v, float) else v) for k, v in row.items())) for row in rows)
+
+
+class Deliveries:
+    """What may happen to a landing zone; rows come from few values so that they meet."""
+
+    def __init__(self, zone: LandingZone) -> None:
+        self.zone = zone
+
+    def interactions(self, offset: int, name: str, seed: int) -> None:
+        chance = random.Random(seed)
+        day = FIRST + timedelta(days=offset)
+        rows = []
+        for _ in range(chance.randint(0, 6)):
+            happened = day - timedelta(days=chance.choice([0, 0, 0, 0, 1, 2, 3, 4, -1]))
+            minute = chance.choice([0, 1, 29, 30, 31, 90])
+            instant = datetime(happened.year, happened.month, happened.day, 10, tzinfo=UTC) + timedelta(minutes=minute)
+            timestamp = chance.choice([f"{instant:%Y-%m-%d %H:%M:%S}"] * 9 + ["soon"])
+            action = chance.choice(["edit", "edit", "share", "hack"])
+            page, duration = chance.choice(["", "p"]), chance.choice([-1, 0, 5, 9, 7_200_001])
+            rows.append(f"{chance.choice('abc')},{timestamp},{action},{page},{duration},{chance.choice(['1', '2'])}")
+        self._write("interactions", day, name, rows)
+
+    def users(self, offset: int, seed: int) -> None:
+        chance = random.Random(seed)
+        rows = [f"{user},2024-01-0{chance.randint(1, 9)},{chance.choice(['DE', 'FR'])},web,free" for user in "ab"]
+        self._write("users", FIRST + timedelta(days=offset), "u.csv", rows[: chance.randint(1, 2)])
+
+    def remove(self, chosen: int, *, whole_date: bool) -> None:
+        files = self.files()
+        if not files:
+            return
+        path = files[chosen % len(files)]
+        path.unlink()
+        if whole_date:
+            for other in path.parent.iterdir():
+                other.unlink()
+            path.parent.rmdir()
+
+    def rename(self, chosen: int) -> None:
+        """The same content under a new name."""
+        files = self.files()
+        if files:
+            path = files[chosen % len(files)]
+            path.rename(path.with_name(f"renamed-{path.name[-8:]}"))
+
+    def files(self) -> list[Any]:
+        return sorted(self.zone.root.glob("interactions/date=*/*.csv"))
+
+    def _write(self, dataset: str, day: date, name: str, rows: list[str]) -> None:
+        folder = self.zone.folder(dataset, day)
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{name}.tmp"
+        temporary.write_text("\n".join([",".join(DATASETS[dataset]), *rows]) + "\n")
+        temporary.replace(folder / name)
