@@ -1,5 +1,6 @@
 """Random histories of a lake: deliveries of every kind, runs, and runs that die; at rest it equals a clean rebuild."""
 
+import json
 import os
 import random
 from collections.abc import Callable
@@ -43,12 +44,17 @@ class PlainLake:
         self.stamps = Stamps(self.settings, self.tables, catalog, self.zone)
 
     def _load(self, name: str) -> Any:
-        """The routing table as the planner scans it."""
-        assert name == ROUTING
-        routed = [row for row in self.read(name, date.min, date.max) if row["event_date"]]
+        """A table as the planner looks at it: its stamps, and for the routing table its rows."""
+        months: dict[str, dict[str, str]] = {}
+        for day, stamp in self.recorded.get(name, {}).items():
+            months.setdefault(f"lakehouse.stamps.{day:%Y-%m}", {})[f"{day:%d}"] = stamp
+        routed = [row for row in self.read(ROUTING, date.min, date.max) if row["event_date"]]
         schema = pa.schema([("landing_date", pa.date32()), ("event_date", pa.date32())])
         scanned = pa.Table.from_pylist([{n: row[n] for n in schema.names} for row in routed], schema)
-        return SimpleNamespace(scan=lambda **_: SimpleNamespace(to_arrow=lambda: scanned))
+        return SimpleNamespace(
+            properties={month: json.dumps(stamps) for month, stamps in months.items()},
+            scan=lambda **_: SimpleNamespace(to_arrow=lambda: scanned),
+        )
 
     def read(self, name: str, first: date, last: date) -> list[Row]:
         """The rows of a table as published."""
@@ -58,8 +64,8 @@ class PlainLake:
         """Plan and publish as `automation.runner` does, dying after so many publications; how many there were."""
         done = 0
         landed = self.zone.look_at_all()
-        for from_files in (True, False):
-            for work in self.stamps.work(self.stamps.stale(landed, from_files=from_files)):
+        for phase in self.stamps.phases(landed):
+            for work in phase:
                 for name in work.tables:
                     if done == die_after:
                         raise Died

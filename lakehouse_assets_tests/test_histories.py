@@ -15,12 +15,13 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 from lakehouse_assets.io.landing import DATASETS, LandingZone
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.tables import declare
+from lakehouse_assets.tables import declare, selected
+from lakehouse_assets_tests.conftest import CORE
 from lakehouse_assets_tests.histories import DAYS, SEED, Deliveries, Died, PlainLake, comparable, rebuilt
 
 offsets, seeds = st.integers(0, DAYS - 1), st.integers(0, 1 << 20)
 SETTINGS = load_settings()
-TABLES = dict(declare(SETTINGS))
+TABLES = dict(selected(declare(SETTINGS), CORE))
 
 
 class PlainHistory(RuleBasedStateMachine):
