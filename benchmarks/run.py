@@ -120,7 +120,11 @@ class Home:
             name: value
             for name, value in os.environ.items()
             if not name.startswith("LAKEHOUSE_") or name == "LAKEHOUSE_CACHE"
-        } | {"LAKEHOUSE_HOME": str(folder), "LAKEHOUSE_DRIVER_MEMORY": heap}
+        } | {
+            "LAKEHOUSE_HOME": str(folder),
+            "LAKEHOUSE_DRIVER_MEMORY": heap,
+            "LAKEHOUSE_TABLES": ",".join(TABLES),  # those that DuckDB makes too
+        }
 
     def __call__(self, *arguments: str | Path) -> Timed:
         """Run a `lakehouse` command in it."""
