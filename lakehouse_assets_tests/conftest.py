@@ -69,7 +69,7 @@ class Lake:
         return {str(row["date"]): row for row in self.table(name)}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_lake(spark: SparkSession, catalog_home: Path) -> Callable[..., Lake]:
     """Lakehouses that share the session's catalog; every call empties it first. ``tables=()`` makes all tables."""
 

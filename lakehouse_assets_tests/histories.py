@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from lakehouse_assets.io.catalog import Catalog
 from lakehouse_assets.io.landing import DATASETS, LandingZone
+from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import days_between
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.stamps import ROUTING, Stamps
@@ -94,8 +95,33 @@ def rebuilt(
 
 
 def comparable(rows: list[Row]) -> list[str]:
-    """Rows without order, and numbers to the precision every engine agrees on."""
-    return sorted(str(sorted((k, round(v, 6) if isinstance(v, float) else v) for k, v in row.items())) for row in rows)
+    """Rows without order, instants in UTC, and numbers to the precision every engine agrees on."""
+    return sorted(str(sorted((column, _plain(value)) for column, value in row.items())) for row in rows)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def differences(lakehouse: Lakehouse) -> list[str]:
+    """Tables of a lake whose published rows are not those of a clean rebuild, in the columns that METRICS.md names."""
+    recorded = {name: sorted(lakehouse.catalog.stamps(name)) for name in lakehouse.tables}
+    clean = rebuilt(dict(lakehouse.tables), lakehouse.zone, lakehouse.settings, recorded.__getitem__)
+    return [name for name in lakehouse.tables if published(lakehouse, name, clean[name]) != _of(clean[name])]
+
+
+def published(lakehouse: Lakehouse, name: str, like: dict[date, list[Row]]) -> list[str]:
+    """A table's rows as readers see them, in the columns that the plain engine gives."""
+    columns = next((list(row) for rows in like.values() for row in rows), [])
+    table = lakehouse.catalog.load(name)
+    rows = table.scan().to_arrow().to_pylist() if table else []
+    return comparable([{column: row[column] for column in columns} for row in rows])
+
+
+def _of(by_day: dict[date, list[Row]]) -> list[str]:
+    return comparable([row for rows in by_day.values() for row in rows])
 
 
 class Deliveries:

@@ -56,7 +56,7 @@ class PlainHistory(RuleBasedStateMachine):
     def rename(self, chosen: int) -> None:
         self.deliveries.rename(chosen)
 
-    @rule(publications=st.integers(0, 14))
+    @rule(publications=st.integers(0, 6))
     def run_and_die(self, publications: int) -> None:
         try:
             self.lake.run(die_after=publications)

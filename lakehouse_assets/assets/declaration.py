@@ -43,6 +43,7 @@ def table_asset(
         code_version=str(table.version),
         metadata={"dagster/column_schema": column_schema(table), "dagster/table_name": table.name},
         io_manager_key="iceberg",
+        required_resource_keys=set() if table.inputs else {"iceberg"},  # to note the table before files are read
     )
 
 

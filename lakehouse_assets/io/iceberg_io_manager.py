@@ -28,7 +28,7 @@ class IcebergIOManager(dg.IOManager):
         """The days of a table that its declaration as an input names; of the asset's own those before the run's."""
         step = context.step_context
         name, (first, last) = table_name(step.step.key), _range(step.partition_key_range)
-        self._note_base(step.run_id, name, first, last)
+        self.note_base(step.run_id, name, first, last)
         source = table_name(context.asset_key)
         declared = next(i for i in self._lakehouse.tables[name].inputs if i.table == source)
         days = [date.fromisoformat(key) for key in context.asset_partition_keys]
@@ -43,7 +43,7 @@ class IcebergIOManager(dg.IOManager):
         """Replace the run's days of a table by the frame's rows."""
         name = table_name(context.asset_key)
         first, last = _range(context.asset_partition_key_range)
-        base = self._note_base(context.run_id, name, first, last)
+        base = self.note_base(context.run_id, name, first, last)
         del self._bases[context.run_id, name]
         properties = {
             "lakehouse.run-id": context.run_id,
@@ -56,8 +56,12 @@ class IcebergIOManager(dg.IOManager):
             raise dg.RetryRequested(max_retries=5) from conflict
         self._report(context, published)
 
-    def _note_base(self, run_id: str, name: str, first: date, last: date) -> Base:
-        """The target as it was before the step read anything, so that a newer computation is never overwritten."""
+    def note_base(self, run_id: str, name: str, first: date, last: date) -> Base:
+        """The target as it was before the step read anything, so that a newer computation is never overwritten.
+
+        An asset that reads what no input loads (delivered files) calls this before it looks at them, so that a file
+        replaced while it is read leaves the day stale instead of vouching for rows that were never read.
+        """
         if (run_id, name) not in self._bases:
             stamps = self._lakehouse.stamps.expected(name, days_between(first, last))
             self._bases[run_id, name] = self._lakehouse.warehouse.base(name, stamps)

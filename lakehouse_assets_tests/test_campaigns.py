@@ -1,0 +1,175 @@
+"""Long campaigns of faults on a real lake (`make test-faults`): seeded by LAKEHOUSE_SEED, bounded in time."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from datetime import date, timedelta
+
+import pytest
+
+from lakehouse_assets_tests.histories import DAYS, FIRST, SEED, Deliveries, differences
+from lakehouse_assets_tests.victim import MOMENTS
+
+SHARE = os.environ.get("LAKEHOUSE_CAMPAIGN_SHARE", "1")  # such as 0.1: a tenth of each campaign
+
+
+def count(whole: int) -> int:
+    return max(1, round(whole * float(SHARE)))
+
+
+def tell(capsys: pytest.CaptureFixture[str], reached: object, began: float) -> None:
+    with capsys.disabled():
+        print(f"\nseed {SEED}: {reached} in {time.monotonic() - began:.0f} s")
+
+
+def digests(lake) -> dict[str, str]:
+    return {name: str(lake.table(name)) for name in lake.lakehouse.tables}
+
+
+def play(histories: int, chance: random.Random, make_lake) -> Counter[str]:
+    """Random histories with Spark; each ends up to date and equal to a clean rebuild in plain Python."""
+    reached: Counter[str] = Counter()
+    for _ in range(histories):
+        lake = make_lake()
+        deliveries = Deliveries(lake.lakehouse.zone)
+        for _ in range(2):
+            for _ in range(chance.randint(2, 5)):
+                what = chance.choice(["deliver", "deliver", "deliver", "users", "remove", "rename"])
+                offset, content = chance.randrange(DAYS), chance.randrange(1 << 20)
+                if what == "deliver":
+                    deliveries.interactions(offset, chance.choice(["a.csv", "b.csv"]), content)
+                elif what == "users":
+                    deliveries.users(offset, content)
+                elif what == "remove":
+                    deliveries.remove(content, whole_date=chance.random() < 0.5)
+                else:
+                    deliveries.rename(content)
+                reached[what] += 1
+            lake.run()
+            reached["runs"] += 1
+        assert differences(lake.lakehouse) == []
+        assert lake.run() == []
+        reached["histories"] += 1
+    return reached
+
+
+def test_a_random_history_with_spark_ends_as_a_clean_rebuild(make_lake) -> None:
+    assert play(1, random.Random(SEED), make_lake)["histories"] == 1
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(7200)
+def test_random_histories_with_spark_end_as_clean_rebuilds(make_lake, capsys) -> None:
+    began = time.monotonic()
+    reached = play(count(60), random.Random(SEED + 1), make_lake)
+    tell(capsys, dict(reached), began)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(14_400)
+def test_killed_processes_leave_old_or_new_rows_and_never_a_mix(make_lake, capsys) -> None:
+    """Real `lakehouse run` processes, each with its JVM, killed at aimed moments and at random ones."""
+    lake, chance, began = make_lake(), random.Random(SEED), time.monotonic()
+    lakehouse, deliveries = lake.lakehouse, Deliveries(lake.lakehouse.zone)
+    for offset in range(3):
+        deliveries.interactions(offset, "a.csv", offset)
+    lake.run()
+    environment = os.environ | {"LAKEHOUSE_HOME": str(lakehouse.settings.home_path)}
+    reached: Counter[str] = Counter()
+    for kill in range(count(200)):
+        old = digests(lake)
+        deliveries.interactions(chance.randrange(3), "a.csv", chance.randrange(1 << 20))
+        moment = chance.choice([*MOMENTS, "any moment"])
+        table = chance.choice(list(lakehouse.tables))
+        command = [sys.executable, "-m", "lakehouse_assets_tests.victim", moment, table]
+        victim = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        timer = threading.Timer(chance.uniform(3, 30) if moment == "any moment" else 300, _kill, [victim])
+        timer.start()
+        status = victim.wait(400)
+        timer.cancel()
+        assert status in (0, -signal.SIGKILL), (kill, moment, table)
+        reached["kills" if status else "ended before"] += 1
+        reached[moment] += bool(status)
+        killed = digests(lake)
+        lake.run()
+        new = digests(lake)
+        for name in lakehouse.tables:
+            if not name.startswith("bronze") and name != "silver.rejected_interactions":  # they say when they were read
+                assert killed[name] in (old[name], new[name]), (kill, moment, table, name)
+        assert differences(lakehouse) == [], (kill, moment, table)
+    tell(capsys, dict(reached), began)
+    assert reached["kills"] >= count(200) * 0.7
+
+
+def _kill(victim: subprocess.Popen[bytes]) -> None:
+    if victim.poll() is None:
+        os.killpg(victim.pid, signal.SIGKILL)
+
+
+_READER = """
+import sys, time
+from lakehouse_assets.lakehouse import Lakehouse
+catalog = Lakehouse().catalog
+reads, last = 0, 0
+print("ready", flush=True)
+while last < int(sys.argv[1]):
+    rows = catalog.load("silver.users").scan().to_arrow().to_pylist()
+    versions = {row["country"] for row in rows}
+    assert len(versions) == 1 and len(rows) == 500, (len(rows), versions)
+    now = int(versions.pop())
+    assert now >= last, (now, last)
+    reads, last = reads + 1, now
+print(reads)
+"""
+
+
+@pytest.mark.faults
+def test_a_reader_during_overwrites_sees_whole_snapshots(make_lake, spark, capsys) -> None:
+    lake, began = make_lake(), time.monotonic()
+    warehouse, day, overwrites = lake.lakehouse.warehouse, date(2024, 3, 1), count(100)
+    schema = lake.lakehouse.tables["silver.users"].spark_schema
+
+    def overwrite(version: int) -> None:
+        rows = [(day, f"u{i}", None, str(version), None, None, day) for i in range(500)]
+        base = warehouse.base("silver.users", {})
+        warehouse.write("silver.users", spark.createDataFrame(rows, schema), day, day, base, {})
+
+    overwrite(0)
+    environment = os.environ | {"LAKEHOUSE_HOME": str(lake.lakehouse.settings.home_path)}
+    command = [sys.executable, "-c", _READER, str(overwrites)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "ready\n"
+        for version in range(1, overwrites + 1):
+            overwrite(version)
+        reads = int(reader.communicate(timeout=120)[0])
+    tell(capsys, {"overwrites": overwrites, "reads": reads}, began)
+    assert reader.returncode == 0
+    assert reads >= overwrites // 4
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(3600)
+def test_two_overlapping_backfills_at_once_equal_a_serial_one(make_lake, capsys) -> None:
+    lake, began = make_lake(), time.monotonic()
+    deliveries = Deliveries(lake.lakehouse.zone)
+    for offset in range(DAYS):
+        deliveries.interactions(offset, "a.csv", offset)
+    environment = os.environ | {"LAKEHOUSE_HOME": str(lake.lakehouse.settings.home_path)}
+    ranges = [(FIRST, FIRST + timedelta(days=4)), (FIRST + timedelta(days=2), FIRST + timedelta(days=DAYS - 1))]
+    command = [sys.executable, "-m", "lakehouse_assets.cli", "backfill"]
+    running = [
+        subprocess.Popen([*command, "--start", str(first), "--end", str(last)], env=environment)
+        for first, last in ranges
+    ]
+    assert [process.wait(600) for process in running] == [0, 0]
+    lake.run()
+    assert differences(lake.lakehouse) == []
+    tell(capsys, {"backfills": 2}, began)

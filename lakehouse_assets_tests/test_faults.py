@@ -1,0 +1,230 @@
+"""Faults injected for real into a lake: readers see the old data or the new, and a rerun heals. See docs/faults.md."""
+
+import hashlib
+import os
+import signal
+import sqlite3
+import string
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+
+import dagster as dg
+import pytest
+from pyspark.sql import functions as F
+
+from lakehouse_assets import cli
+from lakehouse_assets.assets import bronze
+from lakehouse_assets.io.catalog import CatalogError, sqlite_file
+from lakehouse_assets.io.warehouse import ContractViolation, Warehouse
+from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.transforms import sessions
+
+D1, D2, D3 = (date(2024, 3, day) for day in (1, 2, 3))
+
+
+def rows_of(day, users="ab", duration=1):
+    return [f"{user},{day} {hour:02}:00:00,edit,p,{duration},1" for user in users for hour in (8, 9)]
+
+
+def change(lake, day=D2):
+    """Deliver a day again with one user more than it had; how many it has then."""
+    users = lake.by_day("gold.daily_metrics")[str(day)]["daily_active_users"] + 1
+    lake.rows(str(day), *rows_of(day, string.ascii_lowercase[:users]))
+    return users
+
+
+def active_users(lake, day=D2):
+    return lake.by_day("gold.daily_metrics")[str(day)]["daily_active_users"]
+
+
+def published(lake):
+    """Every table as readers see it, without Spark; `ingested_at` says when a run was and nothing else."""
+    found = {}
+    for name in lake.lakehouse.tables:
+        rows = [{k: v for k, v in row.items() if k != "ingested_at"} for row in lake.table(name)]
+        found[name] = (len(rows), hashlib.sha256(repr(rows).encode()).hexdigest())
+    return found
+
+
+def refs(lake):
+    return {ref for name in lake.lakehouse.catalog.names() for ref in lake.lakehouse.catalog.load(name).refs()}
+
+
+def stale(lake):
+    found = lake.lakehouse.stamps.stale(lake.lakehouse.zone.look_at_all())
+    return {name: days for name, days in found.items() if days}
+
+
+def sentence(error):
+    """What the command would say about an error of a run; None where it would show a stack trace."""
+    return cli._sentence(error)
+
+
+@pytest.fixture(scope="module")
+def lake(make_lake):
+    """Three days, up to date; each test changes the second, breaks something, and leaves the lake healed."""
+    made = make_lake()
+    for day in (D1, D2, D3):
+        made.rows(str(day), *rows_of(day))
+    made.run()
+    return made
+
+
+def test_a_day_run_five_times_is_the_same(lake):
+    before = published(lake)
+    for _ in range(4):  # and once by the fixture
+        lake.runner.run_range(D2, D2)
+    assert published(lake) == before
+    assert stale(lake) == {}
+
+
+def test_a_range_that_fails_on_one_day_publishes_none_of_its_days(lake, monkeypatch):
+    before = published(lake)
+    users = change(lake)
+    honest = sessions.session_metrics
+
+    def wrong_on_one_day(*arguments, **options):
+        span = F.when(F.col("session_date") == D2, F.lit(-7)).otherwise(F.col("session_span_ms"))
+        return honest(*arguments, **options).withColumn("session_span_ms", span)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sessions, "session_metrics", wrong_on_one_day)
+        with pytest.raises(ContractViolation) as failed:
+            lake.runner.run_range(D1, D3)
+    told = str(failed.value)
+    assert "gold.session_metrics 2024-03-01 … 2024-03-03 was not published" in told
+    assert f"{2 * users} rows on 2024-03-02; for example " in told
+    assert "'session_span_ms': -7" in told
+    assert sentence(failed.value) == told
+    after = published(lake)
+    for name in ("gold.session_metrics", "gold.daily_session_metrics"):
+        assert after[name] == before[name]
+        assert D2 in stale(lake)[name]
+    assert refs(lake) == {"main"}
+    lake.run()
+    assert active_users(lake) == users
+    assert len(lake.table("gold.session_metrics")) == 2 * (2 + users + 2)
+    assert stale(lake) == {}
+
+
+def test_a_run_cancelled_during_a_write_publishes_nothing_of_it(lake, monkeypatch):
+    before = published(lake)
+    users = change(lake)
+    honest = Warehouse._staged
+
+    def interrupted(self, name, *arguments):
+        if name == "silver.user_days":
+            os.kill(os.getpid(), signal.SIGINT)
+        return honest(self, name, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Warehouse, "_staged", interrupted)
+        with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
+            lake.run()
+    after = published(lake)
+    for name in ("silver.user_days", "gold.daily_metrics", "gold.monthly_metrics"):
+        assert after[name] == before[name]
+    assert stale(lake)["silver.user_days"] == {D2}
+    assert refs(lake) == {"main"}
+    lake.run()
+    assert active_users(lake) == users
+    assert stale(lake) == {}
+
+
+def test_of_two_writers_of_one_day_the_later_computes_again(lake, monkeypatch):
+    users = change(lake)
+    honest = Warehouse.write
+    writes = []
+
+    def beaten_once(self, name, frame, first, last, base, properties):
+        if name == "silver.user_days":
+            writes.append(name)
+            if len(writes) == 1:  # another run publishes an empty day between this one's reading and publishing
+                honest(self, name, frame.limit(0), first, last, self.base(name, {}), {})
+        return honest(self, name, frame, first, last, base, properties)
+
+    monkeypatch.setattr(Warehouse, "write", beaten_once)
+    lake.run()
+    assert len(writes) == 2
+    assert active_users(lake) == users
+    assert stale(lake) == {}
+    assert refs(lake) == {"main"}
+    with dg.DagsterInstance.from_config(str(lake.lakehouse.settings.dagster_path)) as instance:
+        kinds = [
+            log.dagster_event_type
+            for run in instance.get_runs(filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS]))
+            for log in instance.all_logs(run.run_id)
+        ]
+    assert kinds.count(dg.DagsterEventType.STEP_UP_FOR_RETRY) == 1
+
+
+@contextmanager
+def locked(lake) -> Iterator[sqlite3.Connection]:
+    """The catalog locked against readers and writers."""
+    holder = sqlite3.connect(sqlite_file(lake.lakehouse.settings), isolation_level=None, check_same_thread=False)
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        yield holder
+    finally:
+        if holder.in_transaction:
+            holder.execute("ROLLBACK")
+        holder.close()
+
+
+def test_a_locked_catalog_is_waited_for_or_named(lake):
+    before = published(lake)
+    users = change(lake)
+    impatient = Lakehouse(lake.lakehouse.settings.model_copy(update={"lock_timeout_seconds": 1}))
+    with locked(lake), pytest.raises(CatalogError) as failed:
+        impatient.stamps.stale(impatient.zone.look_at_all())
+    assert "catalog.db is locked by another process for more than 1 s" in str(failed.value)
+    assert published(lake) == before
+    with locked(lake) as holder:
+        release = threading.Timer(2, lambda: holder.execute("ROLLBACK"))
+        release.start()
+        lake.run()
+        release.join(10)
+    assert active_users(lake) == users
+
+
+def test_a_process_killed_between_silver_and_gold_heals_on_the_next_run(lake):
+    users = change(lake)
+    before = published(lake)
+    environment = os.environ | {"LAKEHOUSE_HOME": str(lake.lakehouse.settings.home_path)}
+    command = [sys.executable, "-m", "lakehouse_assets_tests.victim", "before the commit", "gold.daily_metrics"]
+    killed = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=300, start_new_session=True
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    after = published(lake)
+    assert after["silver.user_days"] != before["silver.user_days"]
+    assert after["gold.daily_metrics"] == before["gold.daily_metrics"]
+    assert D2 in stale(lake)["gold.daily_metrics"]
+    lake.run()
+    assert active_users(lake) == users
+    assert stale(lake) == {}
+    healed = published(lake)
+    lake.runner.run_range(D1, D3)
+    assert published(lake) == healed
+
+
+def test_a_file_replaced_while_it_is_read_is_read_again_by_the_next_run(lake, monkeypatch):
+    users = change(lake)
+    honest = bronze.read_deliveries
+
+    def overtaken(*arguments):
+        read = honest(*arguments)
+        lake.rows(str(D2), *rows_of(D2, string.ascii_lowercase[: users + 1]))
+        return read
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bronze, "read_deliveries", overtaken)
+        lake.run()
+    assert D2 in stale(lake)["bronze.interactions"]
+    lake.run()
+    assert active_users(lake) == users + 1
+    assert stale(lake) == {}

@@ -1,0 +1,67 @@
+"""A worker that kills itself.
+
+`python -m lakehouse_assets_tests.victim MOMENT TABLE` brings the lake up to date and sends SIGKILL to its process
+group, its JVM included, at a moment of the table's write. Start it in a session of its own.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from pyiceberg.table import Transaction
+
+from lakehouse_assets import cli
+from lakehouse_assets.io.warehouse import Warehouse
+
+MOMENTS = ("before staging", "staged", "before the commit", "after the commit")
+
+
+def kill_group() -> None:
+    os.killpg(os.getpid(), signal.SIGKILL)
+
+
+def arm(moment: str, table: str, strike: Callable[[], None]) -> None:
+    """Call ``strike`` at one of the `MOMENTS` of the next write of a table in this process."""
+    write, count, publish, commit = (
+        Warehouse.write,
+        Warehouse._count,
+        Warehouse._publish,
+        Transaction.commit_transaction,
+    )
+    writing: list[str] = []
+
+    def armed_write(self: Warehouse, name: str, *arguments: Any) -> Any:
+        writing[:] = [name]
+        if (moment, name) == ("before staging", table):
+            strike()
+        return write(self, name, *arguments)
+
+    def armed_count(self: Warehouse, *arguments: Any) -> Any:
+        if (moment, writing) == ("staged", [table]):
+            strike()
+        return count(self, *arguments)
+
+    def armed_publish(self: Warehouse, *arguments: Any) -> Any:
+        publishing = writing == [table]
+
+        def armed_commit(transaction: Transaction) -> Any:
+            if publishing and moment == "before the commit":
+                strike()
+            committed = commit(transaction)
+            if publishing and moment == "after the commit":
+                strike()
+            return committed
+
+        Transaction.commit_transaction = armed_commit  # type: ignore[assignment, method-assign]
+        return publish(self, *arguments)
+
+    Warehouse.write = armed_write  # type: ignore[assignment, method-assign]
+    Warehouse._count = armed_count  # type: ignore[assignment, method-assign]
+    Warehouse._publish = armed_publish  # type: ignore[assignment, method-assign]
+
+
+if __name__ == "__main__":
+    arm(sys.argv[1], sys.argv[2], kill_group)
+    sys.exit(cli.main(["run"]))
