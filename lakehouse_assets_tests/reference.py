@@ -26,7 +26,7 @@ def _delivered(zone: LandingZone, dataset: str, day: date) -> list[Row]:
     for file in zone.files(dataset, day):
         with file.path.open(newline="") as stream:
             for row in csv.DictReader(stream):
-                delivered = {column: row[column] or None for column in DATASETS[dataset]}
+                delivered = {column: row[column] for column in DATASETS[dataset]}
                 rows.append(delivered | {"landing_date": day, "source_file": file.path.name})
     return rows
 
@@ -51,7 +51,8 @@ def _classified(row: Row, settings: Settings) -> Row:
         reason = "late_event"
     if reason:
         return row | {"reason": reason}
-    return row | {"reason": None, "event_date": event_date, "instant": instant, "duration": duration}
+    typed = {"event_date": event_date, "instant": instant, "duration": duration, "page_id": row["page_id"] or None}
+    return row | typed | {"reason": None}
 
 
 def _rejected(day: date, read: Read, settings: Settings) -> list[Row]:

@@ -12,6 +12,7 @@ from datetime import date, timedelta
 
 import pytest
 
+from lakehouse_assets_tests.conftest import CORE
 from lakehouse_assets_tests.histories import DAYS, FIRST, SEED, Deliveries, differences
 from lakehouse_assets_tests.victim import MOMENTS
 
@@ -79,7 +80,7 @@ def test_killed_processes_leave_old_or_new_rows_and_never_a_mix(make_lake, capsy
     for offset in range(3):
         deliveries.interactions(offset, "a.csv", offset)
     lake.run()
-    environment = os.environ | {"LAKEHOUSE_HOME": str(lakehouse.settings.home_path)}
+    environment = os.environ | {"LAKEHOUSE_HOME": str(lakehouse.settings.home_path), "LAKEHOUSE_TABLES": ",".join(CORE)}
     reached: Counter[str] = Counter()
     for kill in range(count(200)):
         old = digests(lake)
@@ -142,7 +143,10 @@ def test_a_reader_during_overwrites_sees_whole_snapshots(make_lake, spark, capsy
         warehouse.write("silver.users", spark.createDataFrame(rows, schema), day, day, base, {})
 
     overwrite(0)
-    environment = os.environ | {"LAKEHOUSE_HOME": str(lake.lakehouse.settings.home_path)}
+    environment = os.environ | {
+        "LAKEHOUSE_HOME": str(lake.lakehouse.settings.home_path),
+        "LAKEHOUSE_TABLES": ",".join(CORE),
+    }
     command = [sys.executable, "-c", _READER, str(overwrites)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as reader:
         assert reader.stdout is not None
@@ -162,7 +166,10 @@ def test_two_overlapping_backfills_at_once_equal_a_serial_one(make_lake, capsys)
     deliveries = Deliveries(lake.lakehouse.zone)
     for offset in range(DAYS):
         deliveries.interactions(offset, "a.csv", offset)
-    environment = os.environ | {"LAKEHOUSE_HOME": str(lake.lakehouse.settings.home_path)}
+    environment = os.environ | {
+        "LAKEHOUSE_HOME": str(lake.lakehouse.settings.home_path),
+        "LAKEHOUSE_TABLES": ",".join(CORE),
+    }
     ranges = [(FIRST, FIRST + timedelta(days=4)), (FIRST + timedelta(days=2), FIRST + timedelta(days=DAYS - 1))]
     command = [sys.executable, "-m", "lakehouse_assets.cli", "backfill"]
     running = [

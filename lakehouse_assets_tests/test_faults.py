@@ -22,6 +22,7 @@ from lakehouse_assets.io.catalog import CatalogError, sqlite_file
 from lakehouse_assets.io.warehouse import ContractViolation, Warehouse
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.transforms import sessions
+from lakehouse_assets_tests.conftest import CORE
 
 D1, D2, D3 = (date(2024, 3, day) for day in (1, 2, 3))
 
@@ -128,7 +129,7 @@ def test_a_run_cancelled_during_a_write_publishes_nothing_of_it(lake, monkeypatc
     after = published(lake)
     for name in ("silver.user_days", "gold.daily_metrics", "gold.monthly_metrics"):
         assert after[name] == before[name]
-    assert stale(lake)["silver.user_days"] == {D2}
+    assert set(stale(lake)["silver.user_days"]) == {D2}
     assert refs(lake) == {"main"}
     lake.run()
     assert active_users(lake) == users
@@ -194,7 +195,10 @@ def test_a_locked_catalog_is_waited_for_or_named(lake):
 def test_a_process_killed_between_silver_and_gold_heals_on_the_next_run(lake):
     users = change(lake)
     before = published(lake)
-    environment = os.environ | {"LAKEHOUSE_HOME": str(lake.lakehouse.settings.home_path)}
+    environment = os.environ | {
+        "LAKEHOUSE_HOME": str(lake.lakehouse.settings.home_path),
+        "LAKEHOUSE_TABLES": ",".join(CORE),
+    }
     command = [sys.executable, "-m", "lakehouse_assets_tests.victim", "before the commit", "gold.daily_metrics"]
     killed = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=False, timeout=300, start_new_session=True
