@@ -91,6 +91,37 @@ CHARTS = (
         {"month to date": "monthly_active_users"},
     ),
     Chart(
+        "New, returning and lost users",
+        "New: first active day ever. Returning: also active the day before. Resurrecting: active before, but not the "
+        "day before. Dormant, drawn below zero: active the day before, but not on this day.",
+        "bar",
+        "users",
+        "gold.lifecycle_metrics",
+        query="SELECT date, series, users::DOUBLE FROM ("
+        "SELECT date, new_users AS 'new', returning_users AS 'returning', resurrecting_users AS 'resurrecting', "
+        "-dormant_users AS 'dormant' FROM gold.lifecycle_metrics WHERE period = 'day'"
+        ") UNPIVOT (users FOR series IN (* EXCLUDE date)) ORDER BY date",
+    ),
+    Chart(
+        "Weekly retention",
+        "Of the users whose first active day fell into a week (a row, by its Monday), the share that was active again "
+        "so many weeks later. Weeks that are not over yet are left out.",
+        "heat",
+        "share",
+        "gold.retention_weekly",
+        query="SELECT cohort_week AS date, week_number AS series, rate AS value FROM gold.retention_weekly "
+        "WHERE cohort_by = 'first_activity' AND rate IS NOT NULL ORDER BY series, date",
+    ),
+    Chart(
+        "Actions by type",
+        "Accepted interactions of the day by what the users did.",
+        "bar",
+        "actions",
+        "gold.action_metrics",
+        query="SELECT date, action_type AS series, actions::DOUBLE AS value FROM gold.action_metrics "
+        "ORDER BY action_type, date",
+    ),
+    Chart(
         "Sessions",
         "A session is a user's actions without 30 minutes of silence or a midnight between them.",
         "bar",
