@@ -295,6 +295,7 @@ def _status(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.automation.instance import terminal_instance
     from lakehouse_assets.automation.status import FAILED, UP_TO_DATE, status
     from lakehouse_assets.lakehouse import Lakehouse
+    from lakehouse_assets.partitions import span_in_words
 
     with terminal_instance(settings) as instance:
         found = status(Lakehouse(settings), instance)
@@ -303,8 +304,7 @@ def _status(options: argparse.Namespace, settings: Settings) -> None:
         return
     say(f"{'days':<25}{'files':>7}  {'state':<12}why")
     for one in found:
-        days = f"{one.first}" if one.first == one.last else f"{one.first} … {one.last}"
-        say(f"{days:<25}{one.files:>7,}  {one.state:<12}{one.why}".rstrip())
+        say(f"{span_in_words(one.first, one.last):<25}{one.files:>7,}  {one.state:<12}{one.why}".rstrip())
     if any(one.state == FAILED for one in found):
         say("next: mend what failed, then lakehouse run")
     elif any(one.state != UP_TO_DATE for one in found):

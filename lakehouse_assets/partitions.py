@@ -54,4 +54,9 @@ def stretches(days: Iterable[date]) -> list[tuple[date, date]]:
 
 def in_words(days: Iterable[date]) -> list[str]:
     """Consecutive days joined, as text."""
-    return [f"{first}" if first == last else f"{first} … {last}" for first, last in stretches(days)]
+    return [span_in_words(first, last) for first, last in stretches(days)]
+
+
+def span_in_words(first: date | str, last: date | str) -> str:
+    """The days from ``first`` to ``last`` as text; a single day stands alone."""
+    return f"{first}" if first == last else f"{first} … {last}"

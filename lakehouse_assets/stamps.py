@@ -229,7 +229,7 @@ class Stamps:
         return max((day - timedelta(offset) for day, offset in kept), default=date.min)
 
     def _of_files(self, table: Table, day: date) -> str:
-        dataset = table.name.split(".")[1]
+        dataset = _dataset(table.name)
         files = self._zone.files(dataset, day)
         return _hash(table.version, [(file.path.name, self._zone.fingerprint(file)) for file in files])
 

@@ -6,7 +6,6 @@ from pyspark.sql import DataFrame
 from lakehouse_assets.assets.declaration import days_of, table_asset
 from lakehouse_assets.io.csv_files import PART
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.settings import action_column
 from lakehouse_assets.transforms import activity, engagement, lifecycle, retention, sessions
 
 
@@ -36,8 +35,7 @@ def gold_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) 
 
     @table_asset(tables["gold.action_metrics"], partitions)
     def action_metrics(context: dg.AssetExecutionContext, user_days: DataFrame) -> DataFrame:
-        action_columns = {action: action_column(action) for action in settings.allowed_actions}
-        return activity.action_metrics(user_days, action_columns, *days_of(context))
+        return activity.action_metrics(user_days, settings.action_columns, *days_of(context))
 
     @table_asset(tables["gold.power_users"], partitions)
     def power_users(context: dg.AssetExecutionContext, user_days: DataFrame) -> DataFrame:

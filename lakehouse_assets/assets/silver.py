@@ -9,7 +9,6 @@ from lakehouse_assets.assets.declaration import days_of, table_asset
 from lakehouse_assets.io.csv_files import PART
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import days_between
-from lakehouse_assets.settings import action_column
 from lakehouse_assets.transforms import activity, cleaning, counts, lifecycle
 from lakehouse_assets.transforms.users import user_snapshots
 
@@ -65,8 +64,7 @@ def silver_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition
     def user_days(context: dg.AssetExecutionContext, interactions: DataFrame) -> DataFrame:
         first, last = days_of(context)
         layout = lakehouse.warehouse.layout("silver.user_days", first, last, "silver.interactions", first, last)
-        action_columns = {action: action_column(action) for action in settings.allowed_actions}
-        return layout.divide(activity.user_days(interactions, action_columns), "event_date", "user_id")
+        return layout.divide(activity.user_days(interactions, settings.action_columns), "event_date", "user_id")
 
     @table_asset(tables["silver.user_first_days"], partitions, ("user_days", "earlier"))
     def user_first_days(user_days: DataFrame, earlier: DataFrame) -> DataFrame:

@@ -14,6 +14,8 @@ from dagster._core.storage.tags import (
 )
 from dagster._utils.error import SerializableErrorInfo
 
+from lakehouse_assets.partitions import span_in_words
+
 _LONGEST_REASON = 1000  # what Spark's Java errors say is longer than anybody reads
 
 
@@ -31,7 +33,7 @@ class Failure:
     @property
     def days(self) -> str:
         """The days it was for, as text."""
-        return self.first if self.first == self.last else f"{self.first} … {self.last}"
+        return span_in_words(self.first, self.last)
 
 
 def failure_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Failure:

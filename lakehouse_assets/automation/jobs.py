@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from lakehouse_assets.assets.maintenance import MAINTENANCE_GROUP
 from lakehouse_assets.assets.reports import DASHBOARD
@@ -53,6 +54,12 @@ def check_range(lakehouse: Lakehouse, first: date, last: date) -> None:
             "LAKEHOUSE_START_DATE sets the first, today (UTC) is the last"
         )
     lakehouse.stamps.check_not_dropped(lakehouse.tables, first)
+
+
+def unfinished_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """Runs over tables that are queued, starting or running."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
+    return [run for run in runs if run.job_name in RUNS_OF_TABLES]
 
 
 def run_tags(work: Work) -> dict[str, str]:

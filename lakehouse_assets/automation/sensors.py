@@ -3,14 +3,13 @@
 import json
 import urllib.request
 from collections.abc import Collection, Sequence
-from datetime import date, timedelta
+from datetime import date
 
 import dagster as dg
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import RUN_KEY_TAG
 
 from lakehouse_assets.automation.failures import failure_of
-from lakehouse_assets.automation.jobs import DASHBOARD_JOB, JOB, RUNS_OF_TABLES, run_tags
+from lakehouse_assets.automation.jobs import DASHBOARD_JOB, JOB, run_tags, unfinished_runs
 from lakehouse_assets.io.csv_files import FileRefused
 from lakehouse_assets.io.landing import DATASETS, Looks, Signatures, signatures
 from lakehouse_assets.lakehouse import Lakehouse
@@ -43,9 +42,9 @@ def landing_sensor(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinitio
         before: Signatures = json.loads(context.cursor) if context.cursor else {}
         now = lakehouse.zone.look_at_all()
         cursor = json.dumps(signatures(now))
-        busy = _unfinished(context.instance)
+        busy = unfinished_runs(context.instance)
         if busy:
-            return dg.SensorResult(skip_reason=f"run {busy[0]} has not ended yet", cursor=cursor)
+            return dg.SensorResult(skip_reason=f"run {busy[0].run_id} has not ended yet", cursor=cursor)
         incomplete = {day for _, day in lakehouse.zone.incomplete(before, now)}
         outside = {day for days in now.values() for day in days if not _within(partitions, day)}
         refused = _refused(lakehouse, now)
@@ -94,9 +93,9 @@ def dashboard_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
     def dashboard(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         gold = [name for name in lakehouse.tables if lakehouse.tables[name].layer == "gold"]
         snapshots = [snapshot for name in gold if (snapshot := lakehouse.catalog.snapshot_id(name))]
-        busy = _unfinished(context.instance)
+        busy = unfinished_runs(context.instance)
         if busy or not snapshots:
-            return dg.SkipReason(f"run {busy[0]} has not ended yet" if busy else "nothing is computed yet")
+            return dg.SkipReason(f"run {busy[0].run_id} has not ended yet" if busy else "nothing is computed yet")
         return dg.RunRequest(run_key=f"{DASHBOARD_JOB} {snapshots}")
 
     return dashboard
@@ -119,7 +118,7 @@ def day_end_schedule(lakehouse: Lakehouse) -> dg.ScheduleDefinition:
         known = {*lakehouse.zone.dates("interactions"), *lakehouse.catalog.stamps("bronze.interactions")}
         if not known:
             return dg.SkipReason("nothing has ever been delivered")
-        first = max(known) + timedelta(days=1)
+        first = max(known) + DAY
         if first > yesterday:
             return dg.SkipReason(f"{max(known)} is delivered or computed already")
         tables = tuple(name for name in lakehouse.tables if calendar_of(name) != "users")
@@ -155,11 +154,6 @@ def failure_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
             context.log.info("the webhook was told of run %s", failure.run_id)
 
     return run_failures
-
-
-def _unfinished(instance: dg.DagsterInstance) -> list[str]:
-    runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
-    return [run.run_id for run in runs if run.job_name in RUNS_OF_TABLES]
 
 
 def _within(partitions: dg.DailyPartitionsDefinition, day: date) -> bool:

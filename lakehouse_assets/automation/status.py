@@ -8,10 +8,9 @@ from datetime import date
 from itertools import groupby
 
 import dagster as dg
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from lakehouse_assets.automation.failures import Failure, days_of_run, failure_of
-from lakehouse_assets.automation.jobs import RUNS_OF_TABLES
+from lakehouse_assets.automation.jobs import RUNS_OF_TABLES, unfinished_runs
 from lakehouse_assets.io.landing import Looks
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import DAY
@@ -48,8 +47,7 @@ def status(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> list[Stretch]:
             *(landed[dataset] for dataset in landed), *stale.values(), *map(lakehouse.catalog.stamps, lakehouse.tables)
         )
     )
-    runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
-    running = [run for run in runs if run.job_name in RUNS_OF_TABLES]
+    running = unfinished_runs(instance)
     failures = _failures(instance, landed) if any(stale.values()) else []
     stands = [(day, *_stands(day, stale, running, failures)) for day in days]
     return list(_stretches(stands, {day: len(files) for day, files in landed["interactions"].items()}))

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from lakehouse_assets.assets.declaration import days_of
 from lakehouse_assets.io.catalog import kept_from, read_stamps
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.partitions import days_between, month_first
+from lakehouse_assets.partitions import days_between, month_first, period_first
 from lakehouse_assets.tables import NO_DUPLICATE_KEY, Table
 from lakehouse_assets.transforms.activity import WINDOWS
 from lakehouse_assets.transforms.engagement import L28_DAYS, POWER_DAYS
@@ -143,7 +143,7 @@ FURTHER_CHECKS = (
         for table, since in (
             ("gold.daily_metrics", lambda day: day - timedelta(max(WINDOWS.values()) - 1)),
             ("gold.monthly_metrics", month_first),
-            ("gold.weekly_metrics", lambda day: day - timedelta(day.weekday())),
+            ("gold.weekly_metrics", lambda day: period_first(day, "week")),
             ("gold.l28_histogram", lambda day: day - timedelta(L28_DAYS - 1)),
             ("gold.power_users", lambda day: day - timedelta(POWER_DAYS - 1)),
             ("gold.retention_weekly", lambda _: date.min),
