@@ -6,7 +6,7 @@ import dagster as dg
 from pyspark.sql import DataFrame
 
 from lakehouse_assets.assets.declaration import days_of, table_asset
-from lakehouse_assets.io.csv_files import PART
+from lakehouse_assets.io.warehouse import DIVIDED
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import days_between
 from lakehouse_assets.transforms import activity, cleaning, counts, lifecycle
@@ -43,7 +43,7 @@ def silver_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition
             "silver.interactions", first, last, "bronze.interactions", first, delivered_until
         )
         valid = cleaning.valid_interactions(classified(bronze)).where(cleaning.in_days("event_date", first, last))
-        return cleaning.deduplicate(layout.divide(valid, "event_date", "user_id"), divided_by=(PART,))
+        return cleaning.deduplicate(layout.divide(valid, "event_date", "user_id"), divided_by=DIVIDED)
 
     @table_asset(tables["silver.interaction_counts"], partitions, ("bronze", "rejected", "routing", "accepted"))
     def interaction_counts(

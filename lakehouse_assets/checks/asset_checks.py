@@ -61,22 +61,13 @@ def declared_checks(table: Table) -> list[Check]:
 
 def session_actions_match(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
     """Days whose sessions hold another number of actions than there are accepted interactions."""
-    in_sessions = (
-        lakehouse.warehouse.read("gold.session_metrics", first, last)
-        .groupBy(F.col("session_date").alias("date"))
-        .agg(F.sum("actions_per_session").alias("actions"))
-    )
-    accepted = (
-        lakehouse.warehouse.read("silver.interactions", first, last)
-        .groupBy(F.col("event_date").alias("date"))
-        .agg(F.count(F.lit(1)).alias("accepted"))
-    )
-    both = in_sessions.join(accepted, "date", "full_outer").fillna(0)
+    sessions = lakehouse.warehouse.read("gold.session_metrics", first, last)
+    in_sessions = dict(sessions.groupBy("session_date").agg(F.sum("actions_per_session")).collect())
+    accepted = lakehouse.warehouse.audit("silver.interactions", first, last).rows
     return {
-        row["date"]: Outcome(
-            abs(row["actions"] - row["accepted"]), f"{row['actions']} in sessions, {row['accepted']} accepted"
-        )
-        for row in both.where("actions <> accepted").collect()
+        day: Outcome(abs(actions - rows), f"{actions} in sessions, {rows} accepted")
+        for day in days_between(first, last)
+        if (actions := in_sessions.get(day, 0)) != (rows := accepted.get(day, 0))
     }
 
 

@@ -225,13 +225,18 @@ def files_overlapping(
 ) -> dict[str, tuple[DataFile, date, date]]:
     """Live data files by path whose days may touch ``first`` … ``last``, with their own first and last day."""
     wanted = f"{column} >= '{first}' and {column} <= '{last}'"
-    field_id = table.schema().find_field(column).field_id
     found = {}
     for task in table.scan(row_filter=wanted).plan_files():
-        low, high = (_as_date(bounds[field_id]) for bounds in (task.file.lower_bounds, task.file.upper_bounds))
+        low, high = days_of(table, column, task.file)
         if low <= last and high >= first:
             found[task.file.file_path] = (task.file, low, high)
     return found
+
+
+def days_of(table: IcebergTable, column: str, file: DataFile) -> tuple[date, date]:
+    """The first and last day in a data file, by its statistics."""
+    field_id = table.schema().find_field(column).field_id
+    return _as_date(file.lower_bounds[field_id]), _as_date(file.upper_bounds[field_id])
 
 
 def _as_date(bound: bytes) -> date:

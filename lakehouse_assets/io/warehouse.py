@@ -1,8 +1,9 @@
-"""Reading tables, and writing them in three steps: stage on a branch, audit what was staged, publish in one commit.
+"""Reading tables, and writing them in three steps: stage on a branch, audit what is staged, publish in one commit.
 
 Readers of main see the old days or the new ones, never a mix: data files are written under a branch of their own
-(Iceberg's write-audit-publish), every law of the contract is counted on exactly those files, and only then one commit
-swaps them in for the files they replace, together with the stamps that say what the days were computed from.
+(Iceberg's write-audit-publish), every law of the contract is counted on the rows as they pass into them, and only if
+all hold one commit swaps them in for the files they replace, together with the stamps that say what the days were
+computed from.
 See docs/decisions/0001-write-audit-publish.md.
 """
 
@@ -16,15 +17,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+import pyarrow.parquet as pq
 from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table import Transaction
 from pyiceberg.table.update.snapshot import ManageSnapshots
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
 from pyspark.sql import functions as F
 
-from lakehouse_assets.io.catalog import CATALOG, Catalog, files_overlapping, forget_stamps, kept_from, set_stamps
+from lakehouse_assets.io.catalog import (
+    CATALOG,
+    Catalog,
+    days_of,
+    files_overlapping,
+    forget_stamps,
+    kept_from,
+    set_stamps,
+)
 from lakehouse_assets.io.csv_files import PART
 from lakehouse_assets.partitions import DAY, EVER, month_first, month_last
 from lakehouse_assets.settings import Settings
@@ -33,6 +43,9 @@ from lakehouse_assets.tables import IN_ITS_PARTITION, NO_DUPLICATE_KEY, Rule, Ta
 _PUBLISH_ATTEMPTS = 50
 _STAGING = re.compile(r"stage_(\d+)_[0-9a-f]{32}")
 _STRAY = "lakehouse: a row lies outside the days being written"
+_ROWS, _COPY = "rows", "_copy"
+ORDER = "_order"  # what the rows of a write task are sorted by first
+DIVIDED = (ORDER, PART)
 _SAMPLE_ROWS = 5
 _SMALLEST_SPLIT_BYTES = 1 << 18
 _LARGEST_SPLIT_BYTES = 128 << 20
@@ -108,8 +121,15 @@ class Layout:
         return ((group - self._group(self.first)) * self.buckets + bucket).cast("int")
 
     def divide(self, frame: DataFrame, day_column: str, user_column: str) -> DataFrame:
-        """The frame with each row in its write task and `PART` saying which."""
-        return frame.withColumn(PART, self.part(day_column, user_column)).repartitionById(self.parts, PART)
+        """The frame with each row in its write task, and the columns of `DIVIDED`.
+
+        `ORDER` is a number to sort by first: rows of a day, and in it of a user, together. Spark compares the first
+        sort column by its bytes alone and looks at whole rows only where two are equal. Names and dates are equal all
+        the time; this is hardly ever so for two users.
+        """
+        parts = frame.withColumn(PART, self.part(day_column, user_column)).repartitionById(self.parts, PART)
+        user = F.xxhash64(user_column).bitwiseAND(F.lit(0xFFFF_FFFF))
+        return parts.withColumn(ORDER, F.unix_date(day_column).cast("bigint") * F.lit(1 << 32) + user)
 
     @property
     def _groups_a_month(self) -> int:
@@ -130,7 +150,7 @@ class Warehouse:
         self.catalog = catalog
         self._spark = spark
         self._audits: dict[tuple[str, date, date], Published] = {}
-        self._counted_laws: dict[str, Mapping[str, Column]] = {}
+        self._broken_laws: dict[str, Mapping[str, Column]] = {}
 
     @property
     def spark(self) -> SparkSession:
@@ -189,21 +209,17 @@ class Warehouse:
         low, high = (month_first(first), month_last(last)) if declared.by_month else (first, last)
         replaced = self._replaced(declared, base.table, low, high)
         rows = self._with_neighbours(declared, frame, base.table, replaced, first, last)
+        observed = Observation()
         branch, start = self._branch(name)
         try:
-            head, added = self._append(name, branch, rows)
+            head, added = self._append(name, branch, self._observed(declared, rows, first, last, observed))
             written = sum(file.file_size_in_bytes for file in added)
-            stage = self._staged(name, start, head, written)
-            audit = self._count(declared, stage, first, last) if added else Audit({}, {})
+            audit = self._audit_of_stage(declared, observed, start, head, added, first, last)
         except BaseException as error:
             self._discard(name, branch, start)
             if _STRAY in str(error):
                 raise ContractViolation(self._explain_strays(declared, frame, first, last)) from None
             raise
-        if any(audit.breaches.values()):
-            sentence = self._explain(declared, stage, audit, first, last)
-            self._discard(name, branch, start)
-            raise ContractViolation(sentence)
 
         def vouch(transaction: Transaction, now: IcebergTable) -> None:
             if base.stamps and min(base.stamps) < (kept_from(now) or date.min):
@@ -260,7 +276,7 @@ class Warehouse:
         same = self._current(declared, table, replaced.values()).where(_between(declared, low, high))
         branch, start = self._branch(name)
         try:
-            _, added = self._append(name, branch, self._arranged(declared, same))
+            _, added = self._append(name, branch, self._arranged(declared, same).select(*declared.columns))
             before, after = (sum(f.record_count for f in files) for files in ([f[0] for f in replaced.values()], added))
             if after != before and not first_kept:
                 raise ContractViolation(f"{name} {low} … {high} was not compacted: {before} rows became {after}")
@@ -312,30 +328,30 @@ class Warehouse:
     ) -> DataFrame:
         """The new rows, and the rows of other days that sit in files about to be replaced."""
         kept = [f for f in replaced.values() if f[1] < first or f[2] > last]
-        columns = declared.columns
         divided = PART in frame.columns
         # a row of another day would wipe or double its neighbours, so the write itself stops at the first one
         day = F.col(declared.partition_column)
         own_day = F.when(day.between(F.lit(first), F.lit(last)), day).otherwise(F.raise_error(_STRAY).cast("date"))
-        rows = frame.withColumn(declared.partition_column, own_day).select(*columns)
+        rows = frame.withColumn(declared.partition_column, own_day)
+        if divided:
+            rows = _copies_counted(declared, rows)
         if kept:
             low, high = min(f[1] for f in kept), max(f[2] for f in kept)
             inside = _between(declared, low, high) & ~_between(declared, first, last)
             old = self._current(declared, table, kept).where(inside)
             if divided:  # before and after apart, so that no file spans the new days
                 after = (F.col(declared.partition_column) > F.lit(last)).cast("int")
-                old = old.withColumn(PART, after).repartitionById(2, PART).select(*columns)
-            rows = rows.unionByName(old)
-        if divided:
-            return rows
-        return self._arranged(declared, rows)
+                old = old.withColumn(PART, after).repartitionById(2, PART)
+            rows = rows.unionByName(old, allowMissingColumns=True)
+        return rows if divided else self._arranged(declared, rows)
 
     def _arranged(self, declared: Table, rows: DataFrame) -> DataFrame:
         """Rows that are not divided into write tasks yet: a task per month, in the order of the key."""
         month = F.year(declared.partition_column) * 12 + F.month(declared.partition_column)
-        rows = rows.repartition(1) if declared.by_month else rows.repartition(month)
-        order = [*declared.also_partitioned_by, declared.partition_column, *declared.key]
-        return rows.sortWithinPartitions(*dict.fromkeys(order))
+        rows = rows.withColumn(PART, F.lit(0) if declared.by_month else month)
+        rows = rows.repartition(1) if declared.by_month else rows.repartition(PART)
+        order = [PART, *declared.also_partitioned_by, declared.partition_column, *declared.key]
+        return _copies_counted(declared, rows).sortWithinPartitions(*dict.fromkeys(order))
 
     def _current(self, declared: Table, table: IcebergTable, files: Iterable[tuple[DataFile, date, date]]) -> DataFrame:
         """A table's rows as of the loaded snapshot, columns as declared; ``files`` are those that will be read."""
@@ -358,9 +374,67 @@ class Warehouse:
 
     # -- audit ---------------------------------------------------------------------------------------------------
 
+    def _observed(self, declared: Table, rows: DataFrame, first: date, last: date, observed: Observation) -> DataFrame:
+        """Rows arranged for the write, every law counted on them as they go by, in the write's own stage."""
+        own = _between(declared, first, last)
+        counted = {_ROWS: F.count_if(own)}
+        counted |= {name: F.count_if(own & broken) for name, broken in self._broken(declared).items()}
+        if declared.key:
+            counted[NO_DUPLICATE_KEY] = F.count_if(F.col(_COPY) > 1)
+        return rows.observe(observed, *[count.alias(name) for name, count in counted.items()]).select(*declared.columns)
+
+    def _audit_of_stage(
+        self,
+        declared: Table,
+        observed: Observation,
+        start: int,
+        head: int,
+        added: Sequence[DataFile],
+        first: date,
+        last: date,
+    ) -> Audit:
+        """What was counted while the rows were written; where a law is broken, counted again by day to say so.
+
+        Raises:
+            ContractViolation: a law is broken, or other rows were staged than were counted.
+        """
+        if not added:
+            return Audit({}, {})
+        counted = dict(observed.get)
+        rows = counted.pop(_ROWS)
+        if any(counted.values()):
+            stage = self._staged(declared.name, start, head, sum(file.file_size_in_bytes for file in added))
+            raise ContractViolation(
+                self._explain(declared, stage, self._count(declared, stage, first, last), first, last)
+            )
+        by_day = self._rows_by_day(declared, added, first, last)
+        if sum(by_day.values()) != rows:
+            raise ContractViolation(
+                f"{declared.name} {first} … {last} was not published: {rows} rows were audited and "
+                f"{sum(by_day.values())} staged; run it again"
+            )
+        return Audit(by_day, {})
+
+    def _rows_by_day(self, declared: Table, added: Sequence[DataFile], first: date, last: date) -> dict[date, int]:
+        """Rows of each day in staged files: a file of one day says it itself, of a shared one the days are read."""
+        table = self.catalog.iceberg.load_table(declared.name)
+        found: dict[date, int] = {}
+        for file in added:
+            low, high = days_of(table, declared.partition_column, file)
+            if low == high:
+                counts = [(low, file.record_count)]
+            else:
+                with table.io.new_input(file.file_path).open() as source:
+                    days = pq.read_table(source, columns=[declared.partition_column]).column(0)
+                counts = [(pair["values"], pair["counts"]) for pair in days.value_counts().to_pylist()]
+            for day, count in counts:
+                if first <= day <= last:
+                    found[day] = found.get(day, 0) + count
+        return found
+
     def _count(self, declared: Table, frame: DataFrame, first: date, last: date) -> Audit:
         """All laws in one pass by day; meanwhile the unique key in a second, by hash, made exact where hashes meet."""
-        laws = self._laws(declared)
+        laws = {name: F.count_if(broken) for name, broken in self._broken(declared).items()}
         day = F.col(declared.partition_column)
         with ThreadPoolExecutor(max_workers=1) as beside:
             doubles = beside.submit(self._duplicate_keys, declared, frame) if declared.key else None
@@ -375,11 +449,11 @@ class Warehouse:
                 breaches[NO_DUPLICATE_KEY] = doubles.result()
         return Audit({d: row["rows"] for d, row in inside.items()}, breaches)
 
-    def _laws(self, declared: Table) -> Mapping[str, Column]:
-        """For each law of a table the number of rows that break it; put together once, as each takes many calls."""
-        if declared.name not in self._counted_laws:
-            self._counted_laws[declared.name] = {rule.name: _breaches(rule) for rule in declared.contract()}
-        return self._counted_laws[declared.name]
+    def _broken(self, declared: Table) -> Mapping[str, Column]:
+        """For each law of a table whether a row breaks it; put together once, as each takes many calls."""
+        if declared.name not in self._broken_laws:
+            self._broken_laws[declared.name] = {rule.name: _breaks(rule) for rule in declared.contract()}
+        return self._broken_laws[declared.name]
 
     def _duplicate_keys(self, declared: Table, frame: DataFrame) -> dict[date, int]:
         hashed = frame.withColumn("_hash", F.xxhash64(*declared.key))
@@ -410,7 +484,7 @@ class Warehouse:
         return f"{declared.name} {first} … {last} was not published, its contract is broken: " + "; ".join(parts)
 
     def _explain_strays(self, declared: Table, frame: DataFrame, first: date, last: date) -> str:
-        stray = frame.drop(PART).where(~F.coalesce(_between(declared, first, last), F.lit(False)))
+        stray = frame.drop(*DIVIDED).where(~F.coalesce(_between(declared, first, last), F.lit(False)))
         sample = " | ".join(str(row.asDict()) for row in stray.limit(_SAMPLE_ROWS).collect())
         return (
             f"{declared.name} {first} … {last} was not published: {IN_ITS_PARTITION} is broken by {stray.count()} rows "
@@ -507,8 +581,20 @@ def _between(declared: Table, first: date, last: date) -> Column:
     return F.col(declared.partition_column).between(F.lit(first), F.lit(last))
 
 
-def _breaches(rule: Rule) -> Column:
-    return F.count_if(~F.coalesce(rule.holds(), F.lit(False)))
+def _breaks(rule: Rule) -> Column:
+    return ~F.coalesce(rule.holds(), F.lit(False))
+
+
+def _copies_counted(declared: Table, rows: DataFrame) -> DataFrame:
+    """Rows in write tasks (`PART`) with a number that is above 1 for a row whose key has been there before.
+
+    Rows of a key are always in one task, so this takes no shuffle, and no sort where the task is sorted like this.
+    """
+    if not declared.key:
+        return rows
+    order = [ORDER] if ORDER in rows.columns else []
+    key = Window.partitionBy(*order, PART, *declared.key).orderBy(declared.key[0])
+    return rows.withColumn(_COPY, F.row_number().over(key))
 
 
 def _head(table: IcebergTable, branch: str = "main") -> int:
@@ -533,7 +619,7 @@ def _added_files(table: IcebergTable, snapshot_id: int) -> list[DataFile]:
 
 def _check_schema(declared: Table, frame: DataFrame) -> None:
     """Names and types against the declared schema, without reading a row."""
-    delivered = {field.name: field.dataType for field in frame.drop(PART).schema.fields}
+    delivered = {field.name: field.dataType for field in frame.drop(*DIVIDED).schema.fields}
     wanted = {field.name: field.dataType for field in declared.spark_schema.fields}
     if delivered != wanted:
         names = sorted(name for name in delivered.keys() | wanted.keys() if delivered.get(name) != wanted.get(name))

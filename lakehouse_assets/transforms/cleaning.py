@@ -176,30 +176,19 @@ def deduplicate(valid: DataFrame, divided_by: Sequence[str] = ()) -> DataFrame:
     Args:
         valid: rows of `valid_interactions`.
         divided_by: columns that depend on event_date and user_id alone and already divide the rows physically;
-            naming them spares a second shuffle.
+            naming them spares a second shuffle. Rows are sorted by the first of them first.
 
     Returns:
         The survivors, with duplicates (bigint): how many rows each one stands for beside itself.
     """
     return (
-        valid.withColumn("_order", day_and_user_order())
-        .groupBy(*divided_by, "_order", "event_date", *DUPLICATE_KEY)
+        valid.groupBy(*divided_by, "event_date", *DUPLICATE_KEY)
         .agg(
             F.min(F.struct("landing_date", "duration_ms", "app_version")).alias("survivor"),
             (F.count(F.lit(1)) - F.lit(1)).alias("duplicates"),
         )
         .select(*divided_by, "event_date", *DUPLICATE_KEY, "survivor.*", "duplicates")
     )
-
-
-def day_and_user_order() -> Column:
-    """A number to sort by first, of the columns event_date and user_id: rows of a day, and in it of a user, together.
-
-    Spark compares the first sort column by its bytes alone and looks at whole rows only where two are equal. Names
-    and dates are equal all the time; this is hardly ever so for two users.
-    """
-    user = F.xxhash64("user_id").bitwiseAND(F.lit(0xFFFF_FFFF))
-    return F.unix_date("event_date").cast("bigint") * F.lit(1 << 32) + user
 
 
 def in_days(column: str, first: date, last: date) -> Column:

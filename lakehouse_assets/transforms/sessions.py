@@ -9,7 +9,6 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from lakehouse_assets.transforms.activity import calendar
-from lakehouse_assets.transforms.cleaning import day_and_user_order
 
 
 def session_metrics(interactions: DataFrame, gap_seconds: int = 1800, divided_by: Sequence[str] = ()) -> DataFrame:
@@ -28,16 +27,14 @@ def session_metrics(interactions: DataFrame, gap_seconds: int = 1800, divided_by
         session_id (`<user_id>_<YYYYMMDD>_<n>`), user_id, session_date, session_start_time, session_end_time,
         actions_per_session, session_duration_ms (sum), session_span_ms (last instant - first).
     """
-    in_day = Window.partitionBy(*divided_by, "_order", "event_date", "user_id").orderBy("timestamp")
+    in_day = Window.partitionBy(*divided_by, "event_date", "user_id").orderBy("timestamp")
     micros = F.unix_micros("timestamp")
     starts = F.coalesce(micros - F.lag(micros).over(in_day) >= F.lit(gap_seconds * 1_000_000), F.lit(False))
     # the frame is a range, so rows of one instant get one number in whatever order they come
-    numbered = (
-        interactions.withColumn("_order", day_and_user_order())
-        .withColumn("_starts", starts.cast("int"))
-        .withColumn("_number", F.sum("_starts").over(in_day))
+    numbered = interactions.withColumn("_starts", starts.cast("int")).withColumn(
+        "_number", F.sum("_starts").over(in_day)
     )
-    sessions = numbered.groupBy(*divided_by, "_order", "event_date", "user_id", "_number").agg(
+    sessions = numbered.groupBy(*divided_by, "event_date", "user_id", "_number").agg(
         F.min("timestamp").alias("session_start_time"),
         F.max("timestamp").alias("session_end_time"),
         F.count(F.lit(1)).alias("actions_per_session"),
