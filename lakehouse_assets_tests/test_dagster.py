@@ -1,5 +1,6 @@
 """What Dagster shows and does: definitions, metadata of materializations, checks that warn and checks that stop."""
 
+import base64
 import os
 import subprocess
 import sys
@@ -8,8 +9,11 @@ from datetime import UTC, date, datetime
 import dagster as dg
 import pytest
 
+from lakehouse_assets.charts import CHARTS
 from lakehouse_assets.io import deliveries
 from lakehouse_assets.io.warehouse import Audit
+from lakehouse_assets.settings import load_settings
+from lakehouse_assets.tables import declare
 
 
 def instance_of(lake):
@@ -30,7 +34,7 @@ def test_definitions_load_as_the_code_server_loads_them(tmp_path):
 
 def test_days_show_their_rows_and_an_open_window_warns_until_it_is_complete(make_lake):
     lake = make_lake()
-    lake.rows("2024-03-01", "u,2024-03-01 10:00:00,edit,p,1,1")
+    lake.rows("2024-03-01", "w,2024-03-01 10:00:00,edit,p,1,1", "w,2024-03-01 10:00:00,fly,p,1,1")
     lake.rows("2024-03-02", "u,2024-03-02 10:00:00,edit,p,1,1", "v,2024-03-02 10:00:00,edit,p,1,1")
     lake.runner.run_range(date(2024, 3, 2), date(2024, 3, 2))
     check = dg.AssetCheckKey(dg.AssetKey(["gold", "daily_metrics"]), "windows_complete")
@@ -48,16 +52,55 @@ def test_days_show_their_rows_and_an_open_window_warns_until_it_is_complete(make
     assert latest().passed
 
     with instance_of(lake) as instance:
-        shown = {}
-        for day in ("2024-03-01", "2024-03-02"):
-            event = instance.get_latest_data_version_record(dg.AssetKey(["silver", "interactions"]), partition_key=day)
-            shown[day] = event.asset_materialization.metadata
+
+        def metadata(table, day):
+            event = instance.get_latest_data_version_record(dg.AssetKey(table.split(".")), partition_key=day)
+            return event.asset_materialization.metadata
+
+        shown = {day: metadata("silver.interactions", day) for day in ("2024-03-01", "2024-03-02")}
+        gold = metadata("gold.daily_metrics", "2024-03-02")
+        rejected = metadata("silver.rejected_interactions", "2024-03-01")
+        counts = metadata("silver.interaction_counts", "2024-03-01")
     assert {day: metadata["dagster/row_count"].value for day, metadata in shown.items()} == {
         "2024-03-01": 1,
         "2024-03-02": 2,
     }
     assert "dagster/column_schema" in shown["2024-03-02"]
     assert {"snapshot_id", "range", "range_rows", "range_files", "range_bytes"} <= shown["2024-03-01"].keys()
+    assert records(gold["changes"]) == [{"day": "2024-03-02", "rows_before": 1, "rows_after": 1, "rows_that_differ": 1}]
+    assert [(row["date"], row["weekly_active_users"]) for row in records(gold["last_days"])] == [
+        ("2024-03-02", 3),
+        ("2024-03-01", 1),
+    ]
+    image = base64.b64decode(gold["plot"].value.rpartition("base64,")[2].rstrip(")")).decode()
+    assert image.startswith("<svg")
+    assert "MAU (30 days)" in image
+    assert [(row["reason"], row["rejected_rows"]) for row in records(rejected["rejected_by_reason"])] == [
+        ("unknown_action", 1)
+    ]
+    assert [row["action_type"] for row in records(rejected["rejected_samples"])] == ["fly"]
+    assert (
+        records(counts["reconciliation"])[0].items()
+        >= {
+            "date": "2024-03-01",
+            "delivered_rows": 2,
+            "rejected_rows": 1,
+            "accepted_rows": 1,
+            "unexplained_delivered": 0,
+            "unexplained_arrived": 0,
+        }.items()
+    )
+
+
+def records(table):
+    return [record.data for record in table.records]
+
+
+def test_every_gold_table_has_a_chart_and_every_chart_a_table():
+    tables = declare(load_settings())
+    charted = {chart.table for chart in CHARTS}
+    assert charted <= tables.keys()
+    assert {name for name, table in tables.items() if table.layer == "gold"} <= charted
 
 
 def test_a_failed_blocking_check_stops_what_comes_after(make_lake, monkeypatch):

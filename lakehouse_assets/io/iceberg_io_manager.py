@@ -11,6 +11,7 @@ from dagster._core.execution.context.metadata_logging import AssetMetadataHandle
 from dagster._core.execution.context.system import StepExecutionContext
 from pyspark.sql import DataFrame
 
+from lakehouse_assets.io.ui_metadata import UiMetadata
 from lakehouse_assets.io.warehouse import Base, PublishConflict, Published
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import DAY, days_between
@@ -22,6 +23,7 @@ class IcebergIOManager(dg.IOManager):
 
     def __init__(self, lakehouse: Lakehouse) -> None:
         self._lakehouse = lakehouse
+        self._ui = UiMetadata(lakehouse.catalog)
         self._bases: dict[tuple[str, str], Base] = {}
 
     def load_input(self, context: dg.InputContext) -> DataFrame:
@@ -54,7 +56,7 @@ class IcebergIOManager(dg.IOManager):
             published = self._lakehouse.warehouse.write(name, obj, first, last, base, properties)
         except PublishConflict as conflict:
             raise dg.RetryRequested(max_retries=5) from conflict
-        self._report(context, published)
+        self._report(context, base, published)
 
     def note_base(self, run_id: str, name: str, first: date, last: date) -> Base:
         """The target as it was before the step read anything, so that a newer computation is never overwritten.
@@ -67,7 +69,7 @@ class IcebergIOManager(dg.IOManager):
             self._bases[run_id, name] = self._lakehouse.warehouse.base(name, stamps)
         return self._bases[run_id, name]
 
-    def _report(self, context: dg.OutputContext, published: Published) -> None:
+    def _report(self, context: dg.OutputContext, base: Base, published: Published) -> None:
         table = self._lakehouse.tables[published.table]
         rows = sum(published.audit.rows.values())
         context.add_output_metadata(
@@ -84,9 +86,18 @@ class IcebergIOManager(dg.IOManager):
             for day in days_between(published.first, published.last)
         }
         # Dagster shows the newest event's columns; on every day of a year they are most of what a run has to log
-        days[published.last.isoformat()]["dagster/column_schema"] = column_schema(table)
+        days[published.last.isoformat()] |= {"dagster/column_schema": column_schema(table)} | self._shown(
+            context, base, published
+        )
         _add_metadata_of_days(context.step_context, context.asset_key, days)
         context.log.info("%s: %s rows over %s days in %s files", table.name, rows, len(days), published.data_files)
+
+    def _shown(self, context: dg.OutputContext, base: Base, published: Published) -> dict[str, Any]:
+        try:
+            return self._ui.of(self._lakehouse.tables[published.table], base.table, published)
+        except Exception:  # the rows are published and right, whether they can be drawn or not
+            context.log.warning("%s: its plot and tables can't be shown", published.table, exc_info=True)
+            return {}
 
 
 def _add_metadata_of_days(step: StepExecutionContext, key: dg.AssetKey, days: Mapping[str, Mapping[str, Any]]) -> None:

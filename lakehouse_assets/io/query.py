@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import cast
@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
+from pyiceberg.table import Table as IcebergTable
 
 from lakehouse_assets.io.catalog import Catalog
 
@@ -22,18 +23,23 @@ class QueryError(ValueError):
     """A question or an export that can't be answered; the message says why."""
 
 
-def connect(catalog: Catalog) -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB with a view per table; it can read nothing else and change nothing."""
+def connect(catalog: Catalog, names: Iterable[str] | None = None) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB with a view per table, all or those named; it can read nothing else and change nothing."""
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET enable_progress_bar = false")
-    for name in catalog.names():
-        layer, table = name.split(".")
-        connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{layer}"')
-        connection.register(f"{layer}__{table}", _dataset(catalog, name))
-        connection.execute(f'CREATE VIEW "{layer}"."{table}" AS SELECT * FROM "{layer}__{table}"')  # noqa: S608  our own names
     connection.execute("SET enable_external_access = false")
+    for name in catalog.names() if names is None else names:
+        show(connection, name, catalog.iceberg.load_table(name))
     return connection
+
+
+def show(connection: duckdb.DuckDBPyConnection, name: str, table: IcebergTable) -> None:
+    """Let a connection see the current rows of a loaded table under ``layer.table``, in place of what it saw there."""
+    schema, view = name.split(".")
+    connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+    connection.register(f"{schema}__{view}", _dataset(table))
+    connection.execute(f'CREATE OR REPLACE VIEW "{schema}"."{view}" AS SELECT * FROM "{schema}__{view}"')  # noqa: S608  our own names
 
 
 def export(catalog: Catalog, name: str, target: Path, file_format: str, first: date | None, last: date | None) -> int:
@@ -50,9 +56,9 @@ def export(catalog: Catalog, name: str, target: Path, file_format: str, first: d
         raise QueryError(f"--end {last} is before --start {first}")
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
-    connection.register("rows", _dataset(catalog, name))
-    relation = connection.table("rows")
     table = catalog.iceberg.load_table(name)
+    connection.register("rows", _dataset(table))
+    relation = connection.table("rows")
     column = table.schema().find_column_name(table.spec().fields[0].source_id)
     columns = [
         _exported(other, str(kind), file_format) for other, kind in zip(relation.columns, relation.types, strict=True)
@@ -99,8 +105,7 @@ def overview(catalog: Catalog) -> Sequence[tuple[str, int, int, int, str, str]]:
     return found
 
 
-def _dataset(catalog: Catalog, name: str) -> ds.Dataset:
-    table = catalog.iceberg.load_table(name)
+def _dataset(table: IcebergTable) -> ds.Dataset:
     schema = pa.schema([field.remove_metadata() for field in schema_to_pyarrow(table.schema())])
     paths = [task.file.file_path for task in table.scan().plan_files()]
     if not paths:

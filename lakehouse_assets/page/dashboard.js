@@ -1,8 +1,6 @@
 "use strict";
 const page = JSON.parse(document.getElementById("data").textContent);
 const root = document.documentElement;
-// Okabe and Ito's colours: told apart with every kind of colour vision
-const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c", "#b3a200", "#7a4ea3"];
 const shown = { from: page.first, to: page.last };
 
 const element = (tag, attributes = {}, ...children) => {
@@ -16,33 +14,8 @@ const number = (value, unit) => value === null || value === undefined ? "–"
   : unit === "share" ? (100 * value).toFixed(1) + " %" : Math.round(value).toLocaleString("en");
 
 function spec(chart, rows) {
-  const style = getComputedStyle(root);
-  const [text, line] = ["--text", "--line"].map(name => style.getPropertyValue(name).trim());
-  const format = chart.unit === "share" ? ".0%" : "~s";
-  const tooltip = [
-    { field: "day", type: "temporal", timeUnit: "utcyearmonthdate", title: chart.kind === "heat" ? "cohort" : "day" },
-    { field: "series", title: chart.kind === "heat" ? "week" : "" },
-    { field: "value", type: "quantitative", format: chart.unit === "share" ? ".1%" : ",.6~r", title: chart.unit },
-  ];
-  const order = [...new Set(chart.rows.map(row => row[1]))];
-  const time = { field: "day", type: "temporal", timeUnit: "utcyearmonthdate", title: null, axis: { format: "%b %d", labelOverlap: true, tickCount: 6 } };
-  const base = {
-    $schema: "https://vega.github.io/schema/vega-lite/v6.json", width: "container", height: 220, background: null,
-    data: { values: rows.map(([day, series, value]) => ({ day, series, value })) },
-    config: {
-      font: "system-ui, sans-serif", view: { stroke: null }, range: { category: COLOURS },
-      axis: { labelColor: text, titleColor: text, gridColor: line, domainColor: line, tickColor: line },
-      legend: { labelColor: text, titleColor: text, orient: "top", title: null, symbolType: "square" },
-    },
-  };
-  if (chart.kind === "heat") return { ...base, mark: "rect", encoding: {
-    x: { field: "series", type: "ordinal", title: "weeks after the first", sort: null },
-    y: { field: "day", type: "ordinal", timeUnit: "utcyearmonthdate", title: null, axis: { format: "%b %d", labelOverlap: true } },
-    color: { field: "value", type: "quantitative", scale: { scheme: "viridis", domain: [0, 1] }, legend: { format, gradientLength: 120 } }, tooltip } };
-  const value = { field: "value", type: "quantitative", title: chart.unit, axis: { format }, stack: chart.kind === "bar" ? "zero" : null };
-  const color = order.length > 1 ? { field: "series", type: "nominal", sort: order, scale: { domain: order } } : { value: COLOURS[0] };
-  const mark = { line: { type: "line", strokeWidth: 1.8, point: rows.length < 90, tooltip: true }, bar: { type: "bar" }, area: { type: "area", opacity: 0.6, line: true } }[chart.kind];
-  return { ...base, mark, encoding: { x: time, y: value, color, tooltip } };
+  const drawn = { ...chart.spec, width: "container", data: { values: rows.map(([day, series, value]) => ({ day, series, value })) }, config: page.looks[root.dataset.theme] };
+  return chart.spec.mark.type === "line" ? { ...drawn, mark: { ...chart.spec.mark, point: rows.length < 90 } } : drawn;
 }
 
 function download(chart) {
