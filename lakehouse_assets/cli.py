@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lakehouse_assets.stamps import Work
 
 _NEXT = 'next: lakehouse tables, lakehouse sql "select * from gold.daily_metrics order by date", lakehouse dev'
+_DEMO_DAYS = 90
 
 
 class UsageError(ValueError):
@@ -404,7 +405,9 @@ def _demo(options: argparse.Namespace, settings: Settings) -> None:
         say(f"{settings.landing_path} has deliveries already; the demo adds none and brings the tables up to date")
     else:
         with tempfile.TemporaryDirectory() as folder:
-            made = generate(Path(folder), users=4000, days=90, rows=60_000, seed=1)
+            # up to yesterday: what Dagster's pages show first, and no years of days without a file between it and today
+            start = datetime.now(tz=settings.reporting_zone).date() - timedelta(days=_DEMO_DAYS)
+            made = generate(Path(folder), users=4000, days=_DEMO_DAYS, rows=60_000, seed=1, start=start)
             split(
                 zone,
                 made.interactions_path,
@@ -415,7 +418,7 @@ def _demo(options: argparse.Namespace, settings: Settings) -> None:
             if made.late_path and made.late_date:
                 deliver(zone, "interactions", made.late_path, made.late_date, {})
             deliver(zone, "users", made.users_path, zone.dates("interactions")[0], {})
-        say(f"sample data: {made.rows:,} interactions over 90 days")
+        say(f"sample data: {made.rows:,} interactions over {_DEMO_DAYS} days")
     _up_to_date(settings)
     page = _draw(settings)
     say(f"done in {time.monotonic() - began:.0f} s. Look at {page}")
