@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-faults lint format bench lock clean
+.PHONY: help setup demo dev test test-faults lint format bench diagrams lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ lint: $(READY) ## ruff and mypy
 format: $(READY) ## mend what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+diagrams: $(READY) ## draw diagrams/*.png again: data flow, components, stages of a table
+	$(BIN)/python -m diagrams.draw
 
 lock: $(READY) ## compile the lock files again
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -q -o requirements.lock pyproject.toml

@@ -88,6 +88,15 @@ JARS = (
     ),
 )
 
+# Draws the diagrams; the MIT build brings a layout engine of its own (Smetana), so that Graphviz is not needed.
+PLANTUML = Jar(
+    "net.sourceforge.plantuml",
+    "plantuml-mit",
+    "1.2026.9",
+    sha256="e84e45b37ad3030cf802e7be18a687d209eca55733a5679b1f1f1a515f7f70dd",
+    size=17_893_615,
+)
+
 
 @dataclass(frozen=True)
 class Java:
@@ -243,6 +252,20 @@ def jar_paths() -> list[Path]:
     if missing:
         raise SetupError(f"{' and '.join(missing)} not found whole in {_jar_dir()}; run `make setup`.")
     return [_jar_dir() / jar.file_name for jar in JARS]
+
+
+def fetched(jar: Jar) -> Path:
+    """A jar that Spark does not need, downloaded when it is first asked for.
+
+    Raises:
+        SetupError: there is no Java, or the jar could not be had.
+    """
+    if not _is_intact(jar):
+        java, _ = _find_java()
+        if java is None:
+            raise SetupError("Java 17 or 21 is needed to fetch a jar; run `make setup`.")
+        _fetch_jars(java, [jar])
+    return _jar_dir() / jar.file_name
 
 
 def _jar_dir() -> Path:

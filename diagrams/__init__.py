@@ -1,0 +1,1 @@
+"""Diagrams as PlantUML sources and the images drawn from them."""
