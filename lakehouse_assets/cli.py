@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -27,14 +29,27 @@ class UsageError(ValueError):
     """An option that can't be used; the message names it."""
 
 
+class _Output:
+    """Whether lines for a person are printed; ``--quiet`` and ``--json`` leave them out."""
+
+    quiet = False
+
+
 def say(line: str) -> None:
     """A line for the person watching."""
-    print(line, flush=True)
+    if not _Output.quiet:
+        print(line, flush=True)
+
+
+def answer(what: object) -> None:
+    """The one JSON value that a script which asked with ``--json`` reads."""
+    print(json.dumps(what, default=str), flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a person's mistake ends with one sentence and status 1."""
     options = _parser().parse_args(arguments)
+    _Output.quiet = getattr(options, "quiet", False) or getattr(options, "json", False)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     try:
         options.command(options, load_settings())
@@ -148,20 +163,20 @@ def _run(options: argparse.Namespace, settings: Settings) -> None:
     if bool(options.start) != bool(options.end):
         raise UsageError("--start and --end go together; without both, what is landed and not up to date is run")
     if options.start:
-        _run_range(settings, *_days(options))
+        _run_range(options, settings, *_days(options))
         return
     began = time.monotonic()
-    _report(_up_to_date(settings), settings, began)
+    _report(options, _up_to_date(settings), settings, began)
 
 
 def _backfill(options: argparse.Namespace, settings: Settings) -> None:
     first, last = _days(options)
     if options.parallel <= 1:
-        _run_range(settings, first, last)
+        _run_range(options, settings, first, last)
         return
     parts = _by_month(first, last, options.parallel)
     say(f"{(last - first).days + 1} days as {len(parts)} ranges of whole months, each in a process of its own")
-    command = [sys.executable, "-m", "lakehouse_assets.cli", "run"]
+    command = [sys.executable, "-m", "lakehouse_assets.cli", "run", *(["--quiet"] if _Output.quiet else [])]
     running = [
         subprocess.Popen([*command, "--start", start.isoformat(), "--end", end.isoformat()]) for start, end in parts
     ]
@@ -170,7 +185,7 @@ def _backfill(options: argparse.Namespace, settings: Settings) -> None:
         raise UsageError("these ranges failed, see above: " + ", ".join(f"{start} … {end}" for start, end in failed))
     say("what one range computed from days another had not finished is computed once more")
     began = time.monotonic()
-    _report(_up_to_date(settings), settings, began)
+    _report(options, _up_to_date(settings), settings, began)
 
 
 def _by_month(first: date, last: date, parts: int) -> list[tuple[date, date]]:
@@ -191,13 +206,13 @@ def _days(options: argparse.Namespace) -> tuple[date, date]:
     return first, last
 
 
-def _run_range(settings: Settings, first: date, last: date) -> None:
+def _run_range(options: argparse.Namespace, settings: Settings, first: date, last: date) -> None:
     began = time.monotonic()
     _start_early(settings)
     from lakehouse_assets.automation.runner import Runner
     from lakehouse_assets.lakehouse import Lakehouse
 
-    _report(Runner(Lakehouse(settings), say).run_range(first, last), settings, began)
+    _report(options, Runner(Lakehouse(settings), say).run_range(first, last), settings, began)
 
 
 def _up_to_date(settings: Settings) -> list[Work]:
@@ -225,14 +240,18 @@ def _start_early(settings: Settings) -> None:
     threading.Thread(target=start, daemon=True).start()
 
 
-def _report(work: Sequence[Work], settings: Settings, began: float) -> None:
-    if not work:
+def _report(options: argparse.Namespace, work: Sequence[Work], settings: Settings, began: float) -> None:
+    page = _draw(settings) if work else settings.dashboard_path
+    seconds = time.monotonic() - began
+    if options.json:
+        runs = [{"first": one.first, "last": one.last, "tables": one.tables} for one in work]
+        answer({"runs": runs, "seconds": round(seconds, 1), "dashboard": page})
+    elif work:
+        days = sum(one.days * len(one.tables) for one in work)
+        say(f"done: {days:,} table days in {len(work)} runs, {seconds:.1f} s. Look at {page}")
+        say(_NEXT)
+    else:
         say("everything is up to date")
-        return
-    days = sum(one.days * len(one.tables) for one in work)
-    page = _draw(settings)
-    say(f"done: {days:,} table days in {len(work)} runs, {time.monotonic() - began:.1f} s. Look at {page}")
-    say(_NEXT)
 
 
 def _draw(settings: Settings) -> Path:
@@ -278,10 +297,14 @@ def _tables(options: argparse.Namespace, settings: Settings) -> None:
 
     lakehouse = Lakehouse(settings)
     found = overview(lakehouse.catalog)
+    stale = lakehouse.stamps.stale(lakehouse.zone.look_at_all())
+    if options.json:
+        names = ("table", "rows", "files", "bytes", "first", "last", "stale_days")
+        answer([dict(zip(names, (*one, len(stale.get(one[0], ()))), strict=True)) for one in found])
+        return
     if not found:
         say("no tables yet; next: lakehouse land, lakehouse run, or lakehouse demo for sample data")
         return
-    stale = lakehouse.stamps.stale(lakehouse.zone.look_at_all())
     say(f"{'table':<32}{'rows':>14}{'files':>8}{'MB':>9}{'stale days':>12}  days")
     for name, rows, files, size, first, last in found:
         days = len(stale.get(name, ()))
@@ -300,6 +323,9 @@ def _status(options: argparse.Namespace, settings: Settings) -> None:
 
     with terminal_instance(settings) as instance:
         found = status(Lakehouse(settings), instance)
+    if options.json:
+        answer([asdict(one) for one in found])
+        return
     if not found:
         say("nothing is landed and nothing computed; next: lakehouse land, or lakehouse demo for sample data")
         return
@@ -430,11 +456,16 @@ def _parser() -> argparse.ArgumentParser:
         prog="lakehouse", description="From interaction logs to DAU, WAU, MAU and sessions."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    acts, tells = argparse.ArgumentParser(add_help=False), argparse.ArgumentParser(add_help=False)
+    acts.add_argument("-q", "--quiet", action="store_true", help="print nothing but what went wrong")
+    tells.add_argument("--json", action="store_true", help="print one JSON value, for scripts")
 
-    demo = commands.add_parser("demo", help="sample data -> every table -> a dashboard; prints where to look")
+    demo = commands.add_parser(
+        "demo", parents=[acts], help="sample data -> every table -> a dashboard; prints where to look"
+    )
     demo.set_defaults(command=_demo)
 
-    generate = commands.add_parser("generate", help="make sample data, realistic or uniform")
+    generate = commands.add_parser("generate", parents=[acts], help="make sample data, realistic or uniform")
     generate.add_argument("--users", type=int, default=25_000)
     generate.add_argument("--days", type=int, default=365)
     generate.add_argument("--rows", type=int, default=1_000_000)
@@ -444,25 +475,27 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     generate.set_defaults(command=_generate)
 
-    land = commands.add_parser("land", help="deliver files into the landing zone")
+    land = commands.add_parser("land", parents=[acts], help="deliver files into the landing zone")
     land.add_argument("dataset", choices=("interactions", "users"))
     land.add_argument("files", nargs="+", type=Path, metavar="FILE")
     land.add_argument("--date", metavar="D", help="deliver as it is under this landing date instead of splitting")
     land.add_argument("--map", action="append", default=[], metavar="OURS=THEIRS", help="rename a column")
     land.set_defaults(command=_land)
 
-    run = commands.add_parser("run", help="compute what is landed and not up to date, or a range")
+    run = commands.add_parser(
+        "run", parents=[acts, tells], help="compute what is landed and not up to date, or a range"
+    )
     run.add_argument("--start", metavar="D")
     run.add_argument("--end", metavar="D")
     run.set_defaults(command=_run)
 
-    backfill = commands.add_parser("backfill", help="compute every table for a range again")
+    backfill = commands.add_parser("backfill", parents=[acts, tells], help="compute every table for a range again")
     backfill.add_argument("--start", metavar="D", required=True)
     backfill.add_argument("--end", metavar="D", required=True)
     backfill.add_argument("--parallel", type=int, default=1, metavar="N", help="processes to divide the range among")
     backfill.set_defaults(command=_backfill)
 
-    export = commands.add_parser("export", help="write a table to a file")
+    export = commands.add_parser("export", parents=[acts], help="write a table to a file")
     export.add_argument("table")
     export.add_argument("--start", metavar="D")
     export.add_argument("--end", metavar="D")
@@ -470,18 +503,20 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     export.set_defaults(command=_export)
 
-    commands.add_parser("tables", help="what is there").set_defaults(command=_tables)
+    commands.add_parser("tables", parents=[tells], help="what is there").set_defaults(command=_tables)
 
-    commands.add_parser("status", help="where each day stands, and why").set_defaults(command=_status)
+    commands.add_parser("status", parents=[tells], help="where each day stands, and why").set_defaults(command=_status)
 
     sql = commands.add_parser("sql", help="ask the tables")
     sql.add_argument("query")
     sql.set_defaults(command=_sql)
 
-    maintain = commands.add_parser("maintain", help="compact files, expire snapshots, remove what killed runs left")
+    maintain = commands.add_parser(
+        "maintain", parents=[acts], help="compact files, expire snapshots, remove what killed runs left"
+    )
     maintain.set_defaults(command=_maintain)
 
-    cleanup = commands.add_parser("cleanup", help="drop old days")
+    cleanup = commands.add_parser("cleanup", parents=[acts], help="drop old days")
     cleanup.add_argument("--retention-days", type=int, metavar="N", required=True, help="days kept before the newest")
     cleanup.add_argument("--landing", action="store_true", help="delete the landed files of the dropped days too")
     cleanup.add_argument("--dry-run", action="store_true", help="only say what would be dropped")

@@ -348,6 +348,16 @@ def test_sql_reads_and_writes_nothing_but_the_tables(lakehouse_command: Run, hom
     assert secret.read_text() == "canary\n"
 
 
+def test_scripts_get_json_and_nothing_else(lakehouse_command: Run, home: Path) -> None:
+    assert lakehouse_command("tables", "--json") == (0, "[]\n", "")
+    assert lakehouse_command("land", "--quiet", "interactions", source(home, f"{HEADER}\n{ROW}\n")) == (0, "", "")
+    code, said, _ = lakehouse_command("status", "--json")
+    assert (code, [(one["first"], one["state"]) for one in json.loads(said)]) == (0, [("2024-03-01", "stale")])
+    store(home, "gold.daily_metrics", [{}])
+    [table] = json.loads(lakehouse_command("tables", "--json")[1])
+    assert (table["table"], table["rows"], table["stale_days"]) == ("gold.daily_metrics", 1, 1)
+
+
 def test_status_says_what_waits(lakehouse_command: Run, home: Path) -> None:
     assert "nothing is landed" in lakehouse_command("status")[1]
     lakehouse_command("land", "interactions", source(home, f"{HEADER}\n{ROW}\n"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from pyspark.sql import SparkSession
 
@@ -25,10 +26,7 @@ def start_spark(settings: Settings) -> SparkSession:
     builder = SparkSession.builder
     for key, value in spark_config(settings).items():
         builder = builder.config(key, value)
-    session = builder.getOrCreate()
-    if not settings.spark_remote:
-        session.sparkContext.setLogLevel("ERROR")
-    return session
+    return builder.getOrCreate()
 
 
 def prepare_environment(settings: Settings) -> None:
@@ -41,6 +39,8 @@ def prepare_environment(settings: Settings) -> None:
 
 def _embedded() -> dict[str, str]:
     options = ["-Djava.net.preferIPv4Stack=true", "-XX:+UseParallelGC"]
+    # errors only, from the first line on; Spark's own settings of the level come after five lines that say nothing
+    options.append(f'"-Dlog4j2.configurationFile={Path(__file__).with_name("log4j2.properties").as_uri()}"')
     # Spark writes the classification of a row as one long method, which Java would interpret for ever
     options.append("-XX:-DontCompileHugeMethods")
     archive = runtime.class_archive()
@@ -55,7 +55,6 @@ def _embedded() -> dict[str, str]:
         # its environment page shows every setting, keys included
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        "spark.log.level": "ERROR",
         # nothing depends on it; a fixed zone makes what people see the same everywhere
         "spark.sql.session.timeZone": "UTC",
         # small data: few shuffle partitions to begin with, and adaptive execution joins what is still too small
