@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-faults lint format bench diagrams lock clean
+.PHONY: help setup demo dev test test-faults browser test-browser screenshots profiles test-profiles lint format bench diagrams docs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,12 +19,27 @@ demo: $(READY) ## sample data -> every table -> a dashboard
 dev: $(READY) ## the Dagster UI on http://127.0.0.1:3000
 	$(BIN)/lakehouse dev
 
+profiles: $(READY) ## install what `lakehouse profile` needs, 0.4 GB
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode --require-hashes -r requirements-profile.lock
+
 ##@ Develop
 test: $(READY) ## the test suite, minutes
 	$(BIN)/python -m pytest
 
 test-faults: $(READY) ## long campaigns of faults, seeded and bounded
 	$(BIN)/python -m pytest -m faults
+
+browser: ## install Chromium with apt, for the two targets below
+	$(if $(filter-out 0,$(shell id -u)),sudo) apt-get install --yes --no-install-recommends chromium fonts-dejavu-core
+
+test-browser: $(READY) ## the dashboard and Dagster's pages in a real Chromium: 5 minutes
+	$(BIN)/python -m pytest -m browser
+
+screenshots: $(READY) ## the same, and keep its pictures in docs/images
+	$(BIN)/python -m pytest -m browser --images=docs/images
+
+test-profiles: profiles ## the tests of profiles, with the package that draws them
+	$(BIN)/python -m pytest -m profiles
 
 bench: $(READY) ## a million rows, and one more day, beside the same work in DuckDB: 10 to 20 minutes
 	$(BIN)/python -m benchmarks.run --more-day -o benchmark.json
@@ -41,9 +56,14 @@ format: $(READY) ## mend what ruff can
 diagrams: $(READY) ## draw diagrams/*.png again: data flow, components, stages of a table
 	$(BIN)/python -m diagrams.draw
 
+docs: $(READY) ## the docs site in site/: pages made from the code, then all of them, strictly
+	$(BIN)/python -m docs.reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 lock: $(READY) ## compile the lock files again
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -q -o requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -q --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -q --extra profile -c requirements-dev.lock -o requirements-profile.lock pyproject.toml
 
 clean: ## remove the virtual environment and caches of this folder
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

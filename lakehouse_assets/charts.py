@@ -15,8 +15,9 @@ FRAME = {
     "height": 220,
     "background": None,
 }
-# Okabe and Ito's colours: told apart with every kind of colour vision
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c", "#b3a200", "#7a4ea3")
+# Okabe and Ito's colours, told apart with every kind of colour vision; brighter ones of the same hues on dark
+_ON_LIGHT = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c", "#b3a200", "#7a4ea3")
+_ON_DARK = ("#56b4e9", "#f0883e", "#2bbf92", "#e29ac2", "#f2c14e", "#a5d8f5", "#b0b0b0", "#d6c94a", "#b08fd8")
 
 
 @dataclass(frozen=True)
@@ -227,8 +228,11 @@ def spec(chart: Chart, series: Sequence[str]) -> dict[str, Any]:
     ]
     axis = {"format": "%b %d", "labelOverlap": True}
     if heat:
-        shade = value | {"scale": {"scheme": "viridis", "domain": [0, 1]}, "legend": {"format": axis_format}}
-        weeks = {"field": "series", "type": "ordinal", "title": "weeks after the first", "sort": None}
+        # the square root leaves colours for the weeks after the first one, which is always whole
+        scale = {"type": "sqrt", "scheme": "viridis", "domain": [0, 1]}
+        shade = value | {"scale": scale, "legend": {"format": axis_format}}
+        weeks: dict[str, Any] = {"field": "series", "type": "ordinal", "title": "weeks after the first", "sort": None}
+        weeks["axis"] = {"labelAngle": 0, "labelOverlap": True}
         rows = day | {"type": "ordinal", "title": None, "axis": axis}
         return FRAME | {"mark": "rect", "encoding": {"x": weeks, "y": rows, "color": shade, "tooltip": tooltip}}
     marks = {
@@ -237,31 +241,31 @@ def spec(chart: Chart, series: Sequence[str]) -> dict[str, Any]:
         "area": {"type": "area", "opacity": 0.6, "line": True},
     }
     stack = "zero" if chart.kind == "bar" else None
-    colour: dict[str, Any] = {"value": COLOURS[0]}
-    if len(series) > 1:
-        colour = {"field": "series", "type": "nominal", "sort": [*series], "scale": {"domain": [*series]}}
+    colour = {"field": "series", "type": "nominal", "sort": [*series], "scale": {"domain": [*series]}}
     return FRAME | {
         "mark": marks[chart.kind],
         "encoding": {
             "x": day | {"title": None, "axis": axis | {"tickCount": 6}},
             "y": value | {"title": chart.unit, "axis": {"format": axis_format}, "stack": stack},
-            "color": colour,
+            **({"color": colour} if len(series) > 1 else {}),
             "tooltip": tooltip,
         },
     }
 
 
-def look(text: str, line: str) -> dict[str, Any]:
-    """What all charts on a page look like: Vega-Lite's configuration with these colours of texts and of lines."""
+def look(text: str, line: str, colours: Sequence[str]) -> dict[str, Any]:
+    """What all charts on a page look like: Vega-Lite's configuration with the colours of texts, lines and series."""
     axis = {"labelColor": text, "titleColor": text, "gridColor": line, "domainColor": line, "tickColor": line}
     legend = {"labelColor": text, "titleColor": text, "orient": "top", "title": None, "symbolType": "square"}
     return {
         "font": "system-ui, sans-serif",
         "view": {"stroke": None},
-        "range": {"category": [*COLOURS]},
+        "mark": {"color": colours[0]},
+        "range": {"category": [*colours]},
         "axis": axis,
-        "legend": legend | {"gradientLength": 120},
+        "legend": legend | {"gradientLength": 120, "columns": 3},
     }
 
 
-LOOKS = {"light": look("#1c2733", "#d5dce4"), "dark": look("#e6edf3", "#33404d")}  # --text and --line of dashboard.css
+# texts and lines as in dashboard.css
+LOOKS = {"light": look("#1c2733", "#d5dce4", _ON_LIGHT), "dark": look("#e6edf3", "#33404d", _ON_DARK)}

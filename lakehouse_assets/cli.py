@@ -86,6 +86,10 @@ def _sentence(error: BaseException | None) -> str | None:
         from lakehouse_assets.automation.jobs import RangeError
 
         expected += (RangeError,)
+    if "lakehouse_assets.profiles" in sys.modules:
+        from lakehouse_assets.profiles import ProfileError
+
+        expected += (ProfileError,)
     if "lakehouse_assets.stamps" in sys.modules:
         from lakehouse_assets.stamps import DroppedDays
 
@@ -405,6 +409,24 @@ def _cleanup(options: argparse.Namespace, settings: Settings) -> None:
         say(f"next: lakehouse maintain frees the space {settings.snapshot_days} days from now")
 
 
+def _profile(options: argparse.Namespace, settings: Settings) -> None:
+    from lakehouse_assets.io.landing import parse_date
+    from lakehouse_assets.lakehouse import Lakehouse
+    from lakehouse_assets.profiles import write_profile
+
+    lakehouse = Lakehouse(settings)
+    if options.table not in lakehouse.tables:
+        raise UsageError(f"there is no table {options.table!r}; there are {', '.join(lakehouse.tables)}")
+    if options.rows < 1:
+        raise UsageError(f"--rows {options.rows}: take at least one row")
+    against = parse_date(options.against) if options.against else None
+    table = lakehouse.tables[options.table]
+    made = write_profile(lakehouse.catalog, table, settings.profiles_path, options.rows, against)
+    say(f"{table.name}: {made.rows:,} of {made.of_rows:,} rows of {made.first} … {made.last}. Look at {made.page}")
+    if made.drift:
+        say(f"what drifted since {made.against}: {made.drift}")
+
+
 def _dev(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.automation.instance import dagster_home
     from lakehouse_assets.io.session import prepare_environment
@@ -510,6 +532,12 @@ def _parser() -> argparse.ArgumentParser:
     sql = commands.add_parser("sql", help="ask the tables")
     sql.add_argument("query")
     sql.set_defaults(command=_sql)
+
+    profile = commands.add_parser("profile", parents=[acts], help="describe a table's newest days on an HTML page")
+    profile.add_argument("table")
+    profile.add_argument("--rows", type=int, default=20_000, metavar="N", help="rows in the sample")
+    profile.add_argument("--against", metavar="D", help="compare with the profile of this day, not the newest before")
+    profile.set_defaults(command=_profile)
 
     maintain = commands.add_parser(
         "maintain", parents=[acts], help="compact files, expire snapshots, remove what killed runs left"

@@ -17,6 +17,8 @@ from lakehouse_assets.automation.jobs import (
     lakehouse_job,
     maintenance_job,
     maintenance_schedule,
+    profiles_job,
+    profiles_schedule,
 )
 from lakehouse_assets.automation.sensors import dashboard_sensor, day_end_schedule, failure_sensor, landing_sensor
 from lakehouse_assets.checks.asset_checks import asset_checks
@@ -44,13 +46,13 @@ def _build(lakehouse: Lakehouse) -> dg.Definitions:
     return dg.Definitions(
         assets=[*kept, *report_assets(lakehouse), *maintenance_assets(lakehouse)],
         asset_checks=asset_checks(lakehouse, partitions),
-        jobs=[lakehouse_job(), dashboard_job(), maintenance_job()],
+        jobs=[lakehouse_job(), dashboard_job(), maintenance_job(), profiles_job()],
         sensors=[
             landing_sensor(lakehouse, partitions),
             dashboard_sensor(lakehouse),
             *([failure_sensor(lakehouse)] if settings.webhook_url else []),
         ],
-        schedules=[day_end_schedule(lakehouse), maintenance_schedule()],
+        schedules=[day_end_schedule(lakehouse), maintenance_schedule(), profiles_schedule()],
         resources={"iceberg": IcebergIOManager(lakehouse)},
         # one JVM a run: an executor with a process per step would start Spark for every table and check
         executor=dg.in_process_executor,

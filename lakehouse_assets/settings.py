@@ -141,6 +141,11 @@ class Settings(BaseSettings):
         return self.home_path / "dashboard.html"
 
     @cached_property
+    def profiles_path(self) -> Path:
+        """The folder of the tables' profiles."""
+        return self.home_path / "profiles"
+
+    @cached_property
     def input_zone(self) -> ZoneInfo:
         """Zone of timestamps without an offset."""
         return ZoneInfo(self.input_timezone)

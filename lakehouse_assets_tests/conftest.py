@@ -24,6 +24,10 @@ CORE = (
 HEADERS = {name: ",".join(columns) for name, columns in DATASETS.items()}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--images", type=Path, metavar="DIR", help="keep the pictures of the browser tests here")
+
+
 @pytest.fixture(scope="session")
 def catalog_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("lakehouse")

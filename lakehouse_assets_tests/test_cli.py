@@ -348,6 +348,14 @@ def test_sql_reads_and_writes_nothing_but_the_tables(lakehouse_command: Run, hom
     assert secret.read_text() == "canary\n"
 
 
+def test_a_profile_without_its_package_is_one_sentence(lakehouse_command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_one_sentence(
+        lakehouse_command("profile", "silver.user"), "there is no table 'silver.user'; there are bronze"
+    )
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # as where the extra is not installed
+    assert_one_sentence(lakehouse_command("profile", "silver.users"), "profiles need the package fg-data-profiling")
+
+
 def test_scripts_get_json_and_nothing_else(lakehouse_command: Run, home: Path) -> None:
     assert lakehouse_command("tables", "--json") == (0, "[]\n", "")
     assert lakehouse_command("land", "--quiet", "interactions", source(home, f"{HEADER}\n{ROW}\n")) == (0, "", "")

@@ -2,11 +2,7 @@
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,35 +15,10 @@ from lakehouse_assets.automation.instance import terminal_instance
 from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.settings import load_settings
+from lakehouse_assets_tests.dev_server import dev, wait_for
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 DAY = datetime.now(tz=UTC).date() - timedelta(days=20)
-PATIENCE_SECONDS = 300
-
-
-@contextmanager
-def dev(home: Path):
-    """`lakehouse dev` on a free port; at the end it and all it started are gone."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with (home.parent / "dev.log").open("a") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "lakehouse_assets.cli", "dev", "--port", str(port)],
-            env=os.environ | {"LAKEHOUSE_HOME": str(home), "LAKEHOUSE_DRIVER_MEMORY": "1g"},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        yield process
-    finally:
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def processes_of(group: int, word: str) -> list[int]:
@@ -61,15 +32,6 @@ def processes_of(group: int, word: str) -> list[int]:
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
-
-
-def wait_for(what, why: str):
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        if found := what():
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"waited {PATIENCE_SECONDS} s for {why}")
 
 
 def drop(home: Path, number: int) -> None:
@@ -91,14 +53,14 @@ def test_every_file_is_computed_once_though_daemon_code_server_and_run_are_kille
         stale = lakehouse.stamps.stale(lakehouse.zone.look_at_all())
         return not any(stale.values()) and not runs(*NOT_FINISHED_STATUSES)
 
-    with dev(home) as process:
+    with dev(home) as (process, _):
         wait_for(lambda: processes_of(process.pid, "dagster._daemon"), "the daemon")
         drop(home, 0)
         wait_for(runs, "a run")
         for daemon in processes_of(process.pid, "dagster._daemon"):
             os.kill(daemon, signal.SIGKILL)
         time.sleep(1)
-    with dev(home) as process:
+    with dev(home) as (process, _):
         wait_for(quiet, "the first day")
         keys = [run.tags[RUN_KEY_TAG] for run in runs() if "dagster/retry_number" not in run.tags]
         assert len(keys) == len(set(keys)) == 2  # what follows from the files, and what follows from that

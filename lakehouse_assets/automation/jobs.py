@@ -8,10 +8,11 @@ import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from lakehouse_assets.assets.maintenance import MAINTENANCE_GROUP
-from lakehouse_assets.assets.reports import DASHBOARD
+from lakehouse_assets.assets.reports import DASHBOARD, PROFILES, REPORTS_GROUP
 from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import month_first
+from lakehouse_assets.profiles import NOT_INSTALLED, extra_is_installed
 from lakehouse_assets.settings import EARLIEST_LANDING_DATE
 from lakehouse_assets.stamps import Work
 
@@ -20,6 +21,7 @@ JOB = "lakehouse"
 DASHBOARD_JOB = "dashboard"
 RUNS_OF_TABLES = (JOB, "__ASSET_JOB")  # the second is what the UI's Materialize button starts
 MAINTENANCE_JOB = "maintenance"
+PROFILES_JOB = "profiles"
 
 
 class RangeError(ValueError):
@@ -74,9 +76,7 @@ def lakehouse_job() -> dg.UnresolvedAssetJobDefinition:
     """Every table for a day or a range of days."""
     return dg.define_asset_job(
         JOB,
-        selection=dg.AssetSelection.all()
-        - dg.AssetSelection.assets(DASHBOARD)
-        - dg.AssetSelection.groups(MAINTENANCE_GROUP),
+        selection=dg.AssetSelection.all() - dg.AssetSelection.groups(REPORTS_GROUP, MAINTENANCE_GROUP),
         description="Every table for a day, or for a range of days in one run.",
     )
 
@@ -107,3 +107,29 @@ def maintenance_schedule() -> dg.ScheduleDefinition:
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Without it, every run makes the tables' metadata longer.",
     )
+
+
+def profiles_job() -> dg.UnresolvedAssetJobDefinition:
+    """The profiles of interactions and users."""
+    return dg.define_asset_job(
+        PROFILES_JOB,
+        selection=dg.AssetSelection.assets(PROFILES),
+        description="Profiles interactions and users, and compares them with the profiles before.",
+    )
+
+
+def profiles_schedule() -> dg.ScheduleDefinition:
+    """Profiles once a week, after the week's last day is delivered and computed."""
+
+    @dg.schedule(
+        name="weekly_profiles",
+        job_name=PROFILES_JOB,
+        cron_schedule="0 12 * * 1",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Profiles of every week, where the package that makes them is installed.",
+    )
+    def weekly_profiles() -> dg.RunRequest | dg.SkipReason:
+        return dg.RunRequest() if extra_is_installed() else dg.SkipReason(NOT_INSTALLED)
+
+    return weekly_profiles

@@ -152,7 +152,9 @@ def _table_of(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dg.Table
 
 
 def _cell(value: Any) -> str | int | float | bool | None:
-    if value is None or isinstance(value, int | float):
+    if isinstance(value, float):
+        return round(value, 4)
+    if value is None or isinstance(value, int):
         return value
     text = str(value)
     return text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "…"

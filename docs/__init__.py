@@ -1,0 +1,1 @@
+"""The docs site: pages, and what makes those that follow from the code."""
