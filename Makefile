@@ -5,10 +5,10 @@ READY := $(VENV)/.ready
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-faults browser test-browser screenshots profiles test-profiles lint format bench diagrams docs lock clean
+.PHONY: help setup demo dev test test-faults browser test-browser screenshots profiles test-profiles notebooks test-notebooks lint format bench diagrams docs lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##@ Use
 setup: $(READY) ## virtual environment, pinned packages, Java if missing, jars
@@ -41,6 +41,9 @@ screenshots: $(READY) ## the same, and keep its pictures in docs/images
 test-profiles: profiles ## the tests of profiles, with the package that draws them
 	$(BIN)/python -m pytest -m profiles
 
+test-notebooks: $(READY) ## run the notebooks
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
+
 bench: $(READY) ## a million rows, and one more day, beside the same work in DuckDB: 10 to 20 minutes
 	$(BIN)/python -m benchmarks.run --more-day -o benchmark.json
 
@@ -52,6 +55,9 @@ lint: $(READY) ## ruff and mypy
 format: $(READY) ## mend what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+notebooks: $(READY) ## run the notebooks' Python files into their .ipynb, outputs and all
+	$(BIN)/jupytext --quiet --to ipynb --execute notebooks/*.py
 
 diagrams: $(READY) ## draw diagrams/*.png again: data flow, components, stages of a table
 	$(BIN)/python -m diagrams.draw

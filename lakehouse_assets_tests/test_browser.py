@@ -119,7 +119,7 @@ def test_a_materialization_and_a_backfill_clicked_in_the_ui_turn_green(browser, 
         expect(page.get_by_text("no_duplicate_key").first).to_be_visible()
         shoot(page, images / "checks.png")
         page.goto(f"{at}/assets/silver/interactions?view=partitions")
-        page.get_by_text(str(YESTERDAY), exact=True).click()
+        page.get_by_text(str(YESTERDAY), exact=True).first.click()
         expect(page.get_by_text("dagster/row_count").first).to_be_visible()
         shoot(page, images / "partitions.png")
         page.goto(f"{at}/assets/gold/daily_metrics?view=lineage&lineageScope=upstream")
