@@ -13,6 +13,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 EARLIEST_LANDING_DATE = date(2000, 1, 1)
+_COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NO_SEGMENTS = ("user_id", "valid_from", "valid_to", "is_current")  # what else stands in the users' tables
 
 
 class SettingsError(ValueError):
@@ -57,6 +59,11 @@ class Settings(BaseSettings):
     )
     max_duration_ms: int = Field(7_200_000, gt=0, description="Longest valid duration in ms, itself included (2 h).")
     session_gap_seconds: int = Field(1800, gt=0, description="Silence in seconds that starts a new session (30 min).")
+    segments: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("country", "device_type", "subscription_type", "app_version"),
+        description="Comma-separated columns that `gold.segment_metrics` divides users by: `app_version`, and any "
+        "column of the users' files.",
+    )
     input_timezone: str = Field("UTC", description="Time zone of timestamps delivered without an offset.")
     reporting_timezone: str = Field("UTC", description="Time zone whose calendar days the metrics use.")
     driver_memory: str = Field("4g", pattern=r"^\d+[gm]$", description="Heap of the embedded Spark, such as `4g`.")
@@ -81,7 +88,7 @@ class Settings(BaseSettings):
         description="`sc://host:port` of a Spark Connect server instead of the embedded Spark.",
     )
 
-    @field_validator("allowed_actions", "tables", mode="before")
+    @field_validator("allowed_actions", "segments", "tables", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -92,6 +99,16 @@ class Settings(BaseSettings):
         columns = [action_column(action) for action in value]
         if not value or len(set(columns)) != len(columns):
             raise ValueError("needs at least one action type, and no two that differ only in case or punctuation")
+        return value
+
+    @field_validator("segments")
+    @classmethod
+    def _named_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unique = {name.lower() for name in value if _COLUMN_NAME.fullmatch(name)}
+        if not value or len(unique) != len(value):
+            raise ValueError("needs names of letters, digits and underscores, at least one, each once")
+        if taken := [name for name in value if name.lower() in _NO_SEGMENTS]:
+            raise ValueError(f"{taken[0]} tells users apart or says since when, and can't divide them")
         return value
 
     @field_validator("input_timezone", "reporting_timezone")

@@ -24,8 +24,10 @@ from lakehouse_assets.transforms.cleaning import REJECT_REASONS, calendar_day
 from lakehouse_assets.transforms.engagement import L28_DAYS, POWER_DAYS
 from lakehouse_assets.transforms.lifecycle import PERIODS
 from lakehouse_assets.transforms.retention import COHORTS, WEEKS
+from lakehouse_assets.transforms.users import attributes
 
 STRING, BIGINT, DOUBLE, DATE, TIMESTAMP = T.StringType(), T.LongType(), T.DoubleType(), T.DateType(), T.TimestampType()
+BOOLEAN = T.BooleanType()
 
 IN_ITS_PARTITION = "rows_in_their_partition"
 NO_DUPLICATE_KEY = "no_duplicate_key"
@@ -48,8 +50,8 @@ class Input:
 
     With ``within`` (``week`` or ``month``) the content of D follows only from those of them that are of D's own ISO
     week or calendar month. A table may be an input of itself, of days before D: then its day D follows from everything
-    before it. Of a table of snapshots it may read the one ``as_of`` D alone: the newest delivered by then, before the
-    first one the first.
+    before it. Of what changes with snapshots it may read the state ``as_of`` D alone: of the newest snapshot delivered
+    by then, before the first one of the first.
     """
 
     table: str
@@ -60,17 +62,20 @@ class Input:
 
     def days_read(self, day: date, first: date, last: date) -> list[date]:
         """The days from ``first`` to ``last`` that the content of ``day`` follows from."""
-        return self._among(day, self.first_offset, self.last_offset, first, last)
+        low, high = self._around(day, self.first_offset, self.last_offset)
+        return days_between(max(low, first), min(high, last))
 
-    def days_reached(self, day: date, first: date, last: date) -> list[date]:
-        """The days from ``first`` to ``last`` whose content follows from ``day``."""
-        return self._among(day, -self.last_offset, -self.first_offset, first, last)
+    def days_reached(self, stretch: tuple[date, date], first: date, last: date) -> list[date]:
+        """The days from ``first`` to ``last`` whose content follows from one of the days of a stretch."""
+        low, _ = self._around(stretch[0], -self.last_offset, -self.first_offset)
+        _, high = self._around(stretch[1], -self.last_offset, -self.first_offset)
+        return days_between(max(low, first), min(high, last))
 
-    def _among(self, day: date, begin: int, end: int, first: date, last: date) -> list[date]:
+    def _around(self, day: date, begin: int, end: int) -> tuple[date, date]:
         low, high = day + timedelta(begin), day + timedelta(end)
         if self.within:
             low, high = max(low, period_first(day, self.within)), min(high, period_last(day, self.within))
-        return days_between(max(low, first), min(high, last))
+        return low, high
 
 
 @dataclass(frozen=True)
@@ -206,6 +211,21 @@ def declare(settings: Settings) -> Mapping[str, Table]:
     actions = list(settings.allowed_actions)
     day_of = settings.reporting_timezone
     longest_day_ms = 86_400_000 if day_of == "UTC" else 90_000_000  # the day the clock goes back has 25 hours
+    version = {
+        "valid_from": _column(DATE, "Landing date of the users file that said so first."),
+        "user_id": _column(STRING, "User, trimmed."),
+        "join_date": _column(DATE, "Day the user joined.", nullable=True),
+        **{name: _text(f"`{name}` of the user; null where empty.") for name in attributes(settings.segments)},
+    }
+    active_users_ordered = Rule(
+        "active_users_ordered",
+        "DAU <= WAU <= MAU28 <= MAU30",
+        lambda: (
+            (F.col("daily_active_users") <= F.col("weekly_active_users"))
+            & (F.col("weekly_active_users") <= F.col("monthly_active_users_28d"))
+            & (F.col("monthly_active_users_28d") <= F.col("monthly_active_users_30d"))
+        ),
+    )
     tables = (
         Table(
             name="bronze.interactions",
@@ -321,23 +341,40 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             by_month=True,
         ),
         Table(
+            name="silver.user_changes",
+            description="Versions of users by the day they begin: rows of a users file that say something new.",
+            schema=_schema(**version),
+            partition_column="valid_from",
+            inputs=(Input("bronze.users"), Input("silver.user_changes", EVER, -1)),
+            key=("valid_from", "user_id"),
+            by_month=True,
+            settings=("segments",),
+        ),
+        Table(
             name="silver.users",
-            description="The newest row per user at each snapshot date, stored by country.",
+            description="Users over time, stored by country: each version with its first day and the day it ended.",
             schema=_schema(
-                snapshot_date=_column(DATE, "Landing date of a users file."),
-                user_id=_column(STRING, "User, trimmed."),
-                join_date=_column(DATE, "Day the user joined.", nullable=True),
-                country=_text("Country."),
-                device_type=_text("Device type."),
-                subscription_type=_text("Subscription type."),
-                landing_date=_column(DATE, "Day the surviving row was delivered under."),
+                **version,
+                valid_to=_column(DATE, "First day of the user's next version; null without one.", nullable=True),
+                is_current=_column(BOOLEAN, "Whether it is the user's newest version."),
             ),
-            partition_column="snapshot_date",
-            inputs=(Input("bronze.users", -3650, 0),),  # every snapshot so far
-            checks=(NO_DUPLICATE_KEY,),
-            key=("snapshot_date", "user_id"),
+            partition_column="valid_from",
+            inputs=(Input("silver.user_changes", 0, -EVER),),  # a later delivery ends a version
+            checks=(NO_DUPLICATE_KEY, "versions_end_after_they_begin"),
+            key=("valid_from", "user_id"),
+            rules=(
+                Rule(
+                    "versions_end_after_they_begin",
+                    "valid_from < valid_to, and a version without valid_to is current",
+                    lambda: (
+                        F.coalesce(F.col("valid_from") < F.col("valid_to"), F.lit(True))
+                        & (F.col("is_current") == F.col("valid_to").isNull())
+                    ),
+                ),
+            ),
             by_month=True,
             also_partitioned_by=("country",),
+            settings=("segments",),
         ),
         Table(
             name="silver.user_days",
@@ -387,17 +424,7 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             inputs=(Input("silver.user_days", -29, 0),),
             checks=("active_users_ordered",),
             key=("date",),
-            rules=(
-                Rule(
-                    "active_users_ordered",
-                    "DAU <= WAU <= MAU28 <= MAU30",
-                    lambda: (
-                        (F.col("daily_active_users") <= F.col("weekly_active_users"))
-                        & (F.col("weekly_active_users") <= F.col("monthly_active_users_28d"))
-                        & (F.col("monthly_active_users_28d") <= F.col("monthly_active_users_30d"))
-                    ),
-                ),
-            ),
+            rules=(active_users_ordered,),
             by_month=True,
         ),
         Table(
@@ -548,7 +575,7 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             inputs=(
                 Input("silver.user_days", -6, 0),
                 Input("silver.user_first_days", -7 * WEEKS - 6, 0),
-                Input("silver.users", EVER, 0, as_of=True),
+                Input("silver.user_changes", EVER, 0, as_of=True),
             ),
             checks=("known_on_sundays",),
             key=("date", "cohort_by", "cohort_week", "week_number"),

@@ -57,8 +57,14 @@ class Composed:
         return self.stored(activity.user_days(self.silver_interactions, by_type))
 
     @cached_property
+    def silver_user_changes(self) -> DataFrame:
+        nobody = self.spark.createDataFrame([], TABLES["silver.user_changes"].spark_schema)
+        segments = users.attributes(self.settings.segments)
+        return self.stored(users.user_changes(self.delivered("users"), nobody, segments))
+
+    @cached_property
     def silver_users(self) -> DataFrame:
-        return users.user_snapshots(self.delivered("users"), self.zone.dates("users"))
+        return users.users(self.silver_user_changes)
 
     @cached_property
     def gold_daily_metrics(self) -> DataFrame:
@@ -96,8 +102,8 @@ class Composed:
 
     @cached_property
     def gold_retention_weekly(self) -> DataFrame:
-        user_days, first_days, users = self.silver_user_days, self.silver_user_first_days, self.silver_users
-        return retention.retention_weekly(user_days, first_days, users, self.zone.dates("users"), *self.days)
+        user_days, first_days, changes = self.silver_user_days, self.silver_user_first_days, self.silver_user_changes
+        return retention.retention_weekly(user_days, first_days, changes, self.zone.dates("users"), *self.days)
 
     @cached_property
     def gold_session_metrics(self) -> DataFrame:
@@ -167,6 +173,8 @@ def _read(text: str, kind: str) -> object:
         return pytest.approx(float(Fraction(text)), rel=2e-6)
     if kind == "date":
         return date.fromisoformat(text)
+    if kind == "boolean":
+        return {"true": True, "false": False}[text]
     return int(text) if kind == "bigint" else text
 
 

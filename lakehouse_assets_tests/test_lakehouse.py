@@ -308,8 +308,14 @@ def test_time_zones_of_events_and_reports(make_lake, spark):
         spark.conf.set("spark.sql.session.timeZone", "UTC")
 
 
-def test_users_newest_row_per_snapshot(make_lake):
-    lake = make_lake()
+def test_users_keep_their_history_whatever_the_order_of_deliveries(make_lake):
+    lake = make_lake(segments="country,tier")
+    lake.deliver(
+        "2024-03-05",
+        "user_id,join_date,country,device_type,subscription_type,tier\na,2024-01-01,ES,ios,,gold\n",
+        "users",
+    )
+    lake.run()
     lake.rows(
         "2024-03-01",
         "a,2024-01-01,DE,ios,free",
@@ -318,15 +324,22 @@ def test_users_newest_row_per_snapshot(make_lake):
         "b,,,web,pro",
         dataset="users",
     )
-    lake.rows("2024-03-03", "a,2024-01-01,ES,ios,pro", dataset="users")
-    lake.run()
-    found = {(str(r["snapshot_date"]), r["user_id"]): r["country"] for r in lake.table("silver.users")}
-    assert found == {
-        ("2024-03-01", "a"): "FR",
-        ("2024-03-01", "b"): None,
-        ("2024-03-03", "a"): "ES",
-        ("2024-03-03", "b"): None,
+    lake.rows("2024-03-03", "a,2024-01-01,ES,ios,", "b,,,web,pro", dataset="users")
+    assert [(first, last) for _, first, last in lake.run()] == [
+        ("2024-03-01", "2024-03-04"),  # the delivery, and days without one
+        ("2024-03-01", "2024-03-05"),  # versions, whose later ones follow from the earlier
+    ]
+    found = {
+        (row["user_id"], str(row["valid_from"])): (row["country"], row["tier"], str(row["valid_to"]), row["is_current"])
+        for row in lake.table("silver.users")
     }
+    assert found == {
+        ("a", "2024-03-01"): ("FR", None, "2024-03-03", False),
+        ("a", "2024-03-03"): ("ES", None, "2024-03-05", False),
+        ("a", "2024-03-05"): ("ES", "gold", "None", True),
+        ("b", "2024-03-01"): (None, None, "None", True),
+    }
+    assert lake.run() == []
 
 
 def test_checks_show_a_result_for_every_day_of_a_range(make_lake):

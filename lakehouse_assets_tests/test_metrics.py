@@ -13,19 +13,31 @@ from pyspark.sql import DataFrame, SparkSession
 from lakehouse_assets.partitions import as_of, days_between
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.tables import declare
-from lakehouse_assets.transforms import activity, engagement, lifecycle, retention
+from lakehouse_assets.transforms import activity, engagement, lifecycle, retention, users
 from lakehouse_assets.transforms.cleaning import in_days
 
 TABLES = declare(load_settings())
 # across the turn of a year and a leap day, ending inside a week and a month
 BEGIN, END = date(2023, 11, 28), date(2024, 3, 6)
 
-SNAPSHOTS = [date(2023, 12, 13), date(2024, 2, 2)]  # a while after the first day, and within a week
+SNAPSHOTS = [date(2023, 12, 13), date(2024, 2, 2), date(2024, 2, 20)]  # a while after the first day, within weeks
 COUNTS = ("actions", "edit_actions", "share_actions", "duration_ms")
 USER_DAYS = pa.schema({"event_date": pa.date32(), "user_id": pa.string(), **dict.fromkeys(COUNTS, pa.int64())})
 
 Frames = Mapping[str, DataFrame]
+
+
+def snapshots(first: date, last: date) -> list[date]:
+    return sorted({as_of(day, SNAPSHOTS) for day in days_between(first, last)})
+
+
 COMPUTE: dict[str, Callable[[Frames, date, date], DataFrame]] = {
+    "silver.user_changes": lambda of, first, last: users.user_changes(
+        of["bronze.users"], of["silver.user_changes"], users.DELIVERED_ATTRIBUTES
+    ),
+    "silver.users": lambda of, first, last: users.users(of["silver.user_changes"]).where(
+        in_days("valid_from", first, last)
+    ),
     "silver.user_first_days": lambda of, first, last: lifecycle.first_days(
         of["silver.user_days"], of["silver.user_first_days"]
     ),
@@ -38,12 +50,29 @@ COMPUTE: dict[str, Callable[[Frames, date, date], DataFrame]] = {
         of["silver.user_days"], {"edit": "edit_actions", "share": "share_actions"}, first, last
     ),
     "gold.retention_weekly": lambda of, first, last: retention.retention_weekly(
-        of["silver.user_days"], of["silver.user_first_days"], of["silver.users"], SNAPSHOTS, first, last
+        of["silver.user_days"],
+        of["silver.user_first_days"],
+        of["silver.user_changes"],
+        snapshots(first, last),
+        first,
+        last,
     ),
     "gold.power_users": lambda of, first, last: engagement.power_users(of["silver.user_days"], first, last),
 }
 
 DEFINED = {
+    "silver.user_changes": """
+        SELECT landing_date AS valid_from, user_id, join_date::DATE AS join_date, country, device_type,
+            subscription_type
+        FROM bronze.users QUALIFY (join_date, country) IS DISTINCT FROM
+            lag((join_date, country)) OVER (PARTITION BY user_id ORDER BY landing_date)
+    """,
+    "silver.users": """
+        SELECT one.*, min(later.valid_from) AS valid_to, count(later.valid_from) = 0 AS is_current
+        FROM silver.user_changes AS one LEFT JOIN silver.user_changes AS later
+            ON later.user_id = one.user_id AND later.valid_from > one.valid_from
+        GROUP BY ALL
+    """,
     "silver.user_first_days": """
         SELECT min(event_date) AS first_date, user_id FROM user_days GROUP BY user_id
     """,
@@ -98,10 +127,7 @@ DEFINED = {
             SELECT date, 'first_activity' AS cohort_by, user_id, first_date AS joined
             FROM calendar CROSS JOIN silver.user_first_days
             UNION ALL
-            SELECT date, 'join_date', user_id, join_date
-            FROM calendar JOIN silver.users ON snapshot_date = coalesce(
-                (SELECT max(s.snapshot_date) FROM silver.users AS s WHERE s.snapshot_date <= date),
-                (SELECT min(s.snapshot_date) FROM silver.users AS s))
+            SELECT date, 'join_date', user_id, join_date FROM users_on_day
         ), counted AS (
             SELECT date, cohort_by, date_trunc('week', joined)::DATE AS cohort_week,
                 count(DISTINCT members.user_id) AS cohort_users, count(DISTINCT user_days.user_id) AS seen
@@ -122,6 +148,34 @@ DEFINED = {
         FROM sums QUALIFY duration_rank <= ceil(count(*) OVER (PARTITION BY date) / 100)
     """,
 }
+
+
+# Some users are in no file, some only in a later one; later files leave most of them out, repeat some and change some.
+DELIVERED_USERS = """
+    CREATE TABLE bronze.users AS
+    WITH firsts AS (
+        SELECT user_id, min(event_date) AS first_date, user_id[2:]::INTEGER AS number FROM user_days GROUP BY user_id
+    )
+    SELECT landing_date, user_id,
+        if(number % 5 > 0, first_date + (number + month(landing_date))::INTEGER % 9 - 6, NULL)::VARCHAR AS join_date,
+        nullif(['DE', 'FR', 'IT', ''][number % 3 + if(number % 11 = nth, 2, 1)], '') AS country,
+        ['ios', 'web'][number % 2 + 1] AS device_type, 'free' AS subscription_type,
+        NULL::VARCHAR AS extra_columns, NULL::VARCHAR AS malformed_row
+    FROM firsts, (VALUES (DATE '2023-12-13', 1), (DATE '2024-02-02', 2), (DATE '2024-02-20', 3))
+        AS taken(landing_date, nth)
+    WHERE number % 7 > 0 AND (nth = 1) = (number % 4 > 0) OR number % 6 = nth
+"""
+USERS_ON_DAY = """
+    CREATE TABLE users_on_day AS
+    WITH snapshots AS (
+        SELECT date, coalesce((SELECT max(landing_date) FROM bronze.users WHERE landing_date <= date),
+            (SELECT min(landing_date) FROM bronze.users)) AS snapshot_date
+        FROM calendar
+    )
+    SELECT date, given.* REPLACE (join_date::DATE AS join_date)
+    FROM snapshots JOIN bronze.users AS given ON landing_date <= snapshot_date
+    QUALIFY row_number() OVER (PARTITION BY date, user_id ORDER BY landing_date DESC) = 1
+"""
 
 
 def some_user_days(seed: int) -> pa.Table:
@@ -156,16 +210,9 @@ def defined(user_days: pa.Table) -> duckdb.DuckDBPyConnection:
     span = "generate_series(DATE '2023-11-28', DATE '2024-03-06', INTERVAL 1 DAY)"
     connection.execute(f"CREATE TABLE calendar AS SELECT unnest({span})::DATE AS date")
     connection.execute("CREATE VIEW silver.user_days AS FROM user_days")
-    connection.execute("""
-        CREATE TABLE silver.users AS
-        WITH firsts AS (
-            SELECT user_id, min(event_date) AS first_date, user_id[2:]::INTEGER AS number
-            FROM user_days GROUP BY user_id
-        )
-        SELECT snapshot_date, user_id,
-            if(number % 5 > 0, first_date + (number + day(snapshot_date))::INTEGER % 9 - 6, NULL) AS join_date
-        FROM firsts, (VALUES (DATE '2023-12-13'), (DATE '2024-02-02')) AS taken(snapshot_date)
-    """)
+    connection.execute("CREATE SCHEMA bronze")
+    connection.execute(DELIVERED_USERS)
+    connection.execute(USERS_ON_DAY)
     for name, query in DEFINED.items():
         connection.execute(f"CREATE TABLE {name} AS {query}")
     return connection
@@ -175,14 +222,12 @@ def inputs(spark: SparkSession, defined: duckdb.DuckDBPyConnection, name: str, f
     """What the I/O manager would hand over for these days, and not a day more."""
     frames = {}
     for i in TABLES[name].inputs:
-        if i.as_of:
-            snapshots = {as_of(day, SNAPSHOTS) for day in days_between(first, last)}
-            table = defined.table(i.table).filter(f"snapshot_date IN ({str(list(map(str, snapshots)))[1:-1]})")
-            frames[i.table] = spark.createDataFrame(table.to_arrow_table())
-            continue
         everything = spark.createDataFrame(defined.table(i.table).to_arrow_table())
-        own_past = first - timedelta(days=1) if i.table == name else last
-        low, high = first + timedelta(days=i.first_offset), min(last + timedelta(days=i.last_offset), own_past)
+        low, high = first + timedelta(days=i.first_offset), last + timedelta(days=i.last_offset)
+        if i.as_of:
+            high = max(snapshots(first, last))
+        elif i.table == name:
+            high = first - timedelta(days=1)
         frames[i.table] = everything.where(in_days(TABLES[i.table].partition_column, low, high))
     return frames
 

@@ -266,13 +266,19 @@ def test_session_numbers_pass_nine_in_order_of_start(spark: SparkSession) -> Non
     assert found == {f"a_b_20240310_{hour}": hour for hour in range(12)}
 
 
-def snapshots(spark: SparkSession, *given: tuple[Any, ...]) -> list[dict[str, Any]]:
-    bronze = frame(spark, USERS | {"landing_date": DATE}, *given)
-    return rows(users.user_snapshots(bronze, sorted({row[-1] for row in given})))
+def versions(spark: SparkSession, *given: tuple[Any, ...]) -> list[dict[str, Any]]:
+    bronze = frame(spark, USERS | {"landing_date": DATE}, *given).withColumn(
+        "extra_columns", F.lit(None).cast("string")
+    )
+    attributes = users.DELIVERED_ATTRIBUTES
+    nobody = bronze.limit(0).select(
+        F.col("landing_date").alias("valid_from"), "user_id", F.col("join_date").cast("date"), *attributes
+    )
+    return rows(users.user_changes(bronze, nobody, attributes))
 
 
 def test_users_keep_only_rows_that_are_valid(spark: SparkSession) -> None:
-    found = snapshots(
+    found = versions(
         spark,
         ("good", "2024-01-01", "DE", "ios", "free", None, DAY),
         (" trimmed ", " 2024-01-02 ", " FR ", "ios", "free", None, DAY),
@@ -292,14 +298,13 @@ def test_users_keep_only_rows_that_are_valid(spark: SparkSession) -> None:
 
 def test_a_later_invalid_row_does_not_hide_a_users_earlier_one(spark: SparkSession) -> None:
     later = date(2024, 3, 11)
-    found = snapshots(
+    found = versions(
         spark,
         ("a", "2024-01-01", "DE", "ios", "free", None, DAY),
         ("a", "never", "XX", "ios", "free", None, later),
         ("b", "", "FR", "ios", "free", None, later),
     )
-    assert [(str(row["snapshot_date"]), row["user_id"], row["country"]) for row in found] == [
+    assert [(str(row["valid_from"]), row["user_id"], row["country"]) for row in found] == [
         ("2024-03-10", "a", "DE"),
-        ("2024-03-11", "a", "DE"),
         ("2024-03-11", "b", "FR"),
     ]

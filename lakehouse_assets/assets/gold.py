@@ -41,13 +41,13 @@ def gold_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) 
     def power_users(context: dg.AssetExecutionContext, user_days: DataFrame) -> DataFrame:
         return engagement.power_users(user_days, *days_of(context))
 
-    @table_asset(tables["gold.retention_weekly"], partitions, ("user_days", "first_days", "users"))
+    @table_asset(tables["gold.retention_weekly"], partitions, ("user_days", "first_days", "changes"))
     def retention_weekly(
-        context: dg.AssetExecutionContext, user_days: DataFrame, first_days: DataFrame, users: DataFrame
+        context: dg.AssetExecutionContext, user_days: DataFrame, first_days: DataFrame, changes: DataFrame
     ) -> DataFrame:
         first, last = days_of(context)
-        snapshot_dates = lakehouse.stamps.snapshots("silver.users", first, last)
-        return retention.retention_weekly(user_days, first_days, users, snapshot_dates, first, last)
+        snapshot_dates = lakehouse.stamps.snapshots("silver.user_changes", first, last)
+        return retention.retention_weekly(user_days, first_days, changes, snapshot_dates, first, last)
 
     @table_asset(tables["gold.session_metrics"], partitions)
     def session_metrics(context: dg.AssetExecutionContext, interactions: DataFrame) -> DataFrame:

@@ -8,9 +8,8 @@ from pyspark.sql import DataFrame
 from lakehouse_assets.assets.declaration import days_of, table_asset
 from lakehouse_assets.io.warehouse import DIVIDED
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.partitions import days_between
 from lakehouse_assets.transforms import activity, cleaning, counts, lifecycle
-from lakehouse_assets.transforms.users import user_snapshots
+from lakehouse_assets.transforms import users as users_over_time
 
 
 def silver_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -55,10 +54,13 @@ def silver_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition
     ) -> DataFrame:
         return counts.interaction_counts(bronze, rejected, routing, accepted, *days_of(context))
 
-    @table_asset(tables["silver.users"], partitions, ("bronze",))
-    def users(context: dg.AssetExecutionContext, bronze: DataFrame) -> DataFrame:
-        delivered = [day for day in days_between(*days_of(context)) if lakehouse.zone.files("users", day)]
-        return user_snapshots(bronze, delivered)
+    @table_asset(tables["silver.user_changes"], partitions, ("bronze", "earlier"))
+    def user_changes(bronze: DataFrame, earlier: DataFrame) -> DataFrame:
+        return users_over_time.user_changes(bronze, earlier, users_over_time.attributes(settings.segments))
+
+    @table_asset(tables["silver.users"], partitions, ("changes",))
+    def users(context: dg.AssetExecutionContext, changes: DataFrame) -> DataFrame:
+        return users_over_time.users(changes).where(cleaning.in_days("valid_from", *days_of(context)))
 
     @table_asset(tables["silver.user_days"], partitions, ("interactions",))
     def user_days(context: dg.AssetExecutionContext, interactions: DataFrame) -> DataFrame:
@@ -75,6 +77,7 @@ def silver_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition
         interaction_routing,
         interactions,
         interaction_counts,
+        user_changes,
         users,
         user_days,
         user_first_days,
