@@ -20,10 +20,13 @@ from pyspark.sql import types as T
 from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.partitions import days_between, period_first, period_last
 from lakehouse_assets.settings import Settings, SettingsError, action_column
+from lakehouse_assets.transforms.anomalies import DAILY_METRICS, HISTORY_DAYS, SESSION_METRICS
 from lakehouse_assets.transforms.cleaning import REJECT_REASONS, calendar_day
 from lakehouse_assets.transforms.engagement import L28_DAYS, POWER_DAYS
 from lakehouse_assets.transforms.lifecycle import PERIODS
+from lakehouse_assets.transforms.performance import PERCENTS, WINDOW_DAYS
 from lakehouse_assets.transforms.retention import COHORTS, WEEKS
+from lakehouse_assets.transforms.segments import LONGEST_DAYS, user_segments
 from lakehouse_assets.transforms.users import attributes
 
 STRING, BIGINT, DOUBLE, DATE, TIMESTAMP = T.StringType(), T.LongType(), T.DoubleType(), T.DateType(), T.TimestampType()
@@ -178,6 +181,10 @@ def _at_least_zero() -> pa.Check:
 
 def _share() -> pa.Check:
     return pa.Check.in_range(0, 1)
+
+
+def _correlation() -> pa.Check:
+    return pa.Check.in_range(-1, 1)
 
 
 def _text(description: str, *checks: pa.Check) -> pa.Column:
@@ -392,6 +399,34 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             inputs=(Input("silver.interactions"),),
             key=("event_date", "user_id"),
             settings=("allowed_actions",),
+        ),
+        Table(
+            name="silver.user_version_days",
+            description="One row per active user, day and app version.",
+            schema=_schema(
+                event_date=_column(DATE, "Day."),
+                user_id=_column(STRING, "User."),
+                app_version=_text("App version; null where none was delivered."),
+                actions=_column(BIGINT, "Accepted interactions.", pa.Check.ge(1)),
+            ),
+            partition_column="event_date",
+            inputs=(Input("silver.interactions"),),
+            key=("event_date", "user_id", "app_version"),
+        ),
+        Table(
+            name="silver.duration_classes",
+            description="Actions by app version, type and class of duration: days and versions can be added up.",
+            schema=_schema(
+                date=_column(DATE, "Day."),
+                app_version=_column(STRING, "App version; `unknown` where none was delivered."),
+                action_type=_column(STRING, "What the users did.", pa.Check.isin(actions)),
+                duration_from_ms=_count("Least duration of the class, in ms: its six leading binary digits."),
+                actions=_column(BIGINT, "Accepted interactions.", pa.Check.ge(1)),
+            ),
+            partition_column="date",
+            inputs=(Input("silver.interactions"),),
+            key=("date", "app_version", "action_type", "duration_from_ms"),
+            by_month=True,
         ),
         Table(
             name="silver.user_first_days",
@@ -645,6 +680,122 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             partition_column="date",
             inputs=(Input("gold.session_metrics"),),
             key=("date",),
+            by_month=True,
+        ),
+        Table(
+            name="gold.segment_metrics",
+            description="Active users, actions and sessions by what users are and which app version they use.",
+            schema=_schema(
+                date=_column(DATE, "Day."),
+                segment=_column(STRING, "What divides the users.", pa.Check.isin(list(settings.segments))),
+                value=_column(STRING, "Its value; `unknown` for users in no file and where it is empty."),
+                daily_active_users=_count("DAU: distinct users active on the day."),
+                weekly_active_users=_count("WAU: distinct users of the 7 days that end on the day."),
+                monthly_active_users_28d=_count("Distinct users of the 28 days that end on the day."),
+                monthly_active_users_30d=_column(
+                    BIGINT, "Distinct users of the 30 days that end on the day.", pa.Check.ge(1)
+                ),
+                total_actions=_count("Accepted interactions of the day."),
+                sessions=_count("Sessions of the day's users."),
+            ),
+            partition_column="date",
+            inputs=(
+                Input("silver.user_version_days", 1 - LONGEST_DAYS, 0),
+                Input("gold.session_metrics"),
+                Input("silver.user_changes", EVER, 0, as_of=True),
+            ),
+            checks=("active_users_ordered",),
+            key=("date", "segment", "value"),
+            rules=(active_users_ordered,),
+            by_month=True,
+            settings=("segments",),
+        ),
+        Table(
+            name="gold.version_performance",
+            description="How long actions take by app version and type: exact for the day, by classes for 28 days.",
+            schema=_schema(
+                date=_column(DATE, "Day."),
+                app_version=_column(STRING, "App version; `unknown` where none was delivered."),
+                action_type=_column(STRING, "What the users did.", pa.Check.isin(actions)),
+                actions=_count("Accepted interactions of the day."),
+                avg_duration_ms=_column(DOUBLE, "Mean duration_ms of the day, in ms.", _at_least_zero(), nullable=True),
+                **{
+                    f"p{percent}_duration_ms": _column(
+                        BIGINT,
+                        f"{percent}th percentile of the day's durations, in ms.",
+                        _at_least_zero(),
+                        nullable=True,
+                    )
+                    for percent in PERCENTS
+                },
+                actions_28d=_column(
+                    BIGINT, "Accepted interactions of the 28 days that end on the day.", pa.Check.ge(1)
+                ),
+                **{
+                    f"p{percent}_duration_ms_28d": _count(
+                        f"{percent}th percentile of the 28 days' durations, in ms, to 1/64 of it."
+                    )
+                    for percent in PERCENTS
+                },
+            ),
+            partition_column="date",
+            inputs=(Input("silver.interactions"), Input("silver.duration_classes", 1 - WINDOW_DAYS, 0)),
+            key=("date", "app_version", "action_type"),
+            by_month=True,
+        ),
+        Table(
+            name="gold.segment_performance",
+            description="Whether a segment's users have longer durations than the others, with a confidence interval.",
+            schema=_schema(
+                date=_column(DATE, "Day."),
+                segment=_column(STRING, "What divides the users.", pa.Check.isin(user_segments(settings.segments))),
+                value=_column(STRING, "Its value; `unknown` for users in no file and where it is empty."),
+                users=_column(BIGINT, "Distinct users active on the day.", pa.Check.ge(1)),
+                avg_duration_ms=_column(DOUBLE, "Mean duration_ms of their actions, in ms.", _at_least_zero()),
+                duration_correlation=_column(
+                    DOUBLE,
+                    "Spearman's correlation between being in the segment and a user's mean duration.",
+                    _correlation(),
+                    nullable=True,
+                ),
+                duration_correlation_low=_column(
+                    DOUBLE, "Lower end of its 95 % confidence interval.", _correlation(), nullable=True
+                ),
+                duration_correlation_high=_column(
+                    DOUBLE, "Upper end of its 95 % confidence interval.", _correlation(), nullable=True
+                ),
+            ),
+            partition_column="date",
+            inputs=(Input("silver.user_days"), Input("silver.user_changes", EVER, 0, as_of=True)),
+            key=("date", "segment", "value"),
+            by_month=True,
+            settings=("segments",),
+        ),
+        Table(
+            name="gold.anomalies",
+            description="Metrics of a day beside what their weekday and trend let expect, and whether that is unusual.",
+            schema=_schema(
+                date=_column(DATE, "Day."),
+                metric=_column(
+                    STRING,
+                    "Column of gold.daily_metrics or gold.daily_session_metrics.",
+                    pa.Check.isin([*DAILY_METRICS, *SESSION_METRICS]),
+                ),
+                value=_column(DOUBLE, "Its value.", nullable=True),
+                expected_value=_column(
+                    DOUBLE, "What was to be expected; null while the history is too short.", nullable=True
+                ),
+                lower_bound=_column(DOUBLE, "Least value that is not unusual.", nullable=True),
+                upper_bound=_column(DOUBLE, "Greatest value that is not unusual.", nullable=True),
+                deviation=_column(DOUBLE, "Distance from the expected value, in usual distances.", nullable=True),
+                is_anomaly=_column(BOOLEAN, "Whether the value is outside the bounds.", nullable=True),
+            ),
+            partition_column="date",
+            inputs=(
+                Input("gold.daily_metrics", -HISTORY_DAYS, 0),
+                Input("gold.daily_session_metrics", -HISTORY_DAYS, 0),
+            ),
+            key=("date", "metric"),
             by_month=True,
         ),
     )

@@ -17,7 +17,19 @@ from lakehouse_assets.io.csv_files import chunks, read_chunk
 from lakehouse_assets.io.landing import DATASETS, LandingZone
 from lakehouse_assets.settings import action_column, load_settings
 from lakehouse_assets.tables import declare
-from lakehouse_assets.transforms import activity, cleaning, counts, engagement, lifecycle, retention, sessions, users
+from lakehouse_assets.transforms import (
+    activity,
+    anomalies,
+    cleaning,
+    counts,
+    engagement,
+    lifecycle,
+    performance,
+    retention,
+    segments,
+    sessions,
+    users,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
@@ -59,8 +71,8 @@ class Composed:
     @cached_property
     def silver_user_changes(self) -> DataFrame:
         nobody = self.spark.createDataFrame([], TABLES["silver.user_changes"].spark_schema)
-        segments = users.attributes(self.settings.segments)
-        return self.stored(users.user_changes(self.delivered("users"), nobody, segments))
+        attributes = users.attributes(self.settings.segments)
+        return self.stored(users.user_changes(self.delivered("users"), nobody, attributes))
 
     @cached_property
     def silver_users(self) -> DataFrame:
@@ -112,6 +124,42 @@ class Composed:
     @cached_property
     def gold_daily_session_metrics(self) -> DataFrame:
         return sessions.daily_session_metrics(self.gold_session_metrics, *self.days)
+
+    @cached_property
+    def silver_user_version_days(self) -> DataFrame:
+        return self.stored(segments.user_version_days(self.silver_interactions))
+
+    @cached_property
+    def silver_duration_classes(self) -> DataFrame:
+        return self.stored(performance.duration_classes(self.silver_interactions))
+
+    @cached_property
+    def gold_segment_metrics(self) -> DataFrame:
+        return segments.segment_metrics(
+            self.silver_user_version_days,
+            self.gold_session_metrics,
+            self.silver_user_changes,
+            self.settings.segments,
+            self.zone.dates("users"),
+            *self.days,
+        )
+
+    @cached_property
+    def gold_version_performance(self) -> DataFrame:
+        return performance.version_performance(self.silver_interactions, self.silver_duration_classes, *self.days)
+
+    @cached_property
+    def gold_segment_performance(self) -> DataFrame:
+        columns = segments.user_segments(self.settings.segments)
+        return performance.segment_performance(
+            self.silver_user_days, self.silver_user_changes, columns, self.zone.dates("users"), self.days[0]
+        )
+
+    @cached_property
+    def gold_anomalies(self) -> DataFrame:
+        return anomalies.anomalies(
+            self.stored(self.gold_daily_metrics), self.stored(self.gold_daily_session_metrics), *self.days
+        )
 
     @cached_property
     def bronze(self) -> DataFrame:

@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame
 from lakehouse_assets.assets.declaration import days_of, table_asset
 from lakehouse_assets.io.warehouse import DIVIDED
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.transforms import activity, cleaning, counts, lifecycle
+from lakehouse_assets.transforms import activity, cleaning, counts, lifecycle, performance, segments
 from lakehouse_assets.transforms import users as users_over_time
 
 
@@ -68,6 +68,16 @@ def silver_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition
         layout = lakehouse.warehouse.layout("silver.user_days", first, last, "silver.interactions", first, last)
         return layout.divide(activity.user_days(interactions, settings.action_columns), "event_date", "user_id")
 
+    @table_asset(tables["silver.user_version_days"], partitions, ("interactions",))
+    def user_version_days(context: dg.AssetExecutionContext, interactions: DataFrame) -> DataFrame:
+        first, last = days_of(context)
+        layout = lakehouse.warehouse.layout("silver.user_version_days", first, last, "silver.interactions", first, last)
+        return layout.divide(segments.user_version_days(interactions), "event_date", "user_id")
+
+    @table_asset(tables["silver.duration_classes"], partitions, ("interactions",))
+    def duration_classes(interactions: DataFrame) -> DataFrame:
+        return performance.duration_classes(interactions)
+
     @table_asset(tables["silver.user_first_days"], partitions, ("user_days", "earlier"))
     def user_first_days(user_days: DataFrame, earlier: DataFrame) -> DataFrame:
         return lifecycle.first_days(user_days, earlier)
@@ -80,5 +90,7 @@ def silver_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition
         user_changes,
         users,
         user_days,
+        user_version_days,
+        duration_classes,
         user_first_days,
     ]

@@ -120,5 +120,26 @@ def at_snapshots(changes: DataFrame, snapshot_dates: Sequence[date]) -> DataFram
     return users(changes).select(F.explode(holds).alias("snapshot_date"), *changes.columns)
 
 
+def on_day(days: DataFrame, changes: DataFrame, snapshot_dates: Sequence[date], beginning: date) -> DataFrame:
+    """Rows of users and days with what the user was on the day: a point-in-time join.
+
+    Args:
+        days: date, user_id and further columns.
+        changes: rows of `user_changes` up to the last of the snapshots.
+        snapshot_dates: the snapshots that the days go by.
+        beginning: a day no later than any of ``days``.
+
+    Returns:
+        The input with the columns of a version, all null for a user who is in no file by then.
+    """
+    versions = since_snapshots(changes, snapshot_dates, beginning)
+    next_since = F.lead("since").over(Window.partitionBy("user_id").orderBy("since", "valid_from"))
+    lasting = versions.withColumn("until", F.coalesce(next_since, F.lit(date.max)))
+    holds = (F.col("date") >= F.col("since")) & (F.col("date") < F.col("until"))
+    return days.join(
+        lasting.withColumnRenamed("user_id", "known_id"), (F.col("user_id") == F.col("known_id")) & holds, "left"
+    ).drop("known_id", "since", "until")
+
+
 def _blank_to_null(text: Column) -> Column:
     return F.nullif(text, F.lit(""))
