@@ -245,7 +245,8 @@ WITH marked AS (
 SELECT user_id || '_' || strftime(event_date, '%Y%m%d') || '_' || number AS session_id, user_id,
     event_date AS session_date, min(timestamp) AS session_start_time, max(timestamp) AS session_end_time,
     count(*) AS actions_per_session, sum(duration_ms)::BIGINT AS session_duration_ms,
-    (epoch_us(session_end_time) - epoch_us(session_start_time)) // 1000 AS session_span_ms
+    (epoch_us(session_end_time) - epoch_us(session_start_time)) // 1000 AS session_span_ms,
+    min((timestamp, action_type))[2] AS first_action_type, max((timestamp, action_type))[2] AS last_action_type
 FROM numbered GROUP BY user_id, event_date, number
 """,
     "gold.daily_session_metrics": """

@@ -28,8 +28,15 @@ from pydantic_settings import (
 SETTINGS_FILE = "lakehouse.toml"
 
 EARLIEST_LANDING_DATE = date(2000, 1, 1)
-_COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_NO_SEGMENTS = ("user_id", "valid_from", "valid_to", "is_current")  # what else stands in the users' tables
+_COLUMN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_KNOWN_SEGMENTS = ("country", "device_type", "subscription_type", "join_date", "app_version")
+_NO_SEGMENTS = (
+    "user_id",
+    "snapshot_date",
+    "valid_from",
+    "valid_to",
+    "is_current",
+)  # beside them in tables
 
 
 class SettingsError(ValueError):
@@ -151,6 +158,8 @@ class Settings(BaseSettings):
         unique = {name.lower() for name in value if _COLUMN_NAME.fullmatch(name)}
         if not value or len(unique) != len(value):
             raise ValueError("needs names of letters, digits and underscores, at least one, each once")
+        if other_case := [name for name in value if name.lower() in _KNOWN_SEGMENTS and name not in _KNOWN_SEGMENTS]:
+            raise ValueError(f"{other_case[0]} is written {other_case[0].lower()}")
         if taken := [name for name in value if name.lower() in _NO_SEGMENTS]:
             raise ValueError(f"{taken[0]} tells users apart or says since when, and can't divide them")
         return value

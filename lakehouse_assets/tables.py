@@ -27,6 +27,7 @@ from lakehouse_assets.transforms.lifecycle import PERIODS
 from lakehouse_assets.transforms.performance import PERCENTS, WINDOW_DAYS
 from lakehouse_assets.transforms.retention import COHORTS, WEEKS
 from lakehouse_assets.transforms.segments import LONGEST_DAYS, user_segments
+from lakehouse_assets.transforms.sessions import MEASURES
 from lakehouse_assets.transforms.users import attributes
 
 STRING, BIGINT, DOUBLE, DATE, TIMESTAMP = T.StringType(), T.LongType(), T.DoubleType(), T.DateType(), T.TimestampType()
@@ -640,6 +641,8 @@ def declare(settings: Settings) -> Mapping[str, Table]:
                 session_span_ms=_column(
                     BIGINT, "Last instant minus first, in ms.", pa.Check.in_range(0, longest_day_ms - 1)
                 ),
+                first_action_type=_column(STRING, "What it began with.", pa.Check.isin(actions)),
+                last_action_type=_column(STRING, "What it ended with.", pa.Check.isin(actions)),
             ),
             partition_column="session_date",
             inputs=(Input("silver.interactions"),),
@@ -655,6 +658,23 @@ def declare(settings: Settings) -> Mapping[str, Table]:
                 ),
             ),
             settings=("session_gap_seconds", "reporting_timezone"),
+            version=2,
+        ),
+        Table(
+            name="gold.session_distribution",
+            description="How many sessions users have on a day, and what sessions begin and end with.",
+            schema=_schema(
+                date=_column(DATE, "Day."),
+                measure=_column(STRING, "What is counted.", pa.Check.isin(list(MEASURES))),
+                value=_column(STRING, "A number of sessions, or an action type."),
+                amount=_column(
+                    BIGINT, "Users with so many sessions, or sessions that begin or end with it.", pa.Check.ge(1)
+                ),
+            ),
+            partition_column="date",
+            inputs=(Input("gold.session_metrics"),),
+            key=("date", "measure", "value"),
+            by_month=True,
         ),
         Table(
             name="gold.daily_session_metrics",

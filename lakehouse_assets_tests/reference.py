@@ -226,6 +226,8 @@ def _session_metrics(day: date, read: Read, settings: Settings) -> list[Row]:
                     "actions_per_session": len(session),
                     "session_duration_ms": sum(row["duration_ms"] for row in session),
                     "session_span_ms": (end - start) // timedelta(milliseconds=1),
+                    "first_action_type": min(row["action_type"] for row in session if row["timestamp"] == start),
+                    "last_action_type": max(row["action_type"] for row in session if row["timestamp"] == end),
                 }
             )
     return found

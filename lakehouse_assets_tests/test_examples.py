@@ -58,6 +58,7 @@ def test_the_environment_goes_before_the_file_and_the_file_before_the_default(fo
         ('webhook_url = "https://x"', "webhook_url is a secret; give it as LAKEHOUSE_WEBHOOK_URL"),
         ('segments = ["a b"]', "segments = ['a b'] can't be used"),
         ('segments = ["user_id"]', "user_id tells users apart"),
+        ('segments = ["Country"]', "Country is written country"),
     ],
 )
 def test_a_wrong_file_is_one_sentence(folder, text, complaint):

@@ -1,6 +1,7 @@
 """Golden cases: folders of small CSV files with the tables that must come of them (golden/README.md)."""
 
 import csv
+import re
 import shutil
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
@@ -119,7 +120,12 @@ class Composed:
 
     @cached_property
     def gold_session_metrics(self) -> DataFrame:
-        return self.stored(sessions.session_metrics(self.silver_interactions, self.settings.session_gap_seconds))
+        actions, gap_seconds = self.settings.allowed_actions, self.settings.session_gap_seconds
+        return self.stored(sessions.session_metrics(self.silver_interactions, actions, gap_seconds))
+
+    @cached_property
+    def gold_session_distribution(self) -> DataFrame:
+        return sessions.session_distribution(self.gold_session_metrics)
 
     @cached_property
     def gold_daily_session_metrics(self) -> DataFrame:
@@ -268,3 +274,13 @@ def test_every_metric_table_has_a_golden_case() -> None:
     golden = {name for case in CASES for name in expected_tables(case)}
     internal = {"bronze.interactions", "bronze.users", "silver.interaction_routing"}
     assert golden == set(TABLES) - internal
+
+
+def test_every_metric_table_has_a_page_with_all_its_columns() -> None:
+    pages = [page.read_text() for page in (Path(__file__).parents[1] / "docs" / "metrics").glob("*.md")]
+    of_table = {title: page for page in pages for title in page.splitlines()[0].removeprefix("# ").split(", ")}
+    for name, table in TABLES.items():
+        if table.layer == "gold":
+            assert set(table.columns) <= set(re.findall(r"\w+", of_table[name])), name
+            for heading in ("Question", "Definition", "Columns", "Example", "Cost"):
+                assert f"**{heading}.**" in of_table[name], (name, heading)

@@ -9,6 +9,8 @@ import pytest
 
 from lakehouse_assets.io.csv_files import FileRefused
 from lakehouse_assets.io.warehouse import ContractViolation
+from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.settings import load_settings
 from lakehouse_assets_tests.conftest import HEADERS
 
 HEADER = HEADERS["interactions"]
@@ -340,6 +342,19 @@ def test_users_keep_their_history_whatever_the_order_of_deliveries(make_lake):
         ("b", "2024-03-01"): (None, None, "None", True),
     }
     assert lake.run() == []
+
+
+def test_a_table_whose_days_went_by_another_column_is_made_anew(tmp_path):
+    catalog = Lakehouse(load_settings(home=tmp_path)).catalog
+    older = catalog.ensure(
+        "silver.users", {"snapshot_date": "date", "country": "string"}, "snapshot_date", ("country",)
+    )
+    columns = {"valid_from": "date", "country": "string", "is_current": "boolean"}
+    newer = catalog.ensure("silver.users", columns, "valid_from", ("country",))
+    assert newer.metadata.table_uuid != older.metadata.table_uuid
+    assert newer.schema().column_names == list(columns)
+    again = catalog.ensure("silver.users", columns, "valid_from", ("country",))
+    assert again.metadata.table_uuid == newer.metadata.table_uuid
 
 
 def test_checks_show_a_result_for_every_day_of_a_range(make_lake):

@@ -251,7 +251,7 @@ def test_the_silence_that_starts_a_session_is_a_setting(spark: SparkSession) -> 
     at = datetime(2024, 3, 10, 10, tzinfo=UTC)
     seconds = (0, 9, 19, 28)
     interactions = frame(spark, INTERACTIONS, *[(DAY, "a", at.replace(second=s), "edit", 1) for s in seconds])
-    found = rows(sessions.session_metrics(interactions, gap_seconds=10))
+    found = rows(sessions.session_metrics(interactions, ACTIONS, gap_seconds=10))
     assert [(row["session_id"], row["actions_per_session"]) for row in found] == [
         ("a_20240310_0", 2),
         ("a_20240310_1", 2),
@@ -262,7 +262,9 @@ def test_session_numbers_pass_nine_in_order_of_start(spark: SparkSession) -> Non
     at = datetime(2024, 3, 10, tzinfo=UTC)
     hours = [3, 11, 0, 7, 5, 9, 1, 10, 8, 2, 6, 4]
     interactions = frame(spark, INTERACTIONS, *[(DAY, "a_b", at.replace(hour=h), "edit", h) for h in hours])
-    found = {row["session_id"]: row["session_duration_ms"] for row in rows(sessions.session_metrics(interactions))}
+    found = {
+        row["session_id"]: row["session_duration_ms"] for row in rows(sessions.session_metrics(interactions, ACTIONS))
+    }
     assert found == {f"a_b_20240310_{hour}": hour for hour in range(12)}
 
 

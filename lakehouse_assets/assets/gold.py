@@ -55,11 +55,17 @@ def gold_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) 
         first, last = days_of(context)
         layout = lakehouse.warehouse.layout("gold.session_metrics", first, last, "silver.interactions", first, last)
         divided = layout.divide(interactions, "event_date", "user_id")
-        return sessions.session_metrics(divided, settings.session_gap_seconds, divided_by=DIVIDED)
+        return sessions.session_metrics(
+            divided, settings.allowed_actions, settings.session_gap_seconds, divided_by=DIVIDED
+        )
 
     @table_asset(tables["gold.daily_session_metrics"], partitions)
     def daily_session_metrics(context: dg.AssetExecutionContext, session_metrics: DataFrame) -> DataFrame:
         return sessions.daily_session_metrics(session_metrics, *days_of(context))
+
+    @table_asset(tables["gold.session_distribution"], partitions)
+    def session_distribution(session_metrics: DataFrame) -> DataFrame:
+        return sessions.session_distribution(session_metrics)
 
     @table_asset(tables["gold.segment_metrics"], partitions, ("version_days", "sessions", "changes"))
     def segment_metrics(
@@ -100,6 +106,7 @@ def gold_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) 
         retention_weekly,
         session_metrics,
         daily_session_metrics,
+        session_distribution,
         segment_metrics,
         version_performance,
         segment_performance,

@@ -8,7 +8,7 @@ from datetime import date
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from lakehouse_assets.transforms.users import UNKNOWN, on_day
+from lakehouse_assets.transforms.users import UNKNOWN, by_segment, on_day
 
 WINDOW_DAYS = 28
 PERCENTS = (50, 95, 99)
@@ -151,13 +151,9 @@ def segment_performance(
         }
     )
     ranked = ranked.withColumn("day_squares", F.sum(F.col("rank") * F.col("rank")).over(by_day))
-    values = [
-        F.struct(F.lit(name).alias("segment"), F.coalesce(F.col(name).cast("string"), F.lit(UNKNOWN)).alias("value"))
-        for name in segments
-    ]
-    known = on_day(ranked, changes, snapshot_dates, first)
+    known = on_day(ranked, changes, segments, snapshot_dates, first)
     groups = (
-        known.select("*", F.inline(F.array(*values)))
+        known.select("*", by_segment(segments))
         .groupBy("date", "segment", "value")
         .agg(
             F.count(F.lit(1)).alias("users"),

@@ -9,7 +9,7 @@ from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
 from lakehouse_assets.transforms.activity import WINDOWS
-from lakehouse_assets.transforms.users import UNKNOWN, since_snapshots
+from lakehouse_assets.transforms.users import as_texts, by_segment, since_snapshots
 
 APP_VERSION = "app_version"  # the one segment that is no column of the users: a user may have several on one day
 ACTIVE_USERS = {"daily_active_users": 1, **WINDOWS}
@@ -63,7 +63,7 @@ def segment_metrics(
         last: last day wanted.
 
     Returns:
-        date, segment (the column), value (`UNKNOWN` where there is none), the columns of `ACTIVE_USERS`,
+        date, segment (the column), value (`unknown` where there is none), the columns of `ACTIVE_USERS`,
         total_actions, sessions (bigint); a row for each value with users in the 30 days.
     """
     beginning = first - timedelta(LONGEST_DAYS - 1)
@@ -83,11 +83,11 @@ def _user_spans(active: DataFrame, visits: DataFrame, versions: DataFrame, colum
     """What happens to users: active days, and days on which they become something else.
 
     Returns:
-        date, age (days since the user's last active day), gap (days to the next row), users, total_actions, sessions
-        and the columns; counted over all users with the same of these.
+        date, age (days since the user's last active day), gap (days to the next row), version (struct of the
+        columns), users, total_actions, sessions.
     """
-    version = F.struct(*[F.col(name).cast("string").alias(name) for name in columns])
-    became = versions.select("user_id", F.col("since").alias("date"), "valid_from", version.alias("version"))
+    version = as_texts(columns).alias("version")
+    became = versions.select("user_id", F.col("_since").alias("date"), "valid_from", version)
     rows = active.drop("app_version").unionByName(visits, True).unionByName(became, True)
     # by user first: what follows, by user and day and by user again, finds its rows where they are
     days = (
@@ -106,7 +106,7 @@ def _user_spans(active: DataFrame, visits: DataFrame, versions: DataFrame, colum
         "sessions",
         F.last("version", ignorenulls=True).over(by_user).alias("version"),
     )
-    return _counted(spans.where(F.col("age") < LONGEST_DAYS).select("*", "version.*"), columns)
+    return _counted(spans.where(F.col("age") < LONGEST_DAYS))
 
 
 def _version_spans(active: DataFrame, visits: DataFrame) -> DataFrame:
@@ -117,9 +117,16 @@ def _version_spans(active: DataFrame, visits: DataFrame) -> DataFrame:
     spans = (
         rows.withColumn("sessions", of_day)
         .where("actions IS NOT NULL")
-        .select("date", F.lit(0).alias("age"), _gap(by_version), "actions", "sessions", APP_VERSION)
+        .select(
+            "date",
+            F.lit(0).alias("age"),
+            _gap(by_version),
+            "actions",
+            "sessions",
+            as_texts([APP_VERSION]).alias("version"),
+        )
     )
-    return _counted(spans, [APP_VERSION])
+    return _counted(spans)
 
 
 def _gap(along: WindowSpec) -> Column:
@@ -128,8 +135,8 @@ def _gap(along: WindowSpec) -> Column:
     return F.least(following, F.lit(LONGEST_DAYS)).alias("gap")
 
 
-def _counted(spans: DataFrame, columns: Sequence[str]) -> DataFrame:
-    return spans.groupBy("date", "age", "gap", *columns).agg(
+def _counted(spans: DataFrame) -> DataFrame:
+    return spans.groupBy("date", "age", "gap", "version").agg(
         F.count(F.lit(1)).alias("users"),
         F.sum("actions").alias("total_actions"),
         F.sum("sessions").alias("sessions"),
@@ -138,11 +145,7 @@ def _counted(spans: DataFrame, columns: Sequence[str]) -> DataFrame:
 
 def _divided(spans: DataFrame, columns: Sequence[str]) -> DataFrame:
     """Each span once for every one of the columns, as segment and value."""
-    values = [
-        F.struct(F.lit(name).alias("segment"), F.coalesce(F.col(name), F.lit(UNKNOWN)).alias("value"))
-        for name in columns
-    ]
-    return spans.select("date", "age", "gap", "users", "total_actions", "sessions", F.inline(F.array(*values)))
+    return spans.select("date", "age", "gap", "users", "total_actions", "sessions", by_segment(columns))
 
 
 def _by_day(spans: DataFrame, first: date, last: date) -> DataFrame:

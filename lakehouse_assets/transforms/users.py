@@ -95,11 +95,11 @@ def since_snapshots(changes: DataFrame, snapshot_dates: Sequence[date], beginnin
         beginning: a day no later than any that is asked about.
 
     Returns:
-        The input with since; of several versions of a user with the same since the newest holds.
+        The input with _since; of several versions of a user with the same _since the newest holds.
     """
     first = min(snapshot_dates, default=beginning)
     return changes.withColumn(
-        "since", F.when(F.col("valid_from") <= F.lit(first), F.lit(beginning)).otherwise(F.col("valid_from"))
+        "_since", F.when(F.col("valid_from") <= F.lit(first), F.lit(beginning)).otherwise(F.col("valid_from"))
     )
 
 
@@ -120,25 +120,47 @@ def at_snapshots(changes: DataFrame, snapshot_dates: Sequence[date]) -> DataFram
     return users(changes).select(F.explode(holds).alias("snapshot_date"), *changes.columns)
 
 
-def on_day(days: DataFrame, changes: DataFrame, snapshot_dates: Sequence[date], beginning: date) -> DataFrame:
+def on_day(
+    days: DataFrame, changes: DataFrame, columns: Sequence[str], snapshot_dates: Sequence[date], beginning: date
+) -> DataFrame:
     """Rows of users and days with what the user was on the day: a point-in-time join.
 
     Args:
         days: date, user_id and further columns.
         changes: rows of `user_changes` up to the last of the snapshots.
+        columns: columns of a version.
         snapshot_dates: the snapshots that the days go by.
         beginning: a day no later than any of ``days``.
 
     Returns:
-        The input with the columns of a version, all null for a user who is in no file by then.
+        The input with version, a struct of the columns as text; null for a user who is in no file by then.
     """
     versions = since_snapshots(changes, snapshot_dates, beginning)
-    next_since = F.lead("since").over(Window.partitionBy("user_id").orderBy("since", "valid_from"))
-    lasting = versions.withColumn("until", F.coalesce(next_since, F.lit(date.max)))
-    holds = (F.col("date") >= F.col("since")) & (F.col("date") < F.col("until"))
-    return days.join(
-        lasting.withColumnRenamed("user_id", "known_id"), (F.col("user_id") == F.col("known_id")) & holds, "left"
-    ).drop("known_id", "since", "until")
+    following = F.lead("_since").over(Window.partitionBy("user_id").orderBy("_since", "valid_from"))
+    lasting = versions.select(
+        F.col("user_id").alias("_user_id"),
+        "_since",
+        F.coalesce(following, F.lit(date.max)).alias("_until"),
+        as_texts(columns).alias("version"),
+    )
+    holds = (F.col("date") >= F.col("_since")) & (F.col("date") < F.col("_until"))
+    return days.join(lasting, (F.col("user_id") == F.col("_user_id")) & holds, "left").drop(
+        "_user_id", "_since", "_until"
+    )
+
+
+def as_texts(columns: Sequence[str]) -> Column:
+    """A struct of columns, each as text under its name."""
+    return F.struct(*[F.col(name).cast("string").alias(name) for name in columns])
+
+
+def by_segment(columns: Sequence[str]) -> Column:
+    """A row for each of some columns of the struct version: segment (the column) and value, `UNKNOWN` for none."""
+    values = [
+        F.struct(F.lit(name).alias("segment"), F.coalesce(F.col("version")[name], F.lit(UNKNOWN)).alias("value"))
+        for name in columns
+    ]
+    return F.inline(F.array(*values))
 
 
 def _blank_to_null(text: Column) -> Column:
