@@ -15,6 +15,7 @@ TABLES = (
     "silver.interaction_routing",
     "silver.interactions",
     "silver.interaction_counts",
+    "silver.user_changes",
     "silver.users",
     "silver.user_days",
     "gold.daily_metrics",

@@ -134,23 +134,29 @@ SELECT event_date, user_id, count(*) AS actions,
     sum(duration_ms)::BIGINT AS duration_ms, min(timestamp) AS first_timestamp, max(timestamp) AS last_timestamp
 FROM silver.interactions GROUP BY ALL
 """,
-    "silver.users": """
+    "silver.user_changes": """
 WITH valid AS (
     SELECT trim(user_id) AS user_id, try_cast(nullif(join_date, '') AS DATE) AS joined, join_date, country, device_type,
         subscription_type, landing_date
     FROM bronze.users
     WHERE malformed_row IS NULL AND trim(user_id) <> ''
         AND (join_date = '' OR (regexp_full_match(join_date, '\\d{4}-\\d{2}-\\d{2}') AND joined IS NOT NULL))
-), snapshots AS (
-    SELECT DISTINCT landing_date AS snapshot_date FROM bronze.users
+), delivered AS (
+    SELECT landing_date AS valid_from, user_id, joined AS join_date, nullif(country, '') AS country,
+        nullif(device_type, '') AS device_type, nullif(subscription_type, '') AS subscription_type
+    FROM valid
+    QUALIFY row_number() OVER (
+        PARTITION BY landing_date, user_id ORDER BY joined DESC NULLS LAST, country, device_type, subscription_type
+    ) = 1
 )
-SELECT snapshot_date, user_id, joined AS join_date, nullif(country, '') AS country,
-    nullif(device_type, '') AS device_type, nullif(subscription_type, '') AS subscription_type, landing_date
-FROM snapshots JOIN valid ON landing_date <= snapshot_date
-QUALIFY row_number() OVER (
-    PARTITION BY snapshot_date, user_id
-    ORDER BY landing_date DESC, joined DESC NULLS LAST, country, device_type, subscription_type
-) = 1
+SELECT * FROM delivered
+QUALIFY (join_date, country, device_type, subscription_type) IS DISTINCT FROM
+    lag((join_date, country, device_type, subscription_type)) OVER (PARTITION BY user_id ORDER BY valid_from)
+""",
+    "silver.users": """
+SELECT *, lead(valid_from) OVER (PARTITION BY user_id ORDER BY valid_from) AS valid_to,
+    lead(valid_from) OVER (PARTITION BY user_id ORDER BY valid_from) IS NULL AS is_current
+FROM silver.user_changes
 """,
 }
 
@@ -239,7 +245,8 @@ WITH marked AS (
 SELECT user_id || '_' || strftime(event_date, '%Y%m%d') || '_' || number AS session_id, user_id,
     event_date AS session_date, min(timestamp) AS session_start_time, max(timestamp) AS session_end_time,
     count(*) AS actions_per_session, sum(duration_ms)::BIGINT AS session_duration_ms,
-    (epoch_us(session_end_time) - epoch_us(session_start_time)) // 1000 AS session_span_ms
+    (epoch_us(session_end_time) - epoch_us(session_start_time)) // 1000 AS session_span_ms,
+    min((timestamp, action_type))[2] AS first_action_type, max((timestamp, action_type))[2] AS last_action_type
 FROM numbered GROUP BY user_id, event_date, number
 """,
     "gold.daily_session_metrics": """

@@ -26,7 +26,7 @@ class Chart:
 
     Attributes:
         title: what it shows.
-        definition: what the numbers mean, in the words of docs/metrics.md.
+        definition: what the numbers mean, in the words of docs/metrics/.
         kind: ``line``, ``area``, ``bar`` (stacked) or ``heat``.
         unit: of the values; ``share`` is shown in percent.
         table: the table it stands on; without that table there is no chart.

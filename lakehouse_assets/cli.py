@@ -16,7 +16,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lakehouse_assets.settings import Settings, SettingsError, load_settings
+from lakehouse_assets.settings import SETTINGS_FILE, Settings, SettingsError, load_settings, settings_template
 
 if TYPE_CHECKING:
     from lakehouse_assets.stamps import Work
@@ -107,17 +107,35 @@ def _sentence(error: BaseException | None) -> str | None:
     return None
 
 
+def _init(options: argparse.Namespace, settings: Settings) -> None:
+    folder = settings.home_path if "LAKEHOUSE_HOME" in os.environ else Path()
+    file = folder / SETTINGS_FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with file.open("x", encoding="utf-8") as sink:
+            sink.write(settings_template())
+    except FileExistsError:
+        raise UsageError(f"{file} is there already; it stays as it is") from None
+    except OSError as error:
+        raise UsageError(f"{file} can't be written ({error.strerror})") from None
+    say(f"{file}: every setting with its default, commented out; take the # from those you change")
+    say("next: lakehouse land interactions FILE")
+
+
 def _land(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.io import landing
 
     zone = landing.LandingZone(settings.landing_path)
-    renames = {}
+    setting = f"map_{options.dataset}"
+    pairs = [(f"{setting} {ours}={theirs}", ours, theirs) for ours, theirs in getattr(settings, setting).items()]
     for pair in options.map:
         ours, _, theirs = pair.partition("=")
+        pairs.append((f"--map {pair}", ours, theirs))
+    for given, ours, theirs in pairs:
         if ours not in landing.DATASETS[options.dataset] or not theirs:
             columns = ", ".join(landing.DATASETS[options.dataset])
-            raise UsageError(f"--map {pair}: write it as ours=theirs, ours being one of {columns}")
-        renames[ours] = theirs
+            raise UsageError(f"{given}: write it as ours=theirs, ours being one of {columns}")
+    renames = {ours: theirs for _, ours, theirs in pairs}
     day = landing.parse_date(options.date) if options.date else None
     names = [source.name for source in options.files]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -486,6 +504,9 @@ def _parser() -> argparse.ArgumentParser:
         "demo", parents=[acts], help="sample data -> every table -> a dashboard; prints where to look"
     )
     demo.set_defaults(command=_demo)
+
+    init = commands.add_parser("init", parents=[acts], help=f"write {SETTINGS_FILE}, a settings file to fill in")
+    init.set_defaults(command=_init)
 
     generate = commands.add_parser("generate", parents=[acts], help="make sample data, realistic or uniform")
     generate.add_argument("--users", type=int, default=25_000)

@@ -1,18 +1,42 @@
-"""Every knob of the lakehouse, typed, read from the environment in this one place."""
+"""Every knob of the lakehouse, typed, read from the environment and a settings file in this one place."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import tomllib
+from collections.abc import Mapping
 from datetime import date
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+SETTINGS_FILE = "lakehouse.toml"
 
 EARLIEST_LANDING_DATE = date(2000, 1, 1)
+_COLUMN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_KNOWN_SEGMENTS = ("country", "device_type", "subscription_type", "join_date", "app_version")
+_NO_SEGMENTS = (
+    "user_id",
+    "snapshot_date",
+    "valid_from",
+    "valid_to",
+    "is_current",
+)  # beside them in tables
 
 
 class SettingsError(ValueError):
@@ -20,7 +44,11 @@ class SettingsError(ValueError):
 
 
 class Settings(BaseSettings):
-    """Settings of one lakehouse; each field's variable is ``LAKEHOUSE_<FIELD>`` unless an alias says otherwise."""
+    """Settings of one lakehouse.
+
+    Each field's variable is ``LAKEHOUSE_<FIELD>`` unless an alias says otherwise; a variable goes before the settings
+    file (`settings_file`), where the field's own name is the key, and the file before the default.
+    """
 
     model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", populate_by_name=True, extra="ignore", frozen=True)
 
@@ -28,15 +56,19 @@ class Settings(BaseSettings):
     warehouse: str = Field(
         "", description="Where the tables are: a folder or `s3://bucket/prefix`; default `HOME/warehouse`."
     )
-    landing: Path | None = Field(None, description="Where files are delivered; default `HOME/landing`.")
+    landing: Path | None = Field(
+        None, examples=["landing"], description="Where files are delivered; default `HOME/landing`."
+    )
     catalog_uri: str = Field(
         "", description="`http(s)://` address of an Iceberg REST catalog; default an SQLite catalog in HOME."
     )
     start_date: date | None = Field(
-        None, description="First daily partition; default the first landed date (2000-01-01 at the earliest)."
+        None,
+        examples=[date(2024, 1, 1)],
+        description="First daily partition; default the first landed date (2000-01-01 at the earliest).",
     )
     tables: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Comma-separated tables to keep, with all they are computed from; default every table."
+        (), description="Tables to keep, with all they are computed from; default every table."
     )
     success_marker: bool = Field(
         False, description="Whether a landing date is complete only once its folder holds a file `_SUCCESS`."
@@ -50,13 +82,26 @@ class Settings(BaseSettings):
     webhook_url: SecretStr = Field(
         SecretStr(""), description="`https://` address that gets a JSON message when a run has failed."
     )
+    map_interactions: Annotated[Mapping[str, str], NoDecode] = Field(
+        {},
+        examples=[{"user_id": "visitor", "timestamp": "time"}],
+        description="How `lakehouse land` finds our columns of interactions in your files: ours = theirs.",
+    )
+    map_users: Annotated[Mapping[str, str], NoDecode] = Field(
+        {}, examples=[{"user_id": "id"}], description="The same for files of users."
+    )
     late_days: int = Field(3, ge=0, le=60, description="How many days after its day an event may still be delivered.")
     allowed_actions: Annotated[tuple[str, ...], NoDecode] = Field(
         ("page_view", "edit", "create", "delete", "share"),
-        description="Comma-separated action types; any other is rejected as `unknown_action`.",
+        description="Valid action types; any other is rejected as `unknown_action`.",
     )
     max_duration_ms: int = Field(7_200_000, gt=0, description="Longest valid duration in ms, itself included (2 h).")
     session_gap_seconds: int = Field(1800, gt=0, description="Silence in seconds that starts a new session (30 min).")
+    segments: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("country", "device_type", "subscription_type", "app_version"),
+        description="Columns that `gold.segment_metrics` divides users by: `app_version`, and any "
+        "column of the users' files.",
+    )
     input_timezone: str = Field("UTC", description="Time zone of timestamps delivered without an offset.")
     reporting_timezone: str = Field("UTC", description="Time zone whose calendar days the metrics use.")
     driver_memory: str = Field("4g", pattern=r"^\d+[gm]$", description="Heap of the embedded Spark, such as `4g`.")
@@ -70,7 +115,10 @@ class Settings(BaseSettings):
         24, ge=24, description="Hours after which what a run staged and never published counts as abandoned."
     )
     retention_days: int | None = Field(
-        None, ge=1, description="Days before the newest one that the scheduled cleanup keeps; default all of them."
+        None,
+        ge=1,
+        examples=[730],
+        description="Days before the newest one that the scheduled cleanup keeps; default all of them.",
     )
     lock_timeout_seconds: int = Field(60, ge=1, description="How long a commit waits for a locked catalog, in seconds.")
     s3_endpoint: str = Field("", validation_alias="S3_ENDPOINT", description="S3 endpoint when it is not AWS's own.")
@@ -81,10 +129,20 @@ class Settings(BaseSettings):
         description="`sc://host:port` of a Spark Connect server instead of the embedded Spark.",
     )
 
-    @field_validator("allowed_actions", "tables", mode="before")
+    @field_validator("allowed_actions", "segments", "tables", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("map_interactions", "map_users", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if not all(ours.strip() and theirs.strip() for ours, _, theirs in pairs):
+            raise ValueError("needs pairs such as `user_id=visitor,timestamp=time`")
+        return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
 
     @field_validator("allowed_actions")
     @classmethod
@@ -92,6 +150,18 @@ class Settings(BaseSettings):
         columns = [action_column(action) for action in value]
         if not value or len(set(columns)) != len(columns):
             raise ValueError("needs at least one action type, and no two that differ only in case or punctuation")
+        return value
+
+    @field_validator("segments")
+    @classmethod
+    def _named_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unique = {name.lower() for name in value if _COLUMN_NAME.fullmatch(name)}
+        if not value or len(unique) != len(value):
+            raise ValueError("needs names of letters, digits and underscores, at least one, each once")
+        if other_case := [name for name in value if name.lower() in _KNOWN_SEGMENTS and name not in _KNOWN_SEGMENTS]:
+            raise ValueError(f"{other_case[0]} is written {other_case[0].lower()}")
+        if taken := [name for name in value if name.lower() in _NO_SEGMENTS]:
+            raise ValueError(f"{taken[0]} tells users apart or says since when, and can't divide them")
         return value
 
     @field_validator("input_timezone", "reporting_timezone")
@@ -107,6 +177,20 @@ class Settings(BaseSettings):
         if value.get_secret_value() and not re.match(r"https?://[^/\s]", value.get_secret_value()):
             raise ValueError("needs an address that begins with https:// or http://")
         return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Where values come from, the first that has one: arguments, environment, settings file."""
+        assert isinstance(init_settings, InitSettingsSource)
+        file = settings_file(init_settings.init_kwargs.get("home"))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
 
     @cached_property
     def action_columns(self) -> dict[str, str]:
@@ -161,17 +245,108 @@ def action_column(action: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", action.lower()).strip("_") + "_actions"
 
 
-def load_settings(**overrides: object) -> Settings:
-    """Read the settings from the environment.
+def settings_file(home: str | Path | None = None) -> Path | None:
+    """The settings file: `lakehouse.toml` in the lakehouse's folder or in the current one, if there is one.
+
+    Args:
+        home: the lakehouse's folder; default what the environment says.
 
     Raises:
-        SettingsError: one sentence naming the variable whose value is wrong.
+        SettingsError: there are two, and nobody could tell which one counts.
     """
+    named = home or os.environ.get("LAKEHOUSE_HOME") or Settings.model_fields["home"].default
+    found = {
+        file.resolve(): file
+        for folder in (Path(named).expanduser(), Path())
+        if (file := folder / SETTINGS_FILE).is_file()
+    }
+    if len(found) > 1:
+        raise SettingsError(f"there are two settings files, {' and '.join(map(str, found))}; keep one of them")
+    return next(iter(found), None)
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings from the environment and the settings file.
+
+    Raises:
+        SettingsError: one sentence naming the variable, or the file and key, whose value is wrong.
+    """
+    file = settings_file(overrides.get("home"))  # type: ignore[arg-type]
+    in_file = _read(file) if file else {}
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
-        field = str(first["loc"][0])
-        variable = field if field.isupper() else f"LAKEHOUSE_{field.upper()}"
-        given = variable if field == "webhook_url" else f"{variable}={first['input']!r}"  # that one is a secret
+        field = str(first["loc"][0]).lower()
+        variable = _variable(field, Settings.model_fields.get(field))
+        place = f"{file}: {field} = " if field in in_file and variable not in os.environ else f"{variable}="
+        given = variable if field == "webhook_url" else f"{place}{first['input']!r}"  # that one is a secret
         raise SettingsError(f"{given} can't be used: {first['msg']}.") from None
+
+
+def _variable(name: str, field: FieldInfo | None) -> str:
+    return str(field.validation_alias) if field and field.validation_alias else f"LAKEHOUSE_{name.upper()}"
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    """What a settings file says.
+
+    Raises:
+        SettingsError: it is no TOML, names no setting of ours, or holds a secret.
+    """
+    try:
+        said = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{file} can't be read as TOML: {error}") from None
+    for key in said:
+        if key not in Settings.model_fields:
+            alike = get_close_matches(key, Settings.model_fields, 1)
+            hint = f"did you mean {alike[0]}?" if alike else "`lakehouse init` writes a file with all there are"
+            raise SettingsError(f"{file}: there is no setting {key!r}; {hint}")
+    if "webhook_url" in said:
+        raise SettingsError(f"{file}: webhook_url is a secret; give it as LAKEHOUSE_WEBHOOK_URL")
+    return said
+
+
+OF_EVENTS = (
+    "map_interactions",
+    "map_users",
+    "allowed_actions",
+    "max_duration_ms",
+    "session_gap_seconds",
+    "input_timezone",
+    "reporting_timezone",
+    "segments",
+    "late_days",
+)
+
+
+def settings_template() -> str:
+    """A settings file with every setting, its meaning and its default, all of them commented out."""
+    fields = Settings.model_fields
+    others = [name for name in fields if name not in (*OF_EVENTS, "webhook_url")]
+    parts = [
+        "# Settings of a lakehouse. A line without its # counts, unless the environment has the variable.",
+        "# In the environment a list is written with commas, and pairs as ours=theirs.",
+        "# Relative folders are those of the folder a command is run in.",
+        "",
+        "# ---- Your events: what they are called, what is valid, when they were",
+    ]
+    for name in (*OF_EVENTS, *others):
+        if name == others[0]:
+            parts += ["", "# ---- Where things are, and how much of them"]
+        field = fields[name]
+        value = field.examples[0] if field.examples else field.default
+        kind = "" if not field.examples else " (an example; there is no default)"
+        parts += ["", f"# {field.description} {_variable(name, field)}{kind}", f"# {name} = {_toml(value)}"]
+    return "\n".join(parts) + "\n"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, date):
+        return value.isoformat()
+    return json.dumps(str(value) if isinstance(value, Path) else value)

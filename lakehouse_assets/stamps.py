@@ -35,8 +35,10 @@ FROM_FILES = (
     "silver.rejected_interactions",
     "silver.interaction_routing",
     "bronze.users",
+    "silver.user_changes",
     "silver.users",
 )
+OF_USERS = ("bronze.users", "silver.user_changes", "silver.users")
 
 
 class DroppedDays(ValueError):
@@ -161,8 +163,8 @@ class Stamps:
         return keys
 
     def snapshots(self, name: str, first: date, last: date) -> list[date]:
-        """Days of a table of snapshots that the days ``first`` … ``last`` go by, in order."""
-        taken = self._taken(name, self._catalog.stamps(name))
+        """The users' snapshots, as far as a table has them, that the days ``first`` … ``last`` go by, in order."""
+        taken = self._taken(self._catalog.stamps(name))
         return sorted({as_of(day, taken) for day in days_between(first, last)}) if taken else []
 
     def work(self, stale: Mapping[str, Iterable[date]]) -> list[Work]:
@@ -207,16 +209,18 @@ class Stamps:
         """Which days of an input vouch for what a day is computed from.
 
         Of later landing dates only those that sent rows to it, so that a delivery leaves the days it says nothing of
-        alone; of a table that reads itself one day, which vouches for all before it.
+        alone; of a table that reads itself one day, the last that is read, which vouches for all before it.
         """
         if i.as_of:
-            taken = self._taken(i.table, stamps)
+            taken = self._taken(stamps)
             return lambda day: [as_of(day, taken)] if taken else []
-        if self._tables[i.table].reads_itself:
+        if self._tables[i.table].reads_itself and i.last_offset <= 0:
             return lambda day: [day + timedelta(i.last_offset)]
         if not stamps:
             return lambda day: []
         first, last = min(stamps), max(stamps)
+        if self._tables[i.table].reads_itself:
+            return lambda day: [min(day + timedelta(i.last_offset), last)]
         if i.last_offset > 0:
             sent = routes()
             return lambda day: [sender for sender in i.days_read(day, first, last) if day in sent.get(sender, ())]
@@ -229,14 +233,12 @@ class Stamps:
         return max((day - timedelta(offset) for day, offset in kept), default=date.min)
 
     def _of_files(self, table: Table, day: date) -> str:
-        dataset = _dataset(table.name)
-        files = self._zone.files(dataset, day)
+        files = self._zone.files(table.name.removeprefix("bronze."), day)
         return _hash(table.version, [(file.path.name, self._zone.fingerprint(file)) for file in files])
 
-    def _taken(self, name: str, recorded: Mapping[date, str]) -> list[date]:
-        """Days of a table of snapshots that were delivered and are computed, in order."""
-        dataset = _dataset(name)
-        return [day for day in self._zone.dates(dataset) if day in recorded and self._zone.files(dataset, day)]
+    def _taken(self, recorded: Mapping[date, str]) -> list[date]:
+        """Landing dates of users' files among the recorded days, in order."""
+        return [day for day in self._zone.dates("users") if day in recorded and self._zone.files("users", day)]
 
     def _routes(self) -> dict[date, set[date]]:
         """Event dates that each landing date sent rows to."""
@@ -253,19 +255,21 @@ class Stamps:
 
 
 def _calendar(landed: Looks, recorded: Recorded, routes: Routes) -> dict[str, list[date]]:
-    """Days with a place in the lake: landing dates of users, and from the first to the last of interactions.
+    """Days with a place in the lake: from the first to the last landing date, of users and of interactions.
 
     Events may belong to days before the first delivery, so their days may begin earlier; days computed once stay, so
     that they become empty when the delivery that had them is taken away.
     """
-    users = set(landed["users"]) | set(recorded("bronze.users"))
+    found = set(landed["users"]) | set(recorded("bronze.users"))
+    # without gaps, as each day of the users follows from the day before
+    users = days_between(min(found), max(found)) if found else []
     delivered = set(landed["interactions"]) | set(recorded("bronze.interactions"))
     if not delivered:
-        return {"users": sorted(users), "landings": [], "events": []}
+        return {"users": users, "landings": [], "events": []}
     routed = {day for days in routes().values() for day in days}
     last = max(delivered)
     return {
-        "users": sorted(users),
+        "users": users,
         "landings": days_between(min(delivered), last),
         "events": days_between(min(delivered | routed | set(recorded("silver.interactions"))), last),
     }
@@ -273,7 +277,7 @@ def _calendar(landed: Looks, recorded: Recorded, routes: Routes) -> dict[str, li
 
 def calendar_of(name: str) -> str:
     """The days that a table has: those of ``users`` files, of ``landings``, or of ``events``."""
-    if name.endswith(".users"):
+    if name in OF_USERS:
         return "users"
     return "landings" if name in FROM_FILES else "events"
 
@@ -283,14 +287,9 @@ def _reached(i: Input, stale: Collection[date], days: Sequence[date], landed: Lo
     if not stale or not days:
         return ()
     if i.as_of:
-        delivered = sorted(day for day, files in landed[_dataset(i.table)].items() if files)
+        delivered = sorted(day for day, files in landed["users"].items() if files)
         return (day for day in days if delivered and as_of(day, delivered) in stale)
-    return (reached for day in stale for reached in i.days_reached(day, days[0], days[-1]))
-
-
-def _dataset(name: str) -> str:
-    """The dataset that a table of its own name follows from."""
-    return name.split(".")[1]
+    return (day for stretch in stretches(stale) for day in i.days_reached(stretch, days[0], days[-1]))
 
 
 def _hash(*parts: object) -> str:

@@ -20,12 +20,18 @@ from pyspark.sql import types as T
 from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.partitions import days_between, period_first, period_last
 from lakehouse_assets.settings import Settings, SettingsError, action_column
+from lakehouse_assets.transforms.anomalies import DAILY_METRICS, HISTORY_DAYS, SESSION_METRICS
 from lakehouse_assets.transforms.cleaning import REJECT_REASONS, calendar_day
 from lakehouse_assets.transforms.engagement import L28_DAYS, POWER_DAYS
 from lakehouse_assets.transforms.lifecycle import PERIODS
+from lakehouse_assets.transforms.performance import PERCENTS, WINDOW_DAYS
 from lakehouse_assets.transforms.retention import COHORTS, WEEKS
+from lakehouse_assets.transforms.segments import LONGEST_DAYS, user_segments
+from lakehouse_assets.transforms.sessions import MEASURES
+from lakehouse_assets.transforms.users import attributes
 
 STRING, BIGINT, DOUBLE, DATE, TIMESTAMP = T.StringType(), T.LongType(), T.DoubleType(), T.DateType(), T.TimestampType()
+BOOLEAN = T.BooleanType()
 
 IN_ITS_PARTITION = "rows_in_their_partition"
 NO_DUPLICATE_KEY = "no_duplicate_key"
@@ -48,8 +54,8 @@ class Input:
 
     With ``within`` (``week`` or ``month``) the content of D follows only from those of them that are of D's own ISO
     week or calendar month. A table may be an input of itself, of days before D: then its day D follows from everything
-    before it. Of a table of snapshots it may read the one ``as_of`` D alone: the newest delivered by then, before the
-    first one the first.
+    before it. Of what changes with snapshots it may read the state ``as_of`` D alone: of the newest snapshot delivered
+    by then, before the first one of the first.
     """
 
     table: str
@@ -60,17 +66,20 @@ class Input:
 
     def days_read(self, day: date, first: date, last: date) -> list[date]:
         """The days from ``first`` to ``last`` that the content of ``day`` follows from."""
-        return self._among(day, self.first_offset, self.last_offset, first, last)
+        low, high = self._around(day, self.first_offset, self.last_offset)
+        return days_between(max(low, first), min(high, last))
 
-    def days_reached(self, day: date, first: date, last: date) -> list[date]:
-        """The days from ``first`` to ``last`` whose content follows from ``day``."""
-        return self._among(day, -self.last_offset, -self.first_offset, first, last)
+    def days_reached(self, stretch: tuple[date, date], first: date, last: date) -> list[date]:
+        """The days from ``first`` to ``last`` whose content follows from one of the days of a stretch."""
+        low, _ = self._around(stretch[0], -self.last_offset, -self.first_offset)
+        _, high = self._around(stretch[1], -self.last_offset, -self.first_offset)
+        return days_between(max(low, first), min(high, last))
 
-    def _among(self, day: date, begin: int, end: int, first: date, last: date) -> list[date]:
+    def _around(self, day: date, begin: int, end: int) -> tuple[date, date]:
         low, high = day + timedelta(begin), day + timedelta(end)
         if self.within:
             low, high = max(low, period_first(day, self.within)), min(high, period_last(day, self.within))
-        return days_between(max(low, first), min(high, last))
+        return low, high
 
 
 @dataclass(frozen=True)
@@ -175,6 +184,10 @@ def _share() -> pa.Check:
     return pa.Check.in_range(0, 1)
 
 
+def _correlation() -> pa.Check:
+    return pa.Check.in_range(-1, 1)
+
+
 def _text(description: str, *checks: pa.Check) -> pa.Column:
     return _column(STRING, description, *checks, nullable=True)
 
@@ -206,6 +219,21 @@ def declare(settings: Settings) -> Mapping[str, Table]:
     actions = list(settings.allowed_actions)
     day_of = settings.reporting_timezone
     longest_day_ms = 86_400_000 if day_of == "UTC" else 90_000_000  # the day the clock goes back has 25 hours
+    version = {
+        "valid_from": _column(DATE, "Landing date of the users file that said so first."),
+        "user_id": _column(STRING, "User, trimmed."),
+        "join_date": _column(DATE, "Day the user joined.", nullable=True),
+        **{name: _text(f"`{name}` of the user; null where empty.") for name in attributes(settings.segments)},
+    }
+    active_users_ordered = Rule(
+        "active_users_ordered",
+        "DAU <= WAU <= MAU28 <= MAU30",
+        lambda: (
+            (F.col("daily_active_users") <= F.col("weekly_active_users"))
+            & (F.col("weekly_active_users") <= F.col("monthly_active_users_28d"))
+            & (F.col("monthly_active_users_28d") <= F.col("monthly_active_users_30d"))
+        ),
+    )
     tables = (
         Table(
             name="bronze.interactions",
@@ -321,23 +349,40 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             by_month=True,
         ),
         Table(
+            name="silver.user_changes",
+            description="Versions of users by the day they begin: rows of a users file that say something new.",
+            schema=_schema(**version),
+            partition_column="valid_from",
+            inputs=(Input("bronze.users"), Input("silver.user_changes", EVER, -1)),
+            key=("valid_from", "user_id"),
+            by_month=True,
+            settings=("segments",),
+        ),
+        Table(
             name="silver.users",
-            description="The newest row per user at each snapshot date, stored by country.",
+            description="Users over time, stored by country: each version with its first day and the day it ended.",
             schema=_schema(
-                snapshot_date=_column(DATE, "Landing date of a users file."),
-                user_id=_column(STRING, "User, trimmed."),
-                join_date=_column(DATE, "Day the user joined.", nullable=True),
-                country=_text("Country."),
-                device_type=_text("Device type."),
-                subscription_type=_text("Subscription type."),
-                landing_date=_column(DATE, "Day the surviving row was delivered under."),
+                **version,
+                valid_to=_column(DATE, "First day of the user's next version; null without one.", nullable=True),
+                is_current=_column(BOOLEAN, "Whether it is the user's newest version."),
             ),
-            partition_column="snapshot_date",
-            inputs=(Input("bronze.users", -3650, 0),),  # every snapshot so far
-            checks=(NO_DUPLICATE_KEY,),
-            key=("snapshot_date", "user_id"),
+            partition_column="valid_from",
+            inputs=(Input("silver.user_changes", 0, -EVER),),  # a later delivery ends a version
+            checks=(NO_DUPLICATE_KEY, "versions_end_after_they_begin"),
+            key=("valid_from", "user_id"),
+            rules=(
+                Rule(
+                    "versions_end_after_they_begin",
+                    "valid_from < valid_to, and a version without valid_to is current",
+                    lambda: (
+                        F.coalesce(F.col("valid_from") < F.col("valid_to"), F.lit(True))
+                        & (F.col("is_current") == F.col("valid_to").isNull())
+                    ),
+                ),
+            ),
             by_month=True,
             also_partitioned_by=("country",),
+            settings=("segments",),
         ),
         Table(
             name="silver.user_days",
@@ -355,6 +400,34 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             inputs=(Input("silver.interactions"),),
             key=("event_date", "user_id"),
             settings=("allowed_actions",),
+        ),
+        Table(
+            name="silver.user_version_days",
+            description="One row per active user, day and app version.",
+            schema=_schema(
+                event_date=_column(DATE, "Day."),
+                user_id=_column(STRING, "User."),
+                app_version=_text("App version; null where none was delivered."),
+                actions=_column(BIGINT, "Accepted interactions.", pa.Check.ge(1)),
+            ),
+            partition_column="event_date",
+            inputs=(Input("silver.interactions"),),
+            key=("event_date", "user_id", "app_version"),
+        ),
+        Table(
+            name="silver.duration_classes",
+            description="Actions by app version, type and class of duration: days and versions can be added up.",
+            schema=_schema(
+                date=_column(DATE, "Day."),
+                app_version=_column(STRING, "App version; `unknown` where none was delivered."),
+                action_type=_column(STRING, "What the users did.", pa.Check.isin(actions)),
+                duration_from_ms=_count("Least duration of the class, in ms: its six leading binary digits."),
+                actions=_column(BIGINT, "Accepted interactions.", pa.Check.ge(1)),
+            ),
+            partition_column="date",
+            inputs=(Input("silver.interactions"),),
+            key=("date", "app_version", "action_type", "duration_from_ms"),
+            by_month=True,
         ),
         Table(
             name="silver.user_first_days",
@@ -387,17 +460,7 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             inputs=(Input("silver.user_days", -29, 0),),
             checks=("active_users_ordered",),
             key=("date",),
-            rules=(
-                Rule(
-                    "active_users_ordered",
-                    "DAU <= WAU <= MAU28 <= MAU30",
-                    lambda: (
-                        (F.col("daily_active_users") <= F.col("weekly_active_users"))
-                        & (F.col("weekly_active_users") <= F.col("monthly_active_users_28d"))
-                        & (F.col("monthly_active_users_28d") <= F.col("monthly_active_users_30d"))
-                    ),
-                ),
-            ),
+            rules=(active_users_ordered,),
             by_month=True,
         ),
         Table(
@@ -548,7 +611,7 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             inputs=(
                 Input("silver.user_days", -6, 0),
                 Input("silver.user_first_days", -7 * WEEKS - 6, 0),
-                Input("silver.users", EVER, 0, as_of=True),
+                Input("silver.user_changes", EVER, 0, as_of=True),
             ),
             checks=("known_on_sundays",),
             key=("date", "cohort_by", "cohort_week", "week_number"),
@@ -578,6 +641,8 @@ def declare(settings: Settings) -> Mapping[str, Table]:
                 session_span_ms=_column(
                     BIGINT, "Last instant minus first, in ms.", pa.Check.in_range(0, longest_day_ms - 1)
                 ),
+                first_action_type=_column(STRING, "What it began with.", pa.Check.isin(actions)),
+                last_action_type=_column(STRING, "What it ended with.", pa.Check.isin(actions)),
             ),
             partition_column="session_date",
             inputs=(Input("silver.interactions"),),
@@ -593,6 +658,23 @@ def declare(settings: Settings) -> Mapping[str, Table]:
                 ),
             ),
             settings=("session_gap_seconds", "reporting_timezone"),
+            version=2,
+        ),
+        Table(
+            name="gold.session_distribution",
+            description="How many sessions users have on a day, and what sessions begin and end with.",
+            schema=_schema(
+                date=_column(DATE, "Day."),
+                measure=_column(STRING, "What is counted.", pa.Check.isin(list(MEASURES))),
+                value=_column(STRING, "A number of sessions, or an action type."),
+                amount=_column(
+                    BIGINT, "Users with so many sessions, or sessions that begin or end with it.", pa.Check.ge(1)
+                ),
+            ),
+            partition_column="date",
+            inputs=(Input("gold.session_metrics"),),
+            key=("date", "measure", "value"),
+            by_month=True,
         ),
         Table(
             name="gold.daily_session_metrics",
@@ -618,6 +700,122 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             partition_column="date",
             inputs=(Input("gold.session_metrics"),),
             key=("date",),
+            by_month=True,
+        ),
+        Table(
+            name="gold.segment_metrics",
+            description="Active users, actions and sessions by what users are and which app version they use.",
+            schema=_schema(
+                date=_column(DATE, "Day."),
+                segment=_column(STRING, "What divides the users.", pa.Check.isin(list(settings.segments))),
+                value=_column(STRING, "Its value; `unknown` for users in no file and where it is empty."),
+                daily_active_users=_count("DAU: distinct users active on the day."),
+                weekly_active_users=_count("WAU: distinct users of the 7 days that end on the day."),
+                monthly_active_users_28d=_count("Distinct users of the 28 days that end on the day."),
+                monthly_active_users_30d=_column(
+                    BIGINT, "Distinct users of the 30 days that end on the day.", pa.Check.ge(1)
+                ),
+                total_actions=_count("Accepted interactions of the day."),
+                sessions=_count("Sessions of the day's users."),
+            ),
+            partition_column="date",
+            inputs=(
+                Input("silver.user_version_days", 1 - LONGEST_DAYS, 0),
+                Input("gold.session_metrics"),
+                Input("silver.user_changes", EVER, 0, as_of=True),
+            ),
+            checks=("active_users_ordered",),
+            key=("date", "segment", "value"),
+            rules=(active_users_ordered,),
+            by_month=True,
+            settings=("segments",),
+        ),
+        Table(
+            name="gold.version_performance",
+            description="How long actions take by app version and type: exact for the day, by classes for 28 days.",
+            schema=_schema(
+                date=_column(DATE, "Day."),
+                app_version=_column(STRING, "App version; `unknown` where none was delivered."),
+                action_type=_column(STRING, "What the users did.", pa.Check.isin(actions)),
+                actions=_count("Accepted interactions of the day."),
+                avg_duration_ms=_column(DOUBLE, "Mean duration_ms of the day, in ms.", _at_least_zero(), nullable=True),
+                **{
+                    f"p{percent}_duration_ms": _column(
+                        BIGINT,
+                        f"{percent}th percentile of the day's durations, in ms.",
+                        _at_least_zero(),
+                        nullable=True,
+                    )
+                    for percent in PERCENTS
+                },
+                actions_28d=_column(
+                    BIGINT, "Accepted interactions of the 28 days that end on the day.", pa.Check.ge(1)
+                ),
+                **{
+                    f"p{percent}_duration_ms_28d": _count(
+                        f"{percent}th percentile of the 28 days' durations, in ms, to 1/64 of it."
+                    )
+                    for percent in PERCENTS
+                },
+            ),
+            partition_column="date",
+            inputs=(Input("silver.interactions"), Input("silver.duration_classes", 1 - WINDOW_DAYS, 0)),
+            key=("date", "app_version", "action_type"),
+            by_month=True,
+        ),
+        Table(
+            name="gold.segment_performance",
+            description="Whether a segment's users have longer durations than the others, with a confidence interval.",
+            schema=_schema(
+                date=_column(DATE, "Day."),
+                segment=_column(STRING, "What divides the users.", pa.Check.isin(user_segments(settings.segments))),
+                value=_column(STRING, "Its value; `unknown` for users in no file and where it is empty."),
+                users=_column(BIGINT, "Distinct users active on the day.", pa.Check.ge(1)),
+                avg_duration_ms=_column(DOUBLE, "Mean duration_ms of their actions, in ms.", _at_least_zero()),
+                duration_correlation=_column(
+                    DOUBLE,
+                    "Spearman's correlation between being in the segment and a user's mean duration.",
+                    _correlation(),
+                    nullable=True,
+                ),
+                duration_correlation_low=_column(
+                    DOUBLE, "Lower end of its 95 % confidence interval.", _correlation(), nullable=True
+                ),
+                duration_correlation_high=_column(
+                    DOUBLE, "Upper end of its 95 % confidence interval.", _correlation(), nullable=True
+                ),
+            ),
+            partition_column="date",
+            inputs=(Input("silver.user_days"), Input("silver.user_changes", EVER, 0, as_of=True)),
+            key=("date", "segment", "value"),
+            by_month=True,
+            settings=("segments",),
+        ),
+        Table(
+            name="gold.anomalies",
+            description="Metrics of a day beside what their weekday and trend let expect, and whether that is unusual.",
+            schema=_schema(
+                date=_column(DATE, "Day."),
+                metric=_column(
+                    STRING,
+                    "Column of gold.daily_metrics or gold.daily_session_metrics.",
+                    pa.Check.isin([*DAILY_METRICS, *SESSION_METRICS]),
+                ),
+                value=_column(DOUBLE, "Its value.", nullable=True),
+                expected_value=_column(
+                    DOUBLE, "What was to be expected; null while the history is too short.", nullable=True
+                ),
+                lower_bound=_column(DOUBLE, "Least value that is not unusual.", nullable=True),
+                upper_bound=_column(DOUBLE, "Greatest value that is not unusual.", nullable=True),
+                deviation=_column(DOUBLE, "Distance from the expected value, in usual distances.", nullable=True),
+                is_anomaly=_column(BOOLEAN, "Whether the value is outside the bounds.", nullable=True),
+            ),
+            partition_column="date",
+            inputs=(
+                Input("gold.daily_metrics", -HISTORY_DAYS, 0),
+                Input("gold.daily_session_metrics", -HISTORY_DAYS, 0),
+            ),
+            key=("date", "metric"),
             by_month=True,
         ),
     )

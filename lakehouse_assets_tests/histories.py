@@ -72,8 +72,9 @@ class PlainLake:
                         raise Died
                     days = days_between(work.first, work.last)
                     stamps = self.stamps.expected(name, days)
-                    rows = {day: compute(name, day, self.read, self.zone, self.settings) for day in days}
-                    self.rows.setdefault(name, {}).update(rows)
+                    for day in days:  # one after the other, as a table may read its own earlier days
+                        rows = compute(name, day, self.read, self.zone, self.settings)
+                        self.rows.setdefault(name, {})[day] = rows
                     self.recorded.setdefault(name, {}).update(stamps)
                     done += 1
                     self.publications += 1
@@ -90,7 +91,9 @@ def rebuilt(
         return [row for day, rows in made[name].items() if first <= day <= last for row in rows]
 
     for name in tables:
-        made[name] = {day: compute(name, day, read, zone, settings) for day in days(name)}
+        made[name] = {}  # a table may read its own earlier days
+        for day in sorted(days(name)):
+            made[name][day] = compute(name, day, read, zone, settings)
     return made
 
 

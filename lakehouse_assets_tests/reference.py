@@ -115,19 +115,34 @@ def _counts(day: date, read: Read, settings: Settings) -> list[Row]:
     ]
 
 
+def _user_changes(day: date, read: Read, settings: Settings) -> list[Row]:
+    columns = ("country", "device_type", "subscription_type")
+    known = {
+        row["user_id"]: row
+        for row in sorted(read("silver.user_changes", date.min, day - timedelta(days=1)), key=_since)
+    }
+    found = []
+    for row in read("bronze.users", day, day):
+        version = {"join_date": date.fromisoformat(row["join_date"])} | {column: row[column] for column in columns}
+        version |= {"user_id": row["user_id"]}
+        before = known.get(row["user_id"])
+        if before is None or any(before[name] != value for name, value in version.items()):
+            found.append(version | {"valid_from": day})
+    return found
+
+
+def _since(version: Row) -> date:
+    return version["valid_from"]
+
+
 def _users(day: date, read: Read, settings: Settings) -> list[Row]:
-    newest: dict[str, Row] = {}
-    if not read("bronze.users", day, day):
-        return []
-    for row in read("bronze.users", date.min, day):
-        known = newest.get(row["user_id"])
-        if known is None or row["landing_date"] >= known["landing_date"]:
-            newest[row["user_id"]] = row
-    columns = ("user_id", "country", "device_type", "subscription_type", "landing_date")
-    return [
-        {"snapshot_date": day, "join_date": date.fromisoformat(row["join_date"])} | {c: row[c] for c in columns}
-        for row in newest.values()
-    ]
+    versions = read("silver.user_changes", day, date.max)
+    found = []
+    for row in versions:
+        if row["valid_from"] == day:
+            later = [_since(other) for other in versions if other["user_id"] == row["user_id"] and _since(other) > day]
+            found.append(row | {"valid_to": min(later, default=None), "is_current": not later})
+    return found
 
 
 def _user_days(day: date, read: Read, settings: Settings) -> list[Row]:
@@ -211,6 +226,8 @@ def _session_metrics(day: date, read: Read, settings: Settings) -> list[Row]:
                     "actions_per_session": len(session),
                     "session_duration_ms": sum(row["duration_ms"] for row in session),
                     "session_span_ms": (end - start) // timedelta(milliseconds=1),
+                    "first_action_type": min(row["action_type"] for row in session if row["timestamp"] == start),
+                    "last_action_type": max(row["action_type"] for row in session if row["timestamp"] == end),
                 }
             )
     return found
@@ -243,6 +260,7 @@ _COMPUTED: dict[str, Callable[[date, Read, Settings], list[Row]]] = {
     "silver.interaction_routing": _routing,
     "silver.interactions": _interactions,
     "silver.interaction_counts": _counts,
+    "silver.user_changes": _user_changes,
     "silver.users": _users,
     "silver.user_days": _user_days,
     "gold.daily_metrics": _daily_metrics,

@@ -138,7 +138,7 @@ def test_a_reader_during_overwrites_sees_whole_snapshots(make_lake, spark, capsy
     schema = lake.lakehouse.tables["silver.users"].spark_schema
 
     def overwrite(version: int) -> None:
-        rows = [(day, f"u{i}", None, str(version), None, None, day) for i in range(500)]
+        rows = [(day, f"u{i}", None, str(version), None, None, None, True) for i in range(500)]
         base = warehouse.base("silver.users", {})
         warehouse.write("silver.users", spark.createDataFrame(rows, schema), day, day, base, {})
 

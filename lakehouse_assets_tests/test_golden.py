@@ -1,6 +1,7 @@
 """Golden cases: folders of small CSV files with the tables that must come of them (golden/README.md)."""
 
 import csv
+import re
 import shutil
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
@@ -17,7 +18,19 @@ from lakehouse_assets.io.csv_files import chunks, read_chunk
 from lakehouse_assets.io.landing import DATASETS, LandingZone
 from lakehouse_assets.settings import action_column, load_settings
 from lakehouse_assets.tables import declare
-from lakehouse_assets.transforms import activity, cleaning, counts, engagement, lifecycle, retention, sessions, users
+from lakehouse_assets.transforms import (
+    activity,
+    anomalies,
+    cleaning,
+    counts,
+    engagement,
+    lifecycle,
+    performance,
+    retention,
+    segments,
+    sessions,
+    users,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
@@ -57,8 +70,14 @@ class Composed:
         return self.stored(activity.user_days(self.silver_interactions, by_type))
 
     @cached_property
+    def silver_user_changes(self) -> DataFrame:
+        nobody = self.spark.createDataFrame([], TABLES["silver.user_changes"].spark_schema)
+        attributes = users.attributes(self.settings.segments)
+        return self.stored(users.user_changes(self.delivered("users"), nobody, attributes))
+
+    @cached_property
     def silver_users(self) -> DataFrame:
-        return users.user_snapshots(self.delivered("users"), self.zone.dates("users"))
+        return users.users(self.silver_user_changes)
 
     @cached_property
     def gold_daily_metrics(self) -> DataFrame:
@@ -96,16 +115,57 @@ class Composed:
 
     @cached_property
     def gold_retention_weekly(self) -> DataFrame:
-        user_days, first_days, users = self.silver_user_days, self.silver_user_first_days, self.silver_users
-        return retention.retention_weekly(user_days, first_days, users, self.zone.dates("users"), *self.days)
+        user_days, first_days, changes = self.silver_user_days, self.silver_user_first_days, self.silver_user_changes
+        return retention.retention_weekly(user_days, first_days, changes, self.zone.dates("users"), *self.days)
 
     @cached_property
     def gold_session_metrics(self) -> DataFrame:
-        return self.stored(sessions.session_metrics(self.silver_interactions, self.settings.session_gap_seconds))
+        actions, gap_seconds = self.settings.allowed_actions, self.settings.session_gap_seconds
+        return self.stored(sessions.session_metrics(self.silver_interactions, actions, gap_seconds))
+
+    @cached_property
+    def gold_session_distribution(self) -> DataFrame:
+        return sessions.session_distribution(self.gold_session_metrics)
 
     @cached_property
     def gold_daily_session_metrics(self) -> DataFrame:
         return sessions.daily_session_metrics(self.gold_session_metrics, *self.days)
+
+    @cached_property
+    def silver_user_version_days(self) -> DataFrame:
+        return self.stored(segments.user_version_days(self.silver_interactions))
+
+    @cached_property
+    def silver_duration_classes(self) -> DataFrame:
+        return self.stored(performance.duration_classes(self.silver_interactions))
+
+    @cached_property
+    def gold_segment_metrics(self) -> DataFrame:
+        return segments.segment_metrics(
+            self.silver_user_version_days,
+            self.gold_session_metrics,
+            self.silver_user_changes,
+            self.settings.segments,
+            self.zone.dates("users"),
+            *self.days,
+        )
+
+    @cached_property
+    def gold_version_performance(self) -> DataFrame:
+        return performance.version_performance(self.silver_interactions, self.silver_duration_classes, *self.days)
+
+    @cached_property
+    def gold_segment_performance(self) -> DataFrame:
+        columns = segments.user_segments(self.settings.segments)
+        return performance.segment_performance(
+            self.silver_user_days, self.silver_user_changes, columns, self.zone.dates("users"), self.days[0]
+        )
+
+    @cached_property
+    def gold_anomalies(self) -> DataFrame:
+        return anomalies.anomalies(
+            self.stored(self.gold_daily_metrics), self.stored(self.gold_daily_session_metrics), *self.days
+        )
 
     @cached_property
     def bronze(self) -> DataFrame:
@@ -167,6 +227,8 @@ def _read(text: str, kind: str) -> object:
         return pytest.approx(float(Fraction(text)), rel=2e-6)
     if kind == "date":
         return date.fromisoformat(text)
+    if kind == "boolean":
+        return {"true": True, "false": False}[text]
     return int(text) if kind == "bigint" else text
 
 
@@ -212,3 +274,13 @@ def test_every_metric_table_has_a_golden_case() -> None:
     golden = {name for case in CASES for name in expected_tables(case)}
     internal = {"bronze.interactions", "bronze.users", "silver.interaction_routing"}
     assert golden == set(TABLES) - internal
+
+
+def test_every_metric_table_has_a_page_with_all_its_columns() -> None:
+    pages = [page.read_text() for page in (Path(__file__).parents[1] / "docs" / "metrics").glob("*.md")]
+    of_table = {title: page for page in pages for title in page.splitlines()[0].removeprefix("# ").split(", ")}
+    for name, table in TABLES.items():
+        if table.layer == "gold":
+            assert set(table.columns) <= set(re.findall(r"\w+", of_table[name])), name
+            for heading in ("Question", "Definition", "Columns", "Example", "Cost"):
+                assert f"**{heading}.**" in of_table[name], (name, heading)

@@ -9,6 +9,8 @@ import pytest
 
 from lakehouse_assets.io.csv_files import FileRefused
 from lakehouse_assets.io.warehouse import ContractViolation
+from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.settings import load_settings
 from lakehouse_assets_tests.conftest import HEADERS
 
 HEADER = HEADERS["interactions"]
@@ -308,8 +310,14 @@ def test_time_zones_of_events_and_reports(make_lake, spark):
         spark.conf.set("spark.sql.session.timeZone", "UTC")
 
 
-def test_users_newest_row_per_snapshot(make_lake):
-    lake = make_lake()
+def test_users_keep_their_history_whatever_the_order_of_deliveries(make_lake):
+    lake = make_lake(segments="country,tier")
+    lake.deliver(
+        "2024-03-05",
+        "user_id,join_date,country,device_type,subscription_type,tier\na,2024-01-01,ES,ios,,gold\n",
+        "users",
+    )
+    lake.run()
     lake.rows(
         "2024-03-01",
         "a,2024-01-01,DE,ios,free",
@@ -318,15 +326,35 @@ def test_users_newest_row_per_snapshot(make_lake):
         "b,,,web,pro",
         dataset="users",
     )
-    lake.rows("2024-03-03", "a,2024-01-01,ES,ios,pro", dataset="users")
-    lake.run()
-    found = {(str(r["snapshot_date"]), r["user_id"]): r["country"] for r in lake.table("silver.users")}
-    assert found == {
-        ("2024-03-01", "a"): "FR",
-        ("2024-03-01", "b"): None,
-        ("2024-03-03", "a"): "ES",
-        ("2024-03-03", "b"): None,
+    lake.rows("2024-03-03", "a,2024-01-01,ES,ios,", "b,,,web,pro", dataset="users")
+    assert [(first, last) for _, first, last in lake.run()] == [
+        ("2024-03-01", "2024-03-04"),  # the delivery, and days without one
+        ("2024-03-01", "2024-03-05"),  # versions, whose later ones follow from the earlier
+    ]
+    found = {
+        (row["user_id"], str(row["valid_from"])): (row["country"], row["tier"], str(row["valid_to"]), row["is_current"])
+        for row in lake.table("silver.users")
     }
+    assert found == {
+        ("a", "2024-03-01"): ("FR", None, "2024-03-03", False),
+        ("a", "2024-03-03"): ("ES", None, "2024-03-05", False),
+        ("a", "2024-03-05"): ("ES", "gold", "None", True),
+        ("b", "2024-03-01"): (None, None, "None", True),
+    }
+    assert lake.run() == []
+
+
+def test_a_table_whose_days_went_by_another_column_is_made_anew(tmp_path):
+    catalog = Lakehouse(load_settings(home=tmp_path)).catalog
+    older = catalog.ensure(
+        "silver.users", {"snapshot_date": "date", "country": "string"}, "snapshot_date", ("country",)
+    )
+    columns = {"valid_from": "date", "country": "string", "is_current": "boolean"}
+    newer = catalog.ensure("silver.users", columns, "valid_from", ("country",))
+    assert newer.metadata.table_uuid != older.metadata.table_uuid
+    assert newer.schema().column_names == list(columns)
+    again = catalog.ensure("silver.users", columns, "valid_from", ("country",))
+    assert again.metadata.table_uuid == newer.metadata.table_uuid
 
 
 def test_checks_show_a_result_for_every_day_of_a_range(make_lake):

@@ -423,24 +423,29 @@ def test_sessions_are_what_a_walk_through_the_log_finds(
     spark: SparkSession, histories: list[tuple[int, list[tuple[int, int]]]], seed: int
 ) -> None:
     midnight = datetime(2024, 2, 28, tzinfo=UTC)
-    events: list[tuple[str, datetime, int]] = []
+    events: list[Event] = []
     for number, (start, steps) in enumerate(histories):
         for micros, (_, duration) in zip(
             itertools.accumulate([start, *[gap for gap, _ in steps[1:]]]), steps, strict=False
         ):
-            events.append((f"u_{number}", midnight + timedelta(microseconds=micros), duration))
+            action = ACTIONS[duration % len(ACTIONS)]
+            events.append((f"u_{number}", midnight + timedelta(microseconds=micros), duration, action))
+    names = ("event_date", "user_id", "timestamp", "duration_ms", "action_type")
     rows = [
-        {"event_date": instant.date(), "user_id": user, "timestamp": instant, "duration_ms": duration}
-        for user, instant, duration in random.Random(seed).sample(events, len(events))
+        dict(zip(names, (instant.date(), user, instant, duration, action), strict=True))
+        for user, instant, duration, action in random.Random(seed).sample(events, len(events))
     ]
-    accepted = frame(spark, rows, {name: VALID[name] for name in ("event_date", "user_id", "timestamp", "duration_ms")})
-    found = sessions.session_metrics(accepted).toArrow().to_pylist()
+    accepted = frame(spark, rows, {name: VALID[name] for name in names})
+    found = sessions.session_metrics(accepted, ACTIONS).toArrow().to_pylist()
     assert _comparable(found) == _comparable(_sessions(events))
 
 
-def _sessions(events: Iterable[tuple[str, datetime, int]]) -> Iterator[dict[str, Any]]:
+Event = tuple[str, datetime, int, str]
+
+
+def _sessions(events: Iterable[Event]) -> Iterator[dict[str, Any]]:
     for user, of_user in itertools.groupby(sorted(events), key=lambda event: event[0]):
-        open_sessions: list[list[tuple[str, datetime, int]]] = []
+        open_sessions: list[list[Event]] = []
         for event in of_user:
             last = open_sessions[-1][-1][1] if open_sessions else None
             same = last and last.date() == event[1].date() and event[1] - last < timedelta(minutes=30)
@@ -458,8 +463,10 @@ def _sessions(events: Iterable[tuple[str, datetime, int]]) -> Iterator[dict[str,
                     "session_start_time": first,
                     "session_end_time": last_instant,
                     "actions_per_session": len(session),
-                    "session_duration_ms": sum(duration for _, _, duration in session),
+                    "session_duration_ms": sum(duration for _, _, duration, _ in session),
                     "session_span_ms": (last_instant - first) // timedelta(milliseconds=1),
+                    "first_action_type": min(action for _, instant, _, action in session if instant == first),
+                    "last_action_type": max(action for _, instant, _, action in session if instant == last_instant),
                 }
 
 

@@ -251,7 +251,7 @@ def test_the_silence_that_starts_a_session_is_a_setting(spark: SparkSession) -> 
     at = datetime(2024, 3, 10, 10, tzinfo=UTC)
     seconds = (0, 9, 19, 28)
     interactions = frame(spark, INTERACTIONS, *[(DAY, "a", at.replace(second=s), "edit", 1) for s in seconds])
-    found = rows(sessions.session_metrics(interactions, gap_seconds=10))
+    found = rows(sessions.session_metrics(interactions, ACTIONS, gap_seconds=10))
     assert [(row["session_id"], row["actions_per_session"]) for row in found] == [
         ("a_20240310_0", 2),
         ("a_20240310_1", 2),
@@ -262,17 +262,25 @@ def test_session_numbers_pass_nine_in_order_of_start(spark: SparkSession) -> Non
     at = datetime(2024, 3, 10, tzinfo=UTC)
     hours = [3, 11, 0, 7, 5, 9, 1, 10, 8, 2, 6, 4]
     interactions = frame(spark, INTERACTIONS, *[(DAY, "a_b", at.replace(hour=h), "edit", h) for h in hours])
-    found = {row["session_id"]: row["session_duration_ms"] for row in rows(sessions.session_metrics(interactions))}
+    found = {
+        row["session_id"]: row["session_duration_ms"] for row in rows(sessions.session_metrics(interactions, ACTIONS))
+    }
     assert found == {f"a_b_20240310_{hour}": hour for hour in range(12)}
 
 
-def snapshots(spark: SparkSession, *given: tuple[Any, ...]) -> list[dict[str, Any]]:
-    bronze = frame(spark, USERS | {"landing_date": DATE}, *given)
-    return rows(users.user_snapshots(bronze, sorted({row[-1] for row in given})))
+def versions(spark: SparkSession, *given: tuple[Any, ...]) -> list[dict[str, Any]]:
+    bronze = frame(spark, USERS | {"landing_date": DATE}, *given).withColumn(
+        "extra_columns", F.lit(None).cast("string")
+    )
+    attributes = users.DELIVERED_ATTRIBUTES
+    nobody = bronze.limit(0).select(
+        F.col("landing_date").alias("valid_from"), "user_id", F.col("join_date").cast("date"), *attributes
+    )
+    return rows(users.user_changes(bronze, nobody, attributes))
 
 
 def test_users_keep_only_rows_that_are_valid(spark: SparkSession) -> None:
-    found = snapshots(
+    found = versions(
         spark,
         ("good", "2024-01-01", "DE", "ios", "free", None, DAY),
         (" trimmed ", " 2024-01-02 ", " FR ", "ios", "free", None, DAY),
@@ -292,14 +300,13 @@ def test_users_keep_only_rows_that_are_valid(spark: SparkSession) -> None:
 
 def test_a_later_invalid_row_does_not_hide_a_users_earlier_one(spark: SparkSession) -> None:
     later = date(2024, 3, 11)
-    found = snapshots(
+    found = versions(
         spark,
         ("a", "2024-01-01", "DE", "ios", "free", None, DAY),
         ("a", "never", "XX", "ios", "free", None, later),
         ("b", "", "FR", "ios", "free", None, later),
     )
-    assert [(str(row["snapshot_date"]), row["user_id"], row["country"]) for row in found] == [
+    assert [(str(row["valid_from"]), row["user_id"], row["country"]) for row in found] == [
         ("2024-03-10", "a", "DE"),
-        ("2024-03-11", "a", "DE"),
         ("2024-03-11", "b", "FR"),
     ]

@@ -8,9 +8,8 @@ from pyspark.sql import DataFrame
 from lakehouse_assets.assets.declaration import days_of, table_asset
 from lakehouse_assets.io.warehouse import DIVIDED
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.partitions import days_between
-from lakehouse_assets.transforms import activity, cleaning, counts, lifecycle
-from lakehouse_assets.transforms.users import user_snapshots
+from lakehouse_assets.transforms import activity, cleaning, counts, lifecycle, performance, segments
+from lakehouse_assets.transforms import users as users_over_time
 
 
 def silver_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -55,16 +54,29 @@ def silver_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition
     ) -> DataFrame:
         return counts.interaction_counts(bronze, rejected, routing, accepted, *days_of(context))
 
-    @table_asset(tables["silver.users"], partitions, ("bronze",))
-    def users(context: dg.AssetExecutionContext, bronze: DataFrame) -> DataFrame:
-        delivered = [day for day in days_between(*days_of(context)) if lakehouse.zone.files("users", day)]
-        return user_snapshots(bronze, delivered)
+    @table_asset(tables["silver.user_changes"], partitions, ("bronze", "earlier"))
+    def user_changes(bronze: DataFrame, earlier: DataFrame) -> DataFrame:
+        return users_over_time.user_changes(bronze, earlier, users_over_time.attributes(settings.segments))
+
+    @table_asset(tables["silver.users"], partitions, ("changes",))
+    def users(context: dg.AssetExecutionContext, changes: DataFrame) -> DataFrame:
+        return users_over_time.users(changes).where(cleaning.in_days("valid_from", *days_of(context)))
 
     @table_asset(tables["silver.user_days"], partitions, ("interactions",))
     def user_days(context: dg.AssetExecutionContext, interactions: DataFrame) -> DataFrame:
         first, last = days_of(context)
         layout = lakehouse.warehouse.layout("silver.user_days", first, last, "silver.interactions", first, last)
         return layout.divide(activity.user_days(interactions, settings.action_columns), "event_date", "user_id")
+
+    @table_asset(tables["silver.user_version_days"], partitions, ("interactions",))
+    def user_version_days(context: dg.AssetExecutionContext, interactions: DataFrame) -> DataFrame:
+        first, last = days_of(context)
+        layout = lakehouse.warehouse.layout("silver.user_version_days", first, last, "silver.interactions", first, last)
+        return layout.divide(segments.user_version_days(interactions), "event_date", "user_id")
+
+    @table_asset(tables["silver.duration_classes"], partitions, ("interactions",))
+    def duration_classes(interactions: DataFrame) -> DataFrame:
+        return performance.duration_classes(interactions)
 
     @table_asset(tables["silver.user_first_days"], partitions, ("user_days", "earlier"))
     def user_first_days(user_days: DataFrame, earlier: DataFrame) -> DataFrame:
@@ -75,7 +87,10 @@ def silver_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition
         interaction_routing,
         interactions,
         interaction_counts,
+        user_changes,
         users,
         user_days,
+        user_version_days,
+        duration_classes,
         user_first_days,
     ]

@@ -4,9 +4,11 @@ The writer counts every law of a contract before it publishes, and raises; so a 
 something else has touched the table. Run on its own from the UI, a check counts again on what is published.
 """
 
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import reduce
 from typing import Any
 
 import dagster as dg
@@ -19,7 +21,10 @@ from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import days_between, month_first, period_first
 from lakehouse_assets.tables import NO_DUPLICATE_KEY, Table
 from lakehouse_assets.transforms.activity import WINDOWS
+from lakehouse_assets.transforms.anomalies import HISTORY_DAYS
 from lakehouse_assets.transforms.engagement import L28_DAYS, POWER_DAYS
+from lakehouse_assets.transforms.performance import WINDOW_DAYS
+from lakehouse_assets.transforms.segments import ACTIVE_USERS, APP_VERSION, LONGEST_DAYS
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,47 @@ def session_actions_match(lakehouse: Lakehouse, first: date, last: date) -> Outc
         for day in days_between(first, last)
         if (actions := in_sessions.get(day, 0)) != (rows := accepted.get(day, 0))
     }
+
+
+def segments_add_up(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
+    """Days on which some segment doesn't add up to the day's actions, or to the users of another one."""
+    accepted = (
+        lakehouse.warehouse.read("silver.user_version_days", first, last)
+        .groupBy(F.col("event_date").alias("date"))
+        .agg(F.sum("actions").alias("accepted"))
+    )
+    users = [F.sum(F.when(F.col("segment") != APP_VERSION, F.col(name))).alias(name) for name in ACTIVE_USERS]
+    totals = (
+        lakehouse.warehouse.read("gold.segment_metrics", first, last)
+        .groupBy("date", "segment")
+        .agg(F.sum("total_actions").alias("actions"), *users)
+    )
+    differs = reduce(operator.or_, (F.min(name) != F.max(name) for name in ACTIVE_USERS))
+    by_day = totals.groupBy("date").agg(
+        F.min("actions").alias("least"), F.max("actions").alias("most"), differs.alias("users_differ")
+    )
+    both = by_day.join(accepted, "date", "full_outer").fillna(0, ["least", "most", "accepted"])
+    broken = both.where("least <> accepted OR most <> accepted OR users_differ")
+    return {
+        row["date"]: Outcome(
+            max(abs(row["least"] - row["accepted"]), abs(row["most"] - row["accepted"]), 1),
+            f"{row['accepted']} accepted, {row['least']} to {row['most']} in segments"
+            + (", and segments of the same users differ" if row["users_differ"] else ""),
+        )
+        for row in broken.collect()
+    }
+
+
+def unusual_days(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
+    """Days with a metric outside of what was to be expected."""
+    rows = (
+        lakehouse.warehouse.read("gold.anomalies", first, last).where("is_anomaly").orderBy("date", "metric").collect()
+    )
+    found: dict[date, list[str]] = {}
+    for row in rows:
+        bounds = f"{row['lower_bound']:.6g} … {row['upper_bound']:.6g}"
+        found.setdefault(row["date"], []).append(f"{row['metric']} is {row['value']:.6g}, expected {bounds}")
+    return {day: Outcome(len(told), "; ".join(told)) for day, told in found.items()}
 
 
 def unexpected_columns(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
@@ -137,6 +183,9 @@ FURTHER_CHECKS = (
             ("gold.weekly_metrics", lambda day: period_first(day, "week")),
             ("gold.l28_histogram", lambda day: day - timedelta(L28_DAYS - 1)),
             ("gold.power_users", lambda day: day - timedelta(POWER_DAYS - 1)),
+            ("gold.segment_metrics", lambda day: day - timedelta(LONGEST_DAYS - 1)),
+            ("gold.version_performance", lambda day: day - timedelta(WINDOW_DAYS - 1)),
+            ("gold.anomalies", lambda day: day - timedelta(HISTORY_DAYS)),
             ("gold.retention_weekly", lambda _: date.min),
             ("gold.lifecycle_metrics", lambda _: date.min),  # who is new depends on all that was
         )
@@ -147,6 +196,21 @@ FURTHER_CHECKS = (
         "the sessions of a day hold exactly its accepted interactions",
         True,
         session_actions_match,
+    ),
+    Check(
+        "gold.segment_metrics",
+        "segments_add_up",
+        "the values of every segment add up to the day's accepted interactions, and those of the users' columns to "
+        "the same users",
+        True,
+        segments_add_up,
+    ),
+    Check(
+        "gold.anomalies",
+        "no_unusual_days",
+        "no metric is outside of what its weekday and trend let expect",
+        False,
+        unusual_days,
     ),
     Check(
         "bronze.interactions",

@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame
 from lakehouse_assets.io.ui_metadata import UiMetadata
 from lakehouse_assets.io.warehouse import Base, PublishConflict, Published
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.partitions import DAY, days_between
+from lakehouse_assets.partitions import DAY, EVER, days_between
 from lakehouse_assets.tables import Table
 
 
@@ -35,7 +35,8 @@ class IcebergIOManager(dg.IOManager):
         declared = next(i for i in self._lakehouse.tables[name].inputs if i.table == source)
         days = [date.fromisoformat(key) for key in context.asset_partition_keys]
         if declared.as_of:
-            days = self._lakehouse.stamps.snapshots(source, first, last)
+            newest = self._lakehouse.stamps.snapshots(source, first, last)[-1:]
+            days = [EVER[0], *newest] if newest else []
         if source == name:
             days = [day for day in days if day < first]
         # there may be none: before the first partition, or of snapshots

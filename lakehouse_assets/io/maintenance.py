@@ -22,6 +22,7 @@ from lakehouse_assets.io.catalog import CATALOG, files_overlapping, kept_from, r
 from lakehouse_assets.io.landing import DATASETS, LandingZone
 from lakehouse_assets.io.warehouse import PublishConflict, Warehouse, staging_began
 from lakehouse_assets.partitions import EVER, month_first
+from lakehouse_assets.stamps import calendar_of
 
 _ATTEMPTS = 5
 _PROPERTIES = {"lakehouse.maintenance": "true"}
@@ -178,9 +179,12 @@ class Maintenance:
         """What each table would lose if it kept ``retention_days`` days before its newest, or more if others need more.
 
         A table that others look back on keeps what they need: the days that they still compute look that far back.
+        Users are kept: what a user file said long ago holds until another says something else.
         """
         plan = []
         for name in self.tables():
+            if calendar_of(name) == "users":
+                continue
             declared, table = self._warehouse.tables[name], self._load(name)
             computed = read_stamps(table)
             kept_days = max(retention_days, self._needed_days(name))

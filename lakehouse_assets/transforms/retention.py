@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse_assets.transforms.activity import calendar
+from lakehouse_assets.transforms.users import at_snapshots
 
 WEEKS = 26
 COHORTS = ("first_activity", "join_date")
@@ -17,7 +18,7 @@ COHORTS = ("first_activity", "join_date")
 def retention_weekly(
     user_days: DataFrame,
     first_days: DataFrame,
-    users: DataFrame,
+    changes: DataFrame,
     snapshot_dates: Sequence[date],
     first: date,
     last: date,
@@ -30,7 +31,7 @@ def retention_weekly(
     Args:
         user_days: event_date, user_id of ``first`` - 6 … ``last``.
         first_days: first_date, user_id from the Monday 26 weeks before ``first``'s week to ``last``.
-        users: snapshot_date, user_id, join_date of the snapshots.
+        changes: rows of `lakehouse_assets.transforms.users.user_changes` up to the last of the snapshots.
         snapshot_dates: the snapshots; a day goes by the newest that is not after it, before the first by the first.
         first: first day wanted.
         last: last day wanted.
@@ -40,7 +41,9 @@ def retention_weekly(
         the day), users (bigint), rate (users / cohort_users); no row for a cohort without users.
     """
     by_activity = first_days.select(F.lit(first).alias("snapshot_date"), "user_id", F.col("first_date").alias("joined"))
-    by_join_date = users.select("snapshot_date", "user_id", F.col("join_date").alias("joined"))
+    by_join_date = at_snapshots(changes, snapshot_dates).select(
+        "snapshot_date", "user_id", F.col("join_date").alias("joined")
+    )
     members = (by_activity, [first]), (by_join_date, snapshot_dates)
     one, other = (
         _cells(user_days, joined, dates, first, last).withColumn("cohort_by", F.lit(name))

@@ -1,4 +1,4 @@
-"""User snapshots (METRICS: `silver.users`)."""
+"""Users over time (METRICS: `silver.users`): versions of a user, and which of them holds on a day."""
 
 from __future__ import annotations
 
@@ -10,49 +10,158 @@ from pyspark.sql import functions as F
 
 from lakehouse_assets.transforms.cleaning import trimmed
 
-ATTRIBUTES = ("country", "device_type", "subscription_type")
+DELIVERED_ATTRIBUTES = ("country", "device_type", "subscription_type")
+UNKNOWN = "unknown"  # the segment of users who are in no file, and of those whose column is empty
 
 
-def user_snapshots(bronze: DataFrame, snapshot_dates: Sequence[date]) -> DataFrame:
-    """The newest row per user at each snapshot date.
+def attributes(segments: Sequence[str]) -> tuple[str, ...]:
+    """The text columns of a user: those of every users file, and further ones that the segments name."""
+    further = [name for name in segments if name not in (*DELIVERED_ATTRIBUTES, "join_date", "app_version")]
+    return (*DELIVERED_ATTRIBUTES, *further)
 
-    Newest is the latest landing date; ties inside one are broken by the latest join_date (none is earliest), then by
-    the smallest row by content. Rows without a user_id, with an unreadable join_date or malformed ones don't count.
+
+def user_changes(bronze: DataFrame, earlier: DataFrame, attributes: Sequence[str]) -> DataFrame:
+    """The versions of users that begin with some deliveries: rows that say something else than was known before.
+
+    Of a delivery's rows of one user the one with the latest join_date counts (none is earliest), then the smallest by
+    content. Rows without a user_id, with an unreadable join_date or malformed ones don't count. One shuffle by user.
 
     Args:
-        bronze: user_id, join_date, country, device_type, subscription_type, malformed_row (text as delivered) and
-            landing_date (date) of all landings up to the last snapshot.
-        snapshot_dates: landing dates that delivered a users file.
+        bronze: user_id, join_date, country, device_type, subscription_type, extra_columns (JSON object),
+            malformed_row (text as delivered) and landing_date (date) of some days.
+        earlier: all versions that begin before these days.
+        attributes: the text columns of a version; those that no users file must have come from extra_columns.
 
     Returns:
-        snapshot_date, user_id, join_date (date), country, device_type, subscription_type (null where empty),
-        landing_date (of the row that survived).
+        valid_from (landing date), user_id, join_date (date) and the attributes (null where empty).
     """
     join_text = trimmed("join_date")
     join_date = F.when(F.length(join_text) == 10, join_text.try_cast("date"))
+    extra = F.from_json("extra_columns", "map<string, string>")
     typed = bronze.where(
         F.col("malformed_row").isNull()
         & (F.coalesce(trimmed("user_id"), F.lit("")) != "")
         & (F.coalesce(join_text == "", F.lit(True)) | join_date.isNotNull())
     ).select(
+        F.col("landing_date").alias("valid_from"),
         trimmed("user_id").alias("user_id"),
         join_date.alias("join_date"),
-        *[_blank_to_null(name) for name in ATTRIBUTES],
-        "landing_date",
+        *[_blank_to_null(trimmed(name)).alias(name) for name in attributes if name in bronze.columns],
+        *[_blank_to_null(extra[name]).alias(name) for name in attributes if name not in bronze.columns],
     )
-    snapshots = bronze.sparkSession.range(1).select(
-        F.explode(F.array(*[F.lit(day) for day in snapshot_dates]).cast("array<date>")).alias("snapshot_date")
+    version = F.struct("join_date", *attributes)
+    none_is_earliest = F.coalesce(-F.unix_date("join_date"), F.lit((1 << 31) - 1))
+    # by user first: what follows, by user and day and by user again, finds its rows where they are
+    delivered = (
+        typed.repartition("user_id")
+        .groupBy("user_id", "valid_from")
+        .agg(F.min(F.struct(none_is_earliest.alias("order"), version.alias("version"))).alias("least"))
+        .select("user_id", "valid_from", "least.version", F.lit(True).alias("delivered"))
     )
-    newest = Window.partitionBy("snapshot_date", "user_id").orderBy(
-        F.desc("landing_date"), F.desc_nulls_last("join_date"), *ATTRIBUTES
+    known = earlier.repartition("user_id").select(
+        "user_id", "valid_from", version.alias("version"), F.lit(False).alias("delivered")
     )
+    before = F.lag("version").over(Window.partitionBy("user_id").orderBy("valid_from"))
     return (
-        typed.join(F.broadcast(snapshots), F.col("landing_date") <= F.col("snapshot_date"))
-        .withColumn("_rank", F.row_number().over(newest))
-        .where("_rank = 1")
-        .select("snapshot_date", "user_id", "join_date", *ATTRIBUTES, "landing_date")
+        delivered.unionByName(known)
+        .withColumn("before", before)
+        .where(F.col("delivered") & ~F.col("version").eqNullSafe(F.col("before")))
+        .select("valid_from", "user_id", "version.*")
     )
 
 
-def _blank_to_null(name: str) -> Column:
-    return F.nullif(trimmed(name), F.lit("")).alias(name)
+def users(changes: DataFrame) -> DataFrame:
+    """Versions with their end: a slowly changing dimension of type 2.
+
+    Args:
+        changes: all rows of `user_changes` from some day on.
+
+    Returns:
+        The input with valid_to (first day of the user's next version, null without one) and is_current.
+    """
+    valid_to = F.lead("valid_from").over(Window.partitionBy("user_id").orderBy("valid_from"))
+    return changes.withColumn("valid_to", valid_to).withColumn("is_current", F.col("valid_to").isNull())
+
+
+def since_snapshots(changes: DataFrame, snapshot_dates: Sequence[date], beginning: date) -> DataFrame:
+    """Versions by the first day they hold on, for days that go by some snapshots.
+
+    A day goes by the newest snapshot that is not after it, before the first snapshot by the first. So versions no
+    newer than the first of the given snapshots hold from the beginning on, where a user's newest one counts.
+
+    Args:
+        changes: rows of `user_changes` up to the last of the snapshots.
+        snapshot_dates: the snapshots that the days go by.
+        beginning: a day no later than any that is asked about.
+
+    Returns:
+        The input with _since; of several versions of a user with the same _since the newest holds.
+    """
+    first = min(snapshot_dates, default=beginning)
+    return changes.withColumn(
+        "_since", F.when(F.col("valid_from") <= F.lit(first), F.lit(beginning)).otherwise(F.col("valid_from"))
+    )
+
+
+def at_snapshots(changes: DataFrame, snapshot_dates: Sequence[date]) -> DataFrame:
+    """Every user once for each of the snapshots, in the newest version by then.
+
+    Args:
+        changes: rows of `user_changes` up to the last of the snapshots.
+        snapshot_dates: the snapshots.
+
+    Returns:
+        snapshot_date and the columns of a version.
+    """
+    snapshots = F.array(*map(F.lit, snapshot_dates)).cast("array<date>")
+    holds = F.filter(
+        snapshots, lambda day: (day >= F.col("valid_from")) & F.coalesce(day < F.col("valid_to"), F.lit(True))
+    )
+    return users(changes).select(F.explode(holds).alias("snapshot_date"), *changes.columns)
+
+
+def on_day(
+    days: DataFrame, changes: DataFrame, columns: Sequence[str], snapshot_dates: Sequence[date], beginning: date
+) -> DataFrame:
+    """Rows of users and days with what the user was on the day: a point-in-time join.
+
+    Args:
+        days: date, user_id and further columns.
+        changes: rows of `user_changes` up to the last of the snapshots.
+        columns: columns of a version.
+        snapshot_dates: the snapshots that the days go by.
+        beginning: a day no later than any of ``days``.
+
+    Returns:
+        The input with version, a struct of the columns as text; null for a user who is in no file by then.
+    """
+    versions = since_snapshots(changes, snapshot_dates, beginning)
+    following = F.lead("_since").over(Window.partitionBy("user_id").orderBy("_since", "valid_from"))
+    lasting = versions.select(
+        F.col("user_id").alias("_user_id"),
+        "_since",
+        F.coalesce(following, F.lit(date.max)).alias("_until"),
+        as_texts(columns).alias("version"),
+    )
+    holds = (F.col("date") >= F.col("_since")) & (F.col("date") < F.col("_until"))
+    return days.join(lasting, (F.col("user_id") == F.col("_user_id")) & holds, "left").drop(
+        "_user_id", "_since", "_until"
+    )
+
+
+def as_texts(columns: Sequence[str]) -> Column:
+    """A struct of columns, each as text under its name."""
+    return F.struct(*[F.col(name).cast("string").alias(name) for name in columns])
+
+
+def by_segment(columns: Sequence[str]) -> Column:
+    """A row for each of some columns of the struct version: segment (the column) and value, `UNKNOWN` for none."""
+    values = [
+        F.struct(F.lit(name).alias("segment"), F.coalesce(F.col("version")[name], F.lit(UNKNOWN)).alias("value"))
+        for name in columns
+    ]
+    return F.inline(F.array(*values))
+
+
+def _blank_to_null(text: Column) -> Column:
+    return F.nullif(text, F.lit(""))
