@@ -36,7 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     try:
-        options.command(options, load_settings())
+        settings = load_settings()
+        try:
+            options.command(options, settings)
+        except Exception as error:
+            if _sentence(error) is None:
+                _name_damage(settings)
+            raise
     except KeyboardInterrupt:
         print("lakehouse: stopped; nothing half done was published", file=sys.stderr)
         return 130
@@ -85,6 +91,14 @@ def _sentence(error: BaseException | None) -> str | None:
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return None
+
+
+def _name_damage(settings: Settings) -> None:
+    """Where an error that says nothing to a person comes from a table's file that can't be read, name that file."""
+    if "lakehouse_assets.io.catalog" in sys.modules:
+        from lakehouse_assets.lakehouse import Lakehouse
+
+        Lakehouse(settings).repair.name_damage()
 
 
 def _land(options: argparse.Namespace, settings: Settings) -> None:
@@ -330,6 +344,9 @@ def _sql(options: argparse.Namespace, settings: Settings) -> None:
 def _maintain(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.lakehouse import Lakehouse
 
+    if options.repair:
+        _repair(settings)
+        return
     maintenance = Lakehouse(settings).maintenance
     tables = maintenance.tables()
     if not tables:
@@ -346,6 +363,33 @@ def _maintain(options: argparse.Namespace, settings: Settings) -> None:
             f"expired, {freed.branches} branches removed, {freed.compacted:,} small files compacted{gave_way}"
         )
     say(f"done: {files:,} files, {size / 1e6:,.1f} MB freed, {time.monotonic() - began:.1f} s")
+
+
+def _repair(settings: Settings) -> None:
+    from lakehouse_assets.automation.instance import terminal_instance
+    from lakehouse_assets.automation.jobs import living_runs
+    from lakehouse_assets.lakehouse import Lakehouse
+    from lakehouse_assets.partitions import in_words
+
+    with terminal_instance(settings) as instance:
+        busy = living_runs(instance)
+    if busy:
+        raise UsageError(f"run {busy[0].run_id} has not ended yet; repair when nothing runs, and stop `lakehouse dev`")
+    repair = Lakehouse(settings).repair
+    found = list(repair.look())
+    if not found:
+        say("every file of every table can be read")
+        return
+    for damage in found:
+        say(str(damage))
+    for name in dict.fromkeys(damage.table for damage in found):
+        mended = repair.mend(name, [damage for damage in found if damage.table == name])
+        days = ", ".join(in_words(mended.days)) or "none"
+        say(f"{name} is {mended.state} now; days to compute again: {days}")
+        if mended.lost:
+            lost = ", ".join(in_words(mended.lost))
+            say(f"  lost for good, as cleanup has dropped what they follow from: {lost}")
+    say("next: lakehouse run computes these days, and whatever an earlier version lacks")
 
 
 def _cleanup(options: argparse.Namespace, settings: Settings) -> None:
@@ -476,6 +520,9 @@ def _parser() -> argparse.ArgumentParser:
     sql.set_defaults(command=_sql)
 
     maintain = commands.add_parser("maintain", help="compact files, expire snapshots, remove what killed runs left")
+    maintain.add_argument(
+        "--repair", action="store_true", help="only look for files that are gone or damaged, and take them out"
+    )
     maintain.set_defaults(command=_maintain)
 
     cleanup = commands.add_parser("cleanup", help="drop old days")

@@ -89,6 +89,10 @@ class Stamps:
                 f"begin at {earliest} or later"
             )
 
+    def first_day(self, name: str) -> date:
+        """The first day of a table that can be computed."""
+        return self._first_day(name, self._catalog.load)
+
     def stale(self, landed: Looks, *, from_files: bool | None = None) -> dict[str, dict[date, str]]:
         """Days of each table whose recorded stamp is not the expected one, or whose inputs are stale, and why.
 

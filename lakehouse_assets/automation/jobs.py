@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
+from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from lakehouse_assets.assets.maintenance import MAINTENANCE_GROUP
@@ -60,6 +61,13 @@ def unfinished_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """Runs over tables that are queued, starting or running."""
     runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
     return [run for run in runs if run.job_name in RUNS_OF_TABLES]
+
+
+def living_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """Those of the unfinished runs that may be writing now or soon; others' process has died and nobody noticed."""
+    launcher = instance.run_launcher
+    runs = unfinished_runs(instance)
+    return [run for run in runs if launcher.check_run_worker_health(run).status != WorkerStatus.FAILED]
 
 
 def run_tags(work: Work) -> dict[str, str]:

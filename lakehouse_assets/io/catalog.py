@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from typing import cast
@@ -218,6 +218,19 @@ def forget_stamps(transaction: Transaction, table: IcebergTable, first_kept: dat
     left = {other: stamp for other, stamp in stamps.items() if other >= day}
     transaction.remove_properties(*earlier)
     transaction.set_properties({_STAMPS + month: json.dumps(left, sort_keys=True), _KEPT_FROM: first_kept.isoformat()})
+
+
+def forget_days(transaction: Transaction, table: IcebergTable, days: Collection[date]) -> None:
+    """Put into a transaction that days of a loaded table have no stamp any more, so that they are computed again."""
+    left = {day: stamp for day, stamp in read_stamps(table).items() if day not in days}
+    for month in {day.isoformat()[:7] for day in days}:
+        stamps = {day.isoformat()[8:]: stamp for day, stamp in left.items() if day.isoformat()[:7] == month}
+        transaction.set_properties({_STAMPS + month: json.dumps(stamps, sort_keys=True)})
+
+
+def keep_from(transaction: Transaction, first_kept: date) -> None:
+    """Put into a transaction that days before ``first_kept`` are not to be computed any more."""
+    transaction.set_properties({_KEPT_FROM: first_kept.isoformat()})
 
 
 def files_overlapping(
