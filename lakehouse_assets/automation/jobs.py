@@ -7,13 +7,14 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG
 
 from lakehouse_assets.assets.maintenance import MAINTENANCE_GROUP
 from lakehouse_assets.assets.reports import DASHBOARD
 from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import month_first
-from lakehouse_assets.settings import EARLIEST_LANDING_DATE
+from lakehouse_assets.settings import EARLIEST_LANDING_DATE, Settings
 from lakehouse_assets.stamps import Work
 
 _YEARS_TO_BEGIN_WITH = timedelta(days=5 * 365)
@@ -78,7 +79,7 @@ def run_tags(work: Work) -> dict[str, str]:
     }
 
 
-def lakehouse_job() -> dg.UnresolvedAssetJobDefinition:
+def lakehouse_job(settings: Settings) -> dg.UnresolvedAssetJobDefinition:
     """Every table for a day or a range of days."""
     return dg.define_asset_job(
         JOB,
@@ -86,7 +87,19 @@ def lakehouse_job() -> dg.UnresolvedAssetJobDefinition:
         - dg.AssetSelection.assets(DASHBOARD)
         - dg.AssetSelection.groups(MAINTENANCE_GROUP),
         description="Every table for a day, or for a range of days in one run.",
+        tags={MAX_RUNTIME_SECONDS_TAG: str(round(settings.run_timeout_hours * 3600))},
     )
+
+
+def freshness_policy(settings: Settings) -> dg.FreshnessPolicy:
+    """Something is computed every day by an hour after `expected_hour`, when a day without a file has got its rows too.
+
+    It looks at any partition: it tells that nothing runs any more. Which day is missing, the check `file_delivered`
+    and `lakehouse status` tell.
+    """
+    deadline = (settings.expected_hour + 1) % 24
+    # 23 hours, as a day may be no longer in the reporting time zone
+    return dg.FreshnessPolicy.cron(f"0 {deadline} * * *", timedelta(hours=23), settings.reporting_timezone)
 
 
 def dashboard_job() -> dg.UnresolvedAssetJobDefinition:

@@ -68,6 +68,10 @@ class CatalogError(RuntimeError):
     """The catalog or the warehouse can't be used; the message says why."""
 
 
+class CatalogLocked(CatalogError):
+    """Another process has held the catalog longer than a commit waits; it passes."""
+
+
 class Catalog:
     """Tables by name (``layer.table``) in one Iceberg catalog."""
 
@@ -113,7 +117,7 @@ class Catalog:
     def _name_the_lock(self, error: BaseException | None) -> None:
         """Raise what a person can act on where another process holds the database; leave other errors as they are."""
         if "database is locked" in str(error):
-            raise CatalogError(
+            raise CatalogLocked(
                 f"{sqlite_file(self._settings)} is locked by another process for more than "
                 f"{self._settings.lock_timeout_seconds} s; run again when it has ended, or wait longer with "
                 "LAKEHOUSE_LOCK_TIMEOUT_SECONDS"

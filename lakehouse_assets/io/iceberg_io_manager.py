@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import date
@@ -12,10 +13,13 @@ from dagster._core.execution.context.metadata_logging import AssetMetadataHandle
 from dagster._core.execution.context.system import StepExecutionContext
 from pyspark.sql import DataFrame
 
+from lakehouse_assets.io.catalog import CatalogLocked
 from lakehouse_assets.io.warehouse import Base, PublishConflict, Published
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import DAY, days_between
 from lakehouse_assets.tables import Table
+
+_MOST_RETRIES, _LONGEST_WAIT_SECONDS = 20, 3.0
 
 
 class IcebergIOManager(dg.IOManager):
@@ -55,8 +59,9 @@ class IcebergIOManager(dg.IOManager):
         try:
             with self._naming_damage(name):  # only now the inputs are read
                 published = self._lakehouse.warehouse.write(name, obj, first, last, base, properties)
-        except PublishConflict as conflict:
-            raise dg.RetryRequested(max_retries=5) from conflict
+        except (PublishConflict, CatalogLocked) as passing:  # nothing else gets better by itself
+            wait = random.uniform(0, _LONGEST_WAIT_SECONDS)  # noqa: S311  so that writers of one file don't meet again
+            raise dg.RetryRequested(max_retries=_MOST_RETRIES, seconds_to_wait=wait) from passing
         self._report(context, published)
 
     def _naming_damage(self, name: str) -> AbstractContextManager[None]:
