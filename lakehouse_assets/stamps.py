@@ -28,6 +28,7 @@ from lakehouse_assets.tables import Input, Table, settings_of
 Recorded = Callable[[str], Mapping[date, str]]  # the stamps of a table
 Loaded = Callable[[str], IcebergTable | None]  # a table
 Routes = Callable[[], Mapping[date, set[date]]]  # event dates that each landing date sent rows to
+Stale = dict[str, dict[date, str]]  # days of each table that are to be computed, and why
 ROUTING = "silver.interaction_routing"
 # What can be known before a delivery is read, and what only after.
 FROM_FILES = (
@@ -74,6 +75,8 @@ class Stamps:
         """
         days = list(days)
         self.check_not_dropped([name], min(days))
+        if calendar_of(name) == "users":  # a day without a delivery is no snapshot
+            days = sorted(self._users_days().intersection(days))
         return self._expected(name, days, self._catalog.stamps, self._routes)
 
     def check_not_dropped(self, names: Iterable[str], first: date) -> None:
@@ -93,7 +96,7 @@ class Stamps:
         """The first day of a table that can be computed."""
         return self._first_day(name, self._catalog.load)
 
-    def stale(self, landed: Looks, *, from_files: bool | None = None) -> dict[str, dict[date, str]]:
+    def stale(self, landed: Looks, *, from_files: bool | None = None) -> Stale:
         """Days of each table whose recorded stamp is not the expected one, or whose inputs are stale, and why.
 
         Args:
@@ -127,16 +130,25 @@ class Stamps:
             stale[name] = {day: why[day] for day in days if day in why}
         return stale
 
-    def phases(self, landed: Looks, left: Collection[date] = ()) -> Iterator[list[Work]]:
-        """What to compute: first what follows from the files alone, then, planned when asked for, what follows from it.
+    def phases(self, landed: Looks) -> Iterator[Stale]:
+        """Stale days: first of what follows from the files alone, then, when asked for, of what follows from that.
 
         Args:
             landed: files per landing date of each dataset.
-            left: days that no run is to touch.
         """
         for from_files in (True, False):
-            stale = self.stale(landed, from_files=from_files)
-            yield self.work({name: days.keys() - set(left) for name, days in stale.items()})
+            yield self.stale(landed, from_files=from_files)
+
+    def range_work(self, first: date, last: date) -> list[Work]:
+        """Every table for the days ``first`` … ``last``, those of users only where there are users' files."""
+        users = sorted(day for day in self._users_days() if first <= day <= last)
+        of_users = tuple(name for name in self._tables if calendar_of(name) == "users")
+        others = tuple(name for name in self._tables if name not in of_users)
+        if not users:
+            return [Work(others, first, last)]
+        if (users[0], users[-1]) == (first, last):
+            return [Work(tuple(self._tables), first, last)]
+        return [Work(of_users, users[0], users[-1]), Work(others, first, last)]
 
     def ready(self, work: Sequence[Work]) -> list[Work]:
         """Those of a phase's runs that need none of the others to have ended."""
@@ -169,11 +181,16 @@ class Stamps:
         taken = self._taken(name, self._catalog.stamps(name))
         return sorted({as_of(day, taken) for day in days_between(first, last)}) if taken else []
 
-    def work(self, stale: Mapping[str, Iterable[date]]) -> list[Work]:
-        """Stale days as runs: tables with the same days share one, in the order of the tables."""
+    def work(self, stale: Mapping[str, Iterable[date]], left: Collection[date] = ()) -> list[Work]:
+        """Stale days as runs: tables with the same days share one, in the order of the tables.
+
+        Args:
+            stale: days of each table.
+            left: days that no run is to touch.
+        """
         groups: list[tuple[list[str], set[date]]] = []
         for name, found in stale.items():
-            days = set(found)
+            days = set(found) - set(left)
             if not days:
                 continue
             # a table may join an earlier run only if none of its inputs comes later
@@ -241,6 +258,10 @@ class Stamps:
         """Days of a table of snapshots that were delivered and are computed, in order."""
         dataset = _dataset(name)
         return [day for day in self._zone.dates(dataset) if day in recorded and self._zone.files(dataset, day)]
+
+    def _users_days(self) -> set[date]:
+        """Landing dates of users, those included whose files are gone and rows still there."""
+        return {*self._zone.dates("users"), *self._catalog.stamps("bronze.users")}
 
     def _routes(self) -> dict[date, set[date]]:
         """Event dates that each landing date sent rows to."""
