@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.command(options, settings)
         except Exception as error:
             if _sentence(error) is None:
-                _name_damage(settings)
+                _name_trouble(error, settings)
             raise
     except KeyboardInterrupt:
         print("lakehouse: stopped; nothing half done was published", file=sys.stderr)
@@ -93,11 +93,14 @@ def _sentence(error: BaseException | None) -> str | None:
     return None
 
 
-def _name_damage(settings: Settings) -> None:
-    """Where an error that says nothing to a person comes from a table's file that can't be read, name that file."""
-    if "lakehouse_assets.io.catalog" in sys.modules:
-        from lakehouse_assets.lakehouse import Lakehouse
+def _name_trouble(error: Exception, settings: Settings) -> None:
+    """Where an error that says nothing to a person comes from storage or from a damaged file, say so."""
+    tables_in_use = "lakehouse_assets.io.catalog" in sys.modules
+    from lakehouse_assets.io.trouble import name_trouble
+    from lakehouse_assets.lakehouse import Lakehouse
 
+    name_trouble(error, settings)
+    if tables_in_use:
         Lakehouse(settings).repair.name_damage()
 
 
@@ -229,7 +232,9 @@ def _up_to_date(settings: Settings) -> list[Work]:
 def _start_early(settings: Settings) -> None:
     """Let the JVM start while Python still imports; what goes wrong there shows when the session is first used."""
     from lakehouse_assets.io.session import prepare_environment, start_spark
+    from lakehouse_assets.io.trouble import check_writable
 
+    check_writable(settings)
     prepare_environment(settings)
 
     def start() -> None:
@@ -368,6 +373,7 @@ def _maintain(options: argparse.Namespace, settings: Settings) -> None:
 def _repair(settings: Settings) -> None:
     from lakehouse_assets.automation.instance import terminal_instance
     from lakehouse_assets.automation.jobs import living_runs
+    from lakehouse_assets.io.trouble import check_writable
     from lakehouse_assets.lakehouse import Lakehouse
     from lakehouse_assets.partitions import in_words
 
@@ -375,6 +381,7 @@ def _repair(settings: Settings) -> None:
         busy = living_runs(instance)
     if busy:
         raise UsageError(f"run {busy[0].run_id} has not ended yet; repair when nothing runs, and stop `lakehouse dev`")
+    check_writable(settings)
     repair = Lakehouse(settings).repair
     found = list(repair.look())
     if not found:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import signal
 import sqlite3
 import string
@@ -22,10 +23,11 @@ from lakehouse_assets import cli
 from lakehouse_assets.assets import bronze
 from lakehouse_assets.io.catalog import CatalogError, sqlite_file
 from lakehouse_assets.io.repair import DamagedTable
+from lakehouse_assets.io.trouble import StorageTrouble
 from lakehouse_assets.io.warehouse import ContractViolation, Warehouse
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.transforms import sessions
-from lakehouse_assets_tests.conftest import CORE
+from lakehouse_assets_tests.conftest import CORE, HEADERS, small_disk
 
 D1, D2, D3 = (date(2024, 3, day) for day in (1, 2, 3))
 
@@ -301,6 +303,64 @@ def test_damaged_files_are_named_and_their_days_computed_again(lake, capsys, mon
     lake.run()
     assert published(lake) == before
     assert stale(lake) == {}
+
+
+def test_a_full_disk_and_a_read_only_one_are_named_and_change_nothing(make_lake, tmp_path, capsys, monkeypatch):
+    with small_disk(tmp_path / "disk", 16) as disk:
+        lake = make_lake(warehouse=str(disk / "warehouse"))
+        for variable, value in (("WAREHOUSE", lake.lakehouse.settings.warehouse), ("TABLES", ",".join(CORE))):
+            monkeypatch.setenv(f"LAKEHOUSE_{variable}", value)
+        monkeypatch.setenv("LAKEHOUSE_HOME", str(lake.lakehouse.settings.home_path))
+        lake.rows(str(D1), *rows_of(D1))
+        lake.run()
+        before = published(lake)
+        users = change(lake, D1)
+        filler = disk / "filler"
+        room = shutil.disk_usage(disk).free
+        filler.write_bytes(b"x" * (room - 60_000))
+        capsys.readouterr()
+        assert cli.main(["run"]) == 1
+        told = capsys.readouterr().err
+        assert "lakehouse: no space is left, and nothing half written was published: " in told
+        assert f"{disk}/warehouse has 0 MB free" in told
+        assert "Make room and run again" in told
+        after = published(lake)
+        assert after["gold.daily_metrics"] == before["gold.daily_metrics"]
+        filler.unlink()
+
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        assert cli.main(["run"]) == 1
+        assert capsys.readouterr().err == (
+            f"lakehouse: {disk}/warehouse can't be written to; make it writable, or let LAKEHOUSE_WAREHOUSE name "
+            "another folder\n"
+        )
+        assert published(lake) == after
+        assert cli.main(["tables"]) == 0  # reading still works
+        with pytest.raises(StorageTrouble, match="can't be written to"):
+            lake.run()  # as a run that Dagster started
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        lake.run()
+        assert active_users(lake, D1) == users
+        assert stale(lake) == {}
+        for name in lake.lakehouse.catalog.names():
+            lake.lakehouse.catalog.iceberg.drop_table(name)
+
+
+def test_a_read_only_home_is_named(tmp_path, capsys, monkeypatch):
+    with small_disk(tmp_path / "home", 4) as home:
+        file = tmp_path / "events.csv"
+        file.write_text(f"{HEADERS['interactions']}\n{rows_of(D1)[0]}\n")
+        monkeypatch.setenv("LAKEHOUSE_HOME", str(home))
+        assert cli.main(["land", "interactions", str(file)]) == 0
+        subprocess.run(["mount", "-o", "remount,ro", str(home)], check=True)
+        for command in (["run"], ["land", "interactions", str(file)], ["maintain", "--repair"], ["status"]):
+            capsys.readouterr()
+            assert cli.main(command) == 1, command
+            told = capsys.readouterr().err
+            assert told.startswith("lakehouse: ")
+            assert f"{home}" in told
+            assert "writ" in told
+            assert told.count("\n") == 1
 
 
 def test_a_step_of_dagsters_names_the_file_it_cannot_read(lake):

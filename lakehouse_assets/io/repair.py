@@ -25,6 +25,7 @@ from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse_assets.io.catalog import CatalogError, days_of, forget_days, keep_from, kept_from, read_stamps
+from lakehouse_assets.io.trouble import name_trouble
 from lakehouse_assets.io.warehouse import ContractViolation, PublishConflict, Warehouse
 from lakehouse_assets.partitions import DAY, span_in_words
 from lakehouse_assets.stamps import Stamps
@@ -91,12 +92,14 @@ class Repair:
 
         Raises:
             DamagedTable: instead of the error that was met.
+            StorageTrouble: the same, where storage is full or read-only.
         """
         try:
             yield
         except (CatalogError, ContractViolation, PublishConflict):
             raise
-        except Exception:
+        except Exception as error:
+            name_trouble(error, self._warehouse.settings)
             self.name_damage(names)
             raise
 
