@@ -194,8 +194,9 @@ def _by_month(first: date, last: date, parts: int) -> list[tuple[date, date]]:
     from lakehouse_assets.partitions import days_between, month_first
 
     months = [list(days) for _, days in groupby(days_between(first, last), key=month_first)]
-    size = -(-len(months) // parts)
-    return [(months[at][0], months[min(at + size, len(months)) - 1][-1]) for at in range(0, len(months), size)]
+    parts = min(parts, len(months))
+    begin = [len(months) * part // parts for part in range(parts + 1)]
+    return [(months[begin[i]][0], months[begin[i + 1] - 1][-1]) for i in range(parts)]
 
 
 def _days(options: argparse.Namespace) -> tuple[date, date]:
