@@ -120,15 +120,15 @@ def test_a_range_that_fails_on_one_day_publishes_none_of_its_days(lake, monkeypa
 def test_a_run_cancelled_during_a_write_publishes_nothing_of_it(lake, monkeypatch):
     before = published(lake)
     users = change(lake)
-    honest = Warehouse._staged
+    honest = Warehouse._audit_of_stage
 
-    def interrupted(self, name, *arguments):
-        if name == "silver.user_days":
+    def interrupted(self, declared, *arguments):
+        if declared.name == "silver.user_days":
             os.kill(os.getpid(), signal.SIGINT)
-        return honest(self, name, *arguments)
+        return honest(self, declared, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Warehouse, "_staged", interrupted)
+        patch.setattr(Warehouse, "_audit_of_stage", interrupted)
         with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
             lake.run()
     after = published(lake)
