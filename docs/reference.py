@@ -48,8 +48,8 @@ def tables_page() -> str:
     lines = [
         _MADE.format(source="lakehouse_assets/tables.py") + "# Tables",
         "",
-        "What each metric means, with a worked example: [metrics](metrics/README.md). All laws of a table are counted on what "
-        "is about to be published; one breach, and nothing is.",
+        "What each metric means, with a worked example: [metrics](metrics/README.md). All laws of a table are counted "
+        "on what is about to be published; one breach, and nothing is.",
     ]
     for layer in ("bronze", "silver", "gold"):
         lines += ["", f"## {layer.title()}"]

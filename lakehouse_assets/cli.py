@@ -52,7 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _Output.quiet = getattr(options, "quiet", False) or getattr(options, "json", False)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     try:
-        options.command(options, load_settings())
+        settings = load_settings()
+        try:
+            options.command(options, settings)
+        except Exception as error:
+            if _sentence(error) is None:
+                _name_trouble(error, settings)
+            raise
     except KeyboardInterrupt:
         print("lakehouse: stopped; nothing half done was published", file=sys.stderr)
         return 130
@@ -120,6 +126,17 @@ def _init(options: argparse.Namespace, settings: Settings) -> None:
         raise UsageError(f"{file} can't be written ({error.strerror})") from None
     say(f"{file}: every setting with its default, commented out; take the # from those you change")
     say("next: lakehouse land interactions FILE")
+
+
+def _name_trouble(error: Exception, settings: Settings) -> None:
+    """Where an error that says nothing to a person comes from storage or from a damaged file, say so."""
+    tables_in_use = "lakehouse_assets.io.catalog" in sys.modules
+    from lakehouse_assets.io.trouble import name_trouble
+    from lakehouse_assets.lakehouse import Lakehouse
+
+    name_trouble(error, settings)
+    if tables_in_use:
+        Lakehouse(settings).repair.name_damage()
 
 
 def _land(options: argparse.Namespace, settings: Settings) -> None:
@@ -215,8 +232,9 @@ def _by_month(first: date, last: date, parts: int) -> list[tuple[date, date]]:
     from lakehouse_assets.partitions import days_between, month_first
 
     months = [list(days) for _, days in groupby(days_between(first, last), key=month_first)]
-    size = -(-len(months) // parts)
-    return [(months[at][0], months[min(at + size, len(months)) - 1][-1]) for at in range(0, len(months), size)]
+    parts = min(parts, len(months))
+    begin = [len(months) * part // parts for part in range(parts + 1)]
+    return [(months[begin[i]][0], months[begin[i + 1] - 1][-1]) for i in range(parts)]
 
 
 def _days(options: argparse.Namespace) -> tuple[date, date]:
@@ -253,7 +271,9 @@ def _up_to_date(settings: Settings) -> list[Work]:
 def _start_early(settings: Settings) -> None:
     """Let the JVM start while Python still imports; what goes wrong there shows when the session is first used."""
     from lakehouse_assets.io.session import prepare_environment, start_spark
+    from lakehouse_assets.io.trouble import check_writable
 
+    check_writable(settings)
     prepare_environment(settings)
 
     def start() -> None:
@@ -379,6 +399,9 @@ def _sql(options: argparse.Namespace, settings: Settings) -> None:
 def _maintain(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.lakehouse import Lakehouse
 
+    if options.repair:
+        _repair(settings)
+        return
     maintenance = Lakehouse(settings).maintenance
     tables = maintenance.tables()
     if not tables:
@@ -395,6 +418,35 @@ def _maintain(options: argparse.Namespace, settings: Settings) -> None:
             f"expired, {freed.branches} branches removed, {freed.compacted:,} small files compacted{gave_way}"
         )
     say(f"done: {files:,} files, {size / 1e6:,.1f} MB freed, {time.monotonic() - began:.1f} s")
+
+
+def _repair(settings: Settings) -> None:
+    from lakehouse_assets.automation.instance import terminal_instance
+    from lakehouse_assets.automation.jobs import living_runs
+    from lakehouse_assets.io.trouble import check_writable
+    from lakehouse_assets.lakehouse import Lakehouse
+    from lakehouse_assets.partitions import in_words
+
+    with terminal_instance(settings) as instance:
+        busy = living_runs(instance)
+    if busy:
+        raise UsageError(f"run {busy[0].run_id} has not ended yet; repair when nothing runs, and stop `lakehouse dev`")
+    check_writable(settings)
+    repair = Lakehouse(settings).repair
+    found = list(repair.look())
+    if not found:
+        say("every file of every table can be read")
+        return
+    for damage in found:
+        say(str(damage))
+    for name in dict.fromkeys(damage.table for damage in found):
+        mended = repair.mend(name, [damage for damage in found if damage.table == name])
+        days = ", ".join(in_words(mended.days)) or "none"
+        say(f"{name} is {mended.state} now; days to compute again: {days}")
+        if mended.lost:
+            lost = ", ".join(in_words(mended.lost))
+            say(f"  lost for good, as cleanup has dropped what they follow from: {lost}")
+    say("next: lakehouse run computes these days, and whatever an earlier version lacks")
 
 
 def _cleanup(options: argparse.Namespace, settings: Settings) -> None:
@@ -562,6 +614,9 @@ def _parser() -> argparse.ArgumentParser:
 
     maintain = commands.add_parser(
         "maintain", parents=[acts], help="compact files, expire snapshots, remove what killed runs left"
+    )
+    maintain.add_argument(
+        "--repair", action="store_true", help="only look for files that are gone or damaged, and take them out"
     )
     maintain.set_defaults(command=_maintain)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import dagster as dg
 
@@ -14,6 +15,7 @@ from lakehouse_assets.assets.silver import silver_assets
 from lakehouse_assets.automation.jobs import (
     daily_partitions,
     dashboard_job,
+    freshness_policy,
     lakehouse_job,
     maintenance_job,
     maintenance_schedule,
@@ -24,6 +26,7 @@ from lakehouse_assets.automation.sensors import dashboard_sensor, day_end_schedu
 from lakehouse_assets.checks.asset_checks import asset_checks
 from lakehouse_assets.io.iceberg_io_manager import IcebergIOManager
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.stamps import calendar_of
 
 
 def build_definitions(lakehouse: Lakehouse) -> dg.Definitions:
@@ -42,11 +45,16 @@ def _build(lakehouse: Lakehouse) -> dg.Definitions:
         *silver_assets(lakehouse, partitions),
         *gold_assets(lakehouse, partitions),
     ]
-    kept = [asset for asset in assets if ".".join(asset.key.path) in lakehouse.tables]
+    daily = partial(dg.apply_freshness_policy, policy=freshness_policy(settings))
+    kept = [  # users are delivered whenever they are
+        asset if calendar_of(name) == "users" else asset.map_asset_specs(daily)
+        for asset in assets
+        if (name := ".".join(asset.key.path)) in lakehouse.tables
+    ]
     return dg.Definitions(
         assets=[*kept, *report_assets(lakehouse), *maintenance_assets(lakehouse)],
         asset_checks=asset_checks(lakehouse, partitions),
-        jobs=[lakehouse_job(), dashboard_job(), maintenance_job(), profiles_job()],
+        jobs=[lakehouse_job(settings), dashboard_job(), maintenance_job(), profiles_job()],
         sensors=[
             landing_sensor(lakehouse, partitions),
             dashboard_sensor(lakehouse),

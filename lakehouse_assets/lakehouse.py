@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 from lakehouse_assets.io.catalog import Catalog
 from lakehouse_assets.io.landing import LandingZone
 from lakehouse_assets.io.maintenance import Maintenance
+from lakehouse_assets.io.repair import Repair
 from lakehouse_assets.io.session import start_spark
 from lakehouse_assets.io.warehouse import Warehouse
 from lakehouse_assets.settings import Settings, load_settings
@@ -48,6 +49,11 @@ class Lakehouse:
     def maintenance(self) -> Maintenance:
         """Keeping the tables small."""
         return Maintenance(self.warehouse, self.zone)
+
+    @cached_property
+    def repair(self) -> Repair:
+        """Finding and mending damaged tables."""
+        return Repair(self.warehouse, self.stamps)
 
     @cached_property
     def stamps(self) -> Stamps:

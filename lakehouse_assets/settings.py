@@ -79,6 +79,9 @@ class Settings(BaseSettings):
         le=23,
         description="Hour (reporting time zone) by which yesterday's file should be there; without it the day warns.",
     )
+    run_timeout_hours: float = Field(
+        12, gt=0, description="Hours after which Dagster ends a run; longer than the longest backfill takes."
+    )
     webhook_url: SecretStr = Field(
         SecretStr(""), description="`https://` address that gets a JSON message when a run has failed."
     )

@@ -28,6 +28,7 @@ from lakehouse_assets.tables import Input, Table, settings_of
 Recorded = Callable[[str], Mapping[date, str]]  # the stamps of a table
 Loaded = Callable[[str], IcebergTable | None]  # a table
 Routes = Callable[[], Mapping[date, set[date]]]  # event dates that each landing date sent rows to
+Stale = dict[str, dict[date, str]]  # days of each table that are to be computed, and why
 ROUTING = "silver.interaction_routing"
 # What can be known before a delivery is read, and what only after.
 FROM_FILES = (
@@ -76,6 +77,8 @@ class Stamps:
         """
         days = list(days)
         self.check_not_dropped([name], min(days))
+        if calendar_of(name) == "users":  # a day without a delivery is no snapshot
+            days = sorted({*self._users_days()}.intersection(days))
         return self._expected(name, days, self._catalog.stamps, self._routes)
 
     def check_not_dropped(self, names: Iterable[str], first: date) -> None:
@@ -91,7 +94,11 @@ class Stamps:
                 f"begin at {earliest} or later"
             )
 
-    def stale(self, landed: Looks, *, from_files: bool | None = None) -> dict[str, dict[date, str]]:
+    def first_day(self, name: str) -> date:
+        """The first day of a table that can be computed."""
+        return self._first_day(name, self._catalog.load)
+
+    def stale(self, landed: Looks, *, from_files: bool | None = None) -> Stale:
         """Days of each table whose recorded stamp is not the expected one, or whose inputs are stale, and why.
 
         Args:
@@ -125,16 +132,25 @@ class Stamps:
             stale[name] = {day: why[day] for day in days if day in why}
         return stale
 
-    def phases(self, landed: Looks, left: Collection[date] = ()) -> Iterator[list[Work]]:
-        """What to compute: first what follows from the files alone, then, planned when asked for, what follows from it.
+    def phases(self, landed: Looks) -> Iterator[Stale]:
+        """Stale days: first of what follows from the files alone, then, when asked for, of what follows from that.
 
         Args:
             landed: files per landing date of each dataset.
-            left: days that no run is to touch.
         """
         for from_files in (True, False):
-            stale = self.stale(landed, from_files=from_files)
-            yield self.work({name: days.keys() - set(left) for name, days in stale.items()})
+            yield self.stale(landed, from_files=from_files)
+
+    def range_work(self, first: date, last: date) -> list[Work]:
+        """Every table for the days ``first`` … ``last``, those of users only between their first and last file."""
+        users = [day for day in self._users_days() if first <= day <= last]
+        of_users = tuple(name for name in self._tables if calendar_of(name) == "users")
+        others = tuple(name for name in self._tables if name not in of_users)
+        if not users:
+            return [Work(others, first, last)]
+        if (users[0], users[-1]) == (first, last):
+            return [Work(tuple(self._tables), first, last)]
+        return [Work(of_users, users[0], users[-1]), Work(others, first, last)]
 
     def ready(self, work: Sequence[Work]) -> list[Work]:
         """Those of a phase's runs that need none of the others to have ended."""
@@ -167,11 +183,16 @@ class Stamps:
         taken = self._taken(self._catalog.stamps(name))
         return sorted({as_of(day, taken) for day in days_between(first, last)}) if taken else []
 
-    def work(self, stale: Mapping[str, Iterable[date]]) -> list[Work]:
-        """Stale days as runs: tables with the same days share one, in the order of the tables."""
+    def work(self, stale: Mapping[str, Iterable[date]], left: Collection[date] = ()) -> list[Work]:
+        """Stale days as runs: tables with the same days share one, in the order of the tables.
+
+        Args:
+            stale: days of each table.
+            left: days that no run is to touch.
+        """
         groups: list[tuple[list[str], set[date]]] = []
         for name, found in stale.items():
-            days = set(found)
+            days = set(found) - set(left)
             if not days:
                 continue
             # a table may join an earlier run only if none of its inputs comes later
@@ -240,6 +261,10 @@ class Stamps:
         """Landing dates of users' files among the recorded days, in order."""
         return [day for day in self._zone.dates("users") if day in recorded and self._zone.files("users", day)]
 
+    def _users_days(self) -> list[date]:
+        """The days that tables of users have."""
+        return _span({*self._zone.dates("users"), *self._catalog.stamps("bronze.users")})
+
     def _routes(self) -> dict[date, set[date]]:
         """Event dates that each landing date sent rows to."""
         table = self._catalog.load(ROUTING)
@@ -260,9 +285,7 @@ def _calendar(landed: Looks, recorded: Recorded, routes: Routes) -> dict[str, li
     Events may belong to days before the first delivery, so their days may begin earlier; days computed once stay, so
     that they become empty when the delivery that had them is taken away.
     """
-    found = set(landed["users"]) | set(recorded("bronze.users"))
-    # without gaps, as each day of the users follows from the day before
-    users = days_between(min(found), max(found)) if found else []
+    users = _span({*landed["users"], *recorded("bronze.users")})
     delivered = set(landed["interactions"]) | set(recorded("bronze.interactions"))
     if not delivered:
         return {"users": users, "landings": [], "events": []}
@@ -273,6 +296,14 @@ def _calendar(landed: Looks, recorded: Recorded, routes: Routes) -> dict[str, li
         "landings": days_between(min(delivered), last),
         "events": days_between(min(delivered | routed | set(recorded("silver.interactions"))), last),
     }
+
+
+def _span(delivered: Collection[date]) -> list[date]:
+    """Landing dates of users and the days between them, as each day of the users follows from the day before.
+
+    Those are included whose files are gone and rows still there.
+    """
+    return days_between(min(delivered), max(delivered)) if delivered else []
 
 
 def calendar_of(name: str) -> str:

@@ -1,6 +1,8 @@
 """One Spark session for the whole suite, and lakehouses in temporary folders that share it."""
 
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,20 @@ def spark(catalog_home: Path) -> Iterator[SparkSession]:
     session = start_spark(load_settings(home=catalog_home, driver_memory="2g"))
     yield session
     session.stop()
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A file system of its own on a folder, with room for little."""
+    folder.mkdir(parents=True, exist_ok=True)
+    options = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "lakehouse-test", str(folder)]
+    mounted = subprocess.run(options, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"needs a file system of its own, and this user may not mount one: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 class Lake:

@@ -65,8 +65,8 @@ class PlainLake:
         """Plan and publish as `automation.runner` does, dying after so many publications; how many there were."""
         done = 0
         landed = self.zone.look_at_all()
-        for phase in self.stamps.phases(landed):
-            for work in phase:
+        for stale in self.stamps.phases(landed):
+            for work in self.stamps.work(stale):
                 for name in work.tables:
                     if done == die_after:
                         raise Died

@@ -13,18 +13,19 @@ from typing import ClassVar
 import dagster as dg
 import pytest
 from dagster._core.launcher import WorkerStatus
-from dagster._core.storage.tags import RUN_KEY_TAG
+from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG, RUN_KEY_TAG
 
 from lakehouse_assets.automation import sensors
 from lakehouse_assets.automation.instance import PROCESS_TAG, WatchingRunLauncher, terminal_instance
 from lakehouse_assets.automation.jobs import DASHBOARD_JOB, JOB, daily_partitions
 from lakehouse_assets.automation.status import FAILED, STALE, UP_TO_DATE, status
 from lakehouse_assets.definitions import build_definitions
+from lakehouse_assets.io.catalog import files_overlapping
 from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.partitions import days_between
+from lakehouse_assets.partitions import EVER, days_between, month_first, month_last
 from lakehouse_assets.settings import SettingsError, load_settings
-from lakehouse_assets.stamps import OF_USERS
+from lakehouse_assets.stamps import OF_USERS, Work
 
 
 class Daemon:
@@ -86,14 +87,18 @@ def drop(lakehouse, day, text="u,{day} 10:00:00,edit,p,1,1", dataset="interactio
 
 def test_a_correction_recomputes_exactly_what_can_change(make_lake):
     lake = make_lake()
-    for day in days_between(date(2024, 1, 1), date(2024, 2, 9)):
+    days = days_between(date(2023, 11, 17), date(2024, 2, 14))
+    assert len(days) == 90
+    for day in days:
         lake.rows(f"{day}", f"u,{day} 10:00:00,edit,p,1,1", f"v{day.day},{day} 11:00:00,edit,p,1,1")
     lake.run()
     names = list(lake.lakehouse.tables)
     before = {name: lake.table(name) for name in names}
+    files_before = {name: data_files(lake, name) for name in names}
     with daemon_of(lake.lakehouse) as daemon:
         assert daemon.tick().run_requests == []  # the first look can't tell whether files still change
         assert daemon.until_quiet() == ([], "everything is up to date")
+        assert json.loads(daemon.cursor) == {"interactions": {}, "users": {}}  # Dagster keeps one of every tick
         drawn = drawing(lake.lakehouse, daemon.instance)
         # a new version of one file: an action less and another duration that day, and a row of the day before
         lake.rows("2024-01-05", "u,2024-01-05 10:00:00,edit,p,9,1", "u,2024-01-04 10:30:00,share,p,9,1")
@@ -111,9 +116,61 @@ def test_a_correction_recomputes_exactly_what_can_change(make_lake):
     after = {name: lake.table(name) for name in names}
     touched = {str(row["event_date"]) for row in after["silver.user_days"] if row not in before["silver.user_days"]}
     assert touched == {"2024-01-04", "2024-01-05"}
+    for name in names:  # no data file but those of the days asked for, and of the months that share one, has changed
+        stretches = [(date.fromisoformat(first), date.fromisoformat(last)) for t, first, last in asked if name in t]
+        kept = {path for path, low, high in files_before[name] if not touches(stretches, low, high)}
+        files_now = data_files(lake, name)
+        assert kept <= {path for path, _, _ in files_now}, name
+        assert {path for path, low, high in files_now if not touches(stretches, low, high)} <= kept, name
+        assert len(files_before[name]) > 1 or name.endswith("users") or name == "silver.rejected_interactions", name
     fresh = rebuilt(make_lake, lake)
     gold = [name for name in names if name.startswith("gold")]
     assert {name: fresh.table(name) for name in gold} == {name: after[name] for name in gold}
+
+
+def data_files(lake, name):
+    """A table's live files, each with its first and last day."""
+    table = lake.lakehouse.catalog.load(name)
+    if table is None:
+        return set()
+    column = lake.lakehouse.tables[name].partition_column
+    return {(path, low, high) for path, (_, low, high) in files_overlapping(table, column, *EVER).items()}
+
+
+def touches(stretches, low, high):
+    """Whether a file may hold the days: it is of the month of one of them."""
+    return any(month_first(first) <= high and low <= month_last(last) for first, last in stretches)
+
+
+def test_a_range_computes_users_only_where_there_are_deliveries(tmp_path):
+    lakehouse = planned_only(tmp_path)
+    first, last = date(2024, 3, 1), date(2024, 3, 9)
+    every = tuple(lakehouse.tables)
+    of_users = ("bronze.users", "silver.users")
+    others = tuple(name for name in every if name not in of_users)
+    assert lakehouse.stamps.range_work(first, last) == [Work(others, first, last)]
+    for day in (3, 5):
+        drop(lakehouse, f"2024-03-0{day}", "u,2024-01-01,DE,web,free", dataset="users")
+    assert lakehouse.stamps.range_work(first, last) == [
+        Work(of_users, date(2024, 3, 3), date(2024, 3, 5)),
+        Work(others, first, last),
+    ]
+    days = days_between(first, last)
+    assert set(lakehouse.stamps.expected("bronze.users", days)) == {date(2024, 3, 3), date(2024, 3, 5)}
+    assert lakehouse.stamps.range_work(date(2024, 3, 3), date(2024, 3, 5)) == [
+        Work(every, date(2024, 3, 3), date(2024, 3, 5))
+    ]
+
+
+def test_the_tables_have_a_deadline_and_runs_an_end(tmp_path):
+    definitions = build_definitions(planned_only(tmp_path, expected_hour=23, run_timeout_hours=1.5))
+    policies = {spec.key.to_user_string(): spec.freshness_policy for spec in definitions.resolve_all_asset_specs()}
+    assert policies["gold/daily_metrics"] == dg.FreshnessPolicy.cron("0 0 * * *", timedelta(hours=23), "UTC")
+    assert policies["silver/users"] is None
+    assert definitions.resolve_job_def(JOB).tags[MAX_RUNTIME_SECONDS_TAG] == "5400"
+    with terminal_instance(load_settings(home=tmp_path)) as instance:
+        assert instance.freshness_enabled
+        assert instance.run_monitoring_enabled
 
 
 def drawing(lakehouse, instance):

@@ -9,10 +9,13 @@ import threading
 import time
 from collections import Counter
 from datetime import date, timedelta
+from pathlib import Path
 
+import duckdb
 import pytest
 
-from lakehouse_assets_tests.conftest import CORE
+from lakehouse_assets.partitions import days_between
+from lakehouse_assets_tests.conftest import CORE, small_disk
 from lakehouse_assets_tests.histories import DAYS, FIRST, SEED, Deliveries, differences
 from lakehouse_assets_tests.victim import MOMENTS
 
@@ -180,3 +183,116 @@ def test_two_overlapping_backfills_at_once_equal_a_serial_one(make_lake, capsys)
     lake.run()
     assert differences(lake.lakehouse) == []
     tell(capsys, {"backfills": 2}, began)
+
+
+def lakehouse(lake, *command: str, **environment: str) -> subprocess.Popen[str]:
+    """A `lakehouse` command in a process of its own, on this lake."""
+    settings = lake.lakehouse.settings
+    own = {"LAKEHOUSE_HOME": str(settings.home_path), "LAKEHOUSE_TABLES": ",".join(CORE), **environment}
+    return subprocess.Popen(
+        [sys.executable, "-m", "lakehouse_assets.cli", *command],
+        env=os.environ | own,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(3600)
+def test_sixteen_processes_on_sixteen_days_all_land(make_lake, capsys) -> None:
+    lake, began = make_lake(), time.monotonic()
+    days = days_between(date(2024, 2, 20), date(2024, 3, 7))
+    for day in days:
+        lake.rows(str(day), *[f"{user},{day} 10:00:00,edit,p,1,1" for user in ("every", f"u{day.day}")])
+        if day == days[0]:
+            lake.run()  # makes the tables
+    processes = [
+        lakehouse(lake, "run", "--start", str(day), "--end", str(day), LAKEHOUSE_DRIVER_MEMORY="512m")
+        for day in days[1:]
+    ]
+    assert len(processes) == 16
+    told = [process.communicate(timeout=1800)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 16, told
+    assert set(lake.lakehouse.catalog.stamps("bronze.interactions")) == set(days)
+    assert len(lake.table("silver.interactions")) == 2 * len(days)
+    tell(capsys, {"processes": 16}, began)
+    lake.run()  # what one computed from days that another had not published yet
+    assert differences(lake.lakehouse) == []
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+def test_a_parallel_backfill_equals_a_clean_rebuild(make_lake, capsys) -> None:
+    lake, began = make_lake(), time.monotonic()
+    first, last = date(2024, 1, 20), date(2024, 3, 5)
+    for day in days_between(first, last)[::3]:  # days without a file between them
+        late = day - timedelta(days=2)
+        lake.rows(str(day), f"u,{day} 10:00:00,edit,p,1,1", f"v{day.day},{late} 11:00:00,edit,p,1,1")
+    process = lakehouse(lake, "backfill", "--start", str(first), "--end", str(last), "--parallel", "3")
+    told = process.communicate(timeout=1500)[1]
+    assert process.returncode == 0, told
+    assert lake.run() == []
+    assert differences(lake.lakehouse) == []
+    tell(capsys, {"ranges": 3}, began)
+
+
+def one_user(lake, rows: int) -> None:
+    """A day on which one user does everything."""
+    lake.rows("2024-03-01")
+    folder = lake.lakehouse.zone.folder("interactions", date(2024, 3, 1))
+    microseconds = 86_400_000_000 // rows
+    moment = f"TIMESTAMP '2024-03-01' + to_microseconds(i * {microseconds})"
+    duckdb.sql(
+        f"COPY (SELECT 'one' user_id, strftime({moment}, '%Y-%m-%d %H:%M:%S.%f') \"timestamp\", 'edit' action_type, "
+        f"'p' || i % 100 page_id, i % 1000 duration_ms, '1' app_version FROM range({rows}) t(i)) "
+        f"TO '{folder}/a.csv' (HEADER)"
+    )
+
+
+def resident_megabytes(group: int) -> float:
+    """What the processes of a session hold in memory now."""
+    held = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getsid(int(folder.name)) == group:
+                held += int((folder / "statm").read_text().split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return held * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(3600)
+def test_one_user_with_ten_million_events_in_a_day_takes_bounded_memory(make_lake, capsys) -> None:
+    lake, began, rows = make_lake(), time.monotonic(), count(10_000_000)
+    one_user(lake, rows)
+    process, most = lakehouse(lake, "run", LAKEHOUSE_DRIVER_MEMORY="1g"), 0.0
+    while process.poll() is None:
+        most = max(most, resident_megabytes(process.pid))
+        time.sleep(1)
+    assert process.returncode == 0, process.communicate()[1]
+    tell(capsys, {"events": rows, "MB held at most, heap 1 GB": round(most)}, began)
+    assert most < 4000
+    [day] = lake.table("gold.daily_metrics")
+    assert (day["daily_active_users"], day["total_actions"]) == (1, rows)
+    [session] = lake.table("gold.session_metrics")
+    assert session["actions_per_session"] == rows
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+def test_a_full_disk_for_spill_is_named_and_a_run_with_room_succeeds(make_lake, tmp_path) -> None:
+    lake, rows = make_lake(), 500_000
+    one_user(lake, rows)
+    with small_disk(tmp_path / "spill", 2) as spill:
+        process = lakehouse(lake, "run", SPARK_LOCAL_DIRS=str(spill))
+        told = process.communicate(timeout=600)[1]
+    assert process.returncode == 1
+    last = told.splitlines()[-1]
+    assert last.startswith("lakehouse: no space is left, and nothing half written was published: ")
+    assert f"{spill} has " in last
+    assert lake.table("gold.daily_metrics") == []
+    lake.run()
+    assert lake.by_day("gold.daily_metrics")["2024-03-01"]["total_actions"] == rows

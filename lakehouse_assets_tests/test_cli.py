@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from lakehouse_assets import cli
 from lakehouse_assets.dashboard import write_dashboard
 from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.partitions import DAY
 from lakehouse_assets.settings import load_settings
 
 HEADER = ",".join(DATASETS["interactions"])
@@ -226,6 +228,19 @@ def test_a_range_outside_the_calendar_is_one_sentence(
     wrong = start if start < "2000" else end
     assert_one_sentence(lakehouse_command("run", "--start", start, "--end", end), wrong)
     assert_one_sentence(lakehouse_command("backfill", "--start", start, "--end", end), wrong)
+
+
+def test_a_range_is_divided_between_months_as_evenly_as_they_allow() -> None:
+    whole = (date(2023, 1, 5), date(2023, 12, 30))
+    parts = cli._by_month(*whole, 8)
+    assert len(parts) == 8
+    assert (parts[0][0], parts[-1][1]) == whole
+    assert all(after[0] == before[1] + DAY and after[0].day == 1 for before, after in pairwise(parts))
+    assert {(last.month - first.month) for first, last in parts} == {0, 1}
+    assert cli._by_month(date(2024, 1, 30), date(2024, 2, 2), 5) == [
+        (date(2024, 1, 30), date(2024, 1, 31)),
+        (date(2024, 2, 1), date(2024, 2, 2)),
+    ]
 
 
 def test_land_says_what_went_where(lakehouse_command: Run, home: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import signal
 import sqlite3
 import string
@@ -11,18 +12,22 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
+from pathlib import Path
 
 import dagster as dg
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import functions as F
 
 from lakehouse_assets import cli
 from lakehouse_assets.assets import bronze
 from lakehouse_assets.io.catalog import CatalogError, sqlite_file
+from lakehouse_assets.io.repair import DamagedTable
+from lakehouse_assets.io.trouble import StorageTrouble
 from lakehouse_assets.io.warehouse import ContractViolation, Warehouse
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.transforms import sessions
-from lakehouse_assets_tests.conftest import CORE
+from lakehouse_assets_tests.conftest import CORE, HEADERS, small_disk
 
 D1, D2, D3 = (date(2024, 3, day) for day in (1, 2, 3))
 
@@ -115,15 +120,15 @@ def test_a_range_that_fails_on_one_day_publishes_none_of_its_days(lake, monkeypa
 def test_a_run_cancelled_during_a_write_publishes_nothing_of_it(lake, monkeypatch):
     before = published(lake)
     users = change(lake)
-    honest = Warehouse._staged
+    honest = Warehouse._audit_of_stage
 
-    def interrupted(self, name, *arguments):
-        if name == "silver.user_days":
+    def interrupted(self, declared, *arguments):
+        if declared.name == "silver.user_days":
             os.kill(os.getpid(), signal.SIGINT)
-        return honest(self, name, *arguments)
+        return honest(self, declared, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Warehouse, "_staged", interrupted)
+        patch.setattr(Warehouse, "_audit_of_stage", interrupted)
         with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
             lake.run()
     after = published(lake)
@@ -214,6 +219,165 @@ def test_a_process_killed_between_silver_and_gold_heals_on_the_next_run(lake):
     healed = published(lake)
     lake.runner.run_range(D1, D3)
     assert published(lake) == healed
+
+
+def files_of(lake, name, kind):
+    """A table's files as readers need them now: its rows, newest manifest, its list, or the newest metadata file."""
+    table = lake.lakehouse.catalog.load(name)
+    snapshot = table.current_snapshot()
+    found = {
+        "rows": [task.file.file_path for task in table.scan().plan_files()],
+        "manifest": [manifest.manifest_path for manifest in snapshot.manifests(table.io)],
+        "manifest list": [snapshot.manifest_list],
+        "metadata": [table.metadata_location],
+    }
+    return [Path(path.removeprefix("file://")) for path in found[kind]]
+
+
+def remove(path):
+    path.unlink()
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def flip(path):
+    """The last byte of the first column's values, and nothing else."""
+    column = pq.ParquetFile(path).metadata.row_group(0).column(0)
+    content = bytearray(path.read_bytes())
+    content[(column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size - 1] ^= 0xFF
+    path.write_bytes(content)
+
+
+def without_history(lake, name):
+    """Only the newest version of a table, as after maintenance."""
+    metadata = files_of(lake, name, "metadata")[0]
+    for path in metadata.parent.glob("*.metadata.json"):
+        if path != metadata:
+            path.unlink()
+
+
+DAMAGE = [
+    ("silver.user_days", "rows", remove, "is missing"),
+    ("silver.interactions", "rows", cut, "bytes and should have"),
+    ("gold.session_metrics", "rows", flip, "is damaged"),
+    ("gold.daily_metrics", "manifest", remove, "is missing"),
+    ("gold.monthly_metrics", "manifest list", cut, "is damaged"),
+    ("silver.interaction_counts", "metadata", cut, "is damaged"),
+    ("silver.interaction_routing", "metadata", remove, ""),
+    ("bronze.interactions", "manifest", cut, "is damaged"),
+]
+
+
+def test_damaged_files_are_named_and_their_days_computed_again(lake, capsys, monkeypatch):
+    change(lake)
+    lake.run()
+    before = published(lake)
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(lake.lakehouse.settings.home_path))
+    monkeypatch.setenv("LAKEHOUSE_TABLES", ",".join(CORE))
+    assert cli.main(["maintain", "--repair"]) == 0
+    assert "every file of every table can be read" in capsys.readouterr().out
+    without_history(lake, "gold.daily_metrics")
+    broken = {name: files_of(lake, name, kind)[0] for name, kind, _, _ in DAMAGE}
+    for name, _, break_it, _ in DAMAGE:
+        break_it(broken[name])
+    for command in (["run"], ["tables"], ["status"], ["sql", "select count(*) from silver.user_days"]):
+        assert cli.main(command) == 1
+        told = capsys.readouterr().err
+        assert any(str(path) in told for path in broken.values()), told
+        assert "`lakehouse maintain --repair` takes out what can't be read" in told
+        assert "Traceback" not in told
+
+    assert cli.main(["maintain", "--repair"]) == 0
+    told = capsys.readouterr().out
+    for name, kind, break_it, why in DAMAGE:
+        line = next(line for line in told.splitlines() if line.startswith(f"{name}: "))
+        assert why in line
+        assert (broken[name].name in line) is not (kind == "metadata" and break_it is remove)
+    assert "silver.user_days is without these files now; days to compute again: 2024-03-0" in told
+    assert "gold.daily_metrics is empty now" in told
+    assert "silver.interaction_counts is an earlier version of itself now" in told
+    assert cli.main(["maintain", "--repair"]) == 0
+    assert "every file of every table can be read" in capsys.readouterr().out
+    lake.run()
+    assert published(lake) == before
+    assert stale(lake) == {}
+
+
+def test_a_full_disk_and_a_read_only_one_are_named_and_change_nothing(make_lake, tmp_path, capsys, monkeypatch):
+    with small_disk(tmp_path / "disk", 16) as disk:
+        lake = make_lake(warehouse=str(disk / "warehouse"))
+        for variable, value in (("WAREHOUSE", lake.lakehouse.settings.warehouse), ("TABLES", ",".join(CORE))):
+            monkeypatch.setenv(f"LAKEHOUSE_{variable}", value)
+        monkeypatch.setenv("LAKEHOUSE_HOME", str(lake.lakehouse.settings.home_path))
+        lake.rows(str(D1), *rows_of(D1))
+        lake.run()
+        before = published(lake)
+        users = change(lake, D1)
+        filler = disk / "filler"
+        room = shutil.disk_usage(disk).free
+        filler.write_bytes(b"x" * (room - 60_000))
+        capsys.readouterr()
+        assert cli.main(["run"]) == 1
+        told = capsys.readouterr().err
+        assert "lakehouse: no space is left, and nothing half written was published: " in told
+        assert f"{disk}/warehouse has 0 MB free" in told
+        assert "Make room and run again" in told
+        after = published(lake)
+        assert after["gold.daily_metrics"] == before["gold.daily_metrics"]
+        filler.unlink()
+
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        assert cli.main(["run"]) == 1
+        assert capsys.readouterr().err == (
+            f"lakehouse: {disk}/warehouse can't be written to; make it writable, or let LAKEHOUSE_WAREHOUSE name "
+            "another folder\n"
+        )
+        assert published(lake) == after
+        assert cli.main(["tables"]) == 0  # reading still works
+        with pytest.raises(StorageTrouble, match="can't be written to"):
+            lake.run()  # as a run that Dagster started
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        lake.run()
+        assert active_users(lake, D1) == users
+        assert stale(lake) == {}
+        for name in lake.lakehouse.catalog.names():
+            lake.lakehouse.catalog.iceberg.drop_table(name)
+
+
+def test_a_read_only_home_is_named(tmp_path, capsys, monkeypatch):
+    with small_disk(tmp_path / "home", 4) as home:
+        file = tmp_path / "events.csv"
+        file.write_text(f"{HEADERS['interactions']}\n{rows_of(D1)[0]}\n")
+        monkeypatch.setenv("LAKEHOUSE_HOME", str(home))
+        assert cli.main(["land", "interactions", str(file)]) == 0
+        subprocess.run(["mount", "-o", "remount,ro", str(home)], check=True)
+        for command in (["run"], ["land", "interactions", str(file)], ["maintain", "--repair"], ["status"]):
+            capsys.readouterr()
+            assert cli.main(command) == 1, command
+            told = capsys.readouterr().err
+            assert told.startswith("lakehouse: ")
+            assert f"{home}" in told
+            assert "writ" in told
+            assert told.count("\n") == 1
+
+
+def test_a_step_of_dagsters_names_the_file_it_cannot_read(lake):
+    damaged = files_of(lake, "silver.user_days", "rows")[0]
+    content = damaged.read_bytes()
+    damaged.unlink()
+    try:
+        with pytest.raises(DamagedTable) as failed, lake.lakehouse.repair.naming_damage(["silver.user_days"]):
+            lake.lakehouse.warehouse.read("silver.user_days", D1, D3).collect()
+        assert f"{damaged} (2024-03-0" in str(failed.value)
+        away = lake.lakehouse.settings.home_path / "warehouse"
+        away.rename(away.with_name("away"))
+        with pytest.raises(CatalogError, match="is not there, and the tables with it"):
+            next(lake.lakehouse.repair.look())
+        away.with_name("away").rename(away)
+    finally:
+        damaged.write_bytes(content)
 
 
 def test_a_file_replaced_while_it_is_read_is_read_again_by_the_next_run(lake, monkeypatch):

@@ -24,9 +24,9 @@ def kill_group() -> None:
 
 def arm(moment: str, table: str, strike: Callable[[], None]) -> None:
     """Call ``strike`` at one of the `MOMENTS` of the next write of a table in this process."""
-    write, count, publish, commit = (
+    write, audit, publish, commit = (
         Warehouse.write,
-        Warehouse._count,
+        Warehouse._audit_of_stage,
         Warehouse._publish,
         Transaction.commit_transaction,
     )
@@ -38,10 +38,10 @@ def arm(moment: str, table: str, strike: Callable[[], None]) -> None:
             strike()
         return write(self, name, *arguments)
 
-    def armed_count(self: Warehouse, *arguments: Any) -> Any:
+    def armed_audit(self: Warehouse, *arguments: Any) -> Any:
         if (moment, writing) == ("staged", [table]):
             strike()
-        return count(self, *arguments)
+        return audit(self, *arguments)
 
     def armed_publish(self: Warehouse, *arguments: Any) -> Any:
         publishing = writing == [table]
@@ -58,7 +58,7 @@ def arm(moment: str, table: str, strike: Callable[[], None]) -> None:
         return publish(self, *arguments)
 
     Warehouse.write = armed_write  # type: ignore[assignment, method-assign]
-    Warehouse._count = armed_count  # type: ignore[assignment, method-assign]
+    Warehouse._audit_of_stage = armed_audit  # type: ignore[assignment, method-assign]
     Warehouse._publish = armed_publish  # type: ignore[assignment, method-assign]
 
 

@@ -36,8 +36,10 @@ run_monitoring:
   enabled: true
   start_timeout_seconds: 180
   cancel_timeout_seconds: 180
-  max_runtime_seconds: 43200  # 12 h: longer than a backfill of years, shorter than for ever
+  max_runtime_seconds: 43200  # 12 h, for runs of the Materialize button; LAKEHOUSE_RUN_TIMEOUT_HOURS for the others
   poll_interval_seconds: 20
+freshness:  # evaluates the tables' freshness policies
+  enabled: true
 run_retries:  # a process that died is tried again; a step that failed said why, and fails again until that is mended
   enabled: true
   max_retries: 2

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
+from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG
 
 from lakehouse_assets.assets.maintenance import MAINTENANCE_GROUP
 from lakehouse_assets.assets.reports import DASHBOARD, PROFILES, REPORTS_GROUP
@@ -13,7 +15,7 @@ from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import month_first
 from lakehouse_assets.profiles import NOT_INSTALLED, extra_is_installed
-from lakehouse_assets.settings import EARLIEST_LANDING_DATE
+from lakehouse_assets.settings import EARLIEST_LANDING_DATE, Settings
 from lakehouse_assets.stamps import Work
 
 _YEARS_TO_BEGIN_WITH = timedelta(days=5 * 365)
@@ -64,6 +66,13 @@ def unfinished_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     return [run for run in runs if run.job_name in RUNS_OF_TABLES]
 
 
+def living_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """Those of the unfinished runs that may be writing now or soon; others' process has died and nobody noticed."""
+    launcher = instance.run_launcher
+    runs = unfinished_runs(instance)
+    return [run for run in runs if launcher.check_run_worker_health(run).status != WorkerStatus.FAILED]
+
+
 def run_tags(work: Work) -> dict[str, str]:
     """What makes a run one over a range of partitions."""
     return {
@@ -72,13 +81,25 @@ def run_tags(work: Work) -> dict[str, str]:
     }
 
 
-def lakehouse_job() -> dg.UnresolvedAssetJobDefinition:
+def lakehouse_job(settings: Settings) -> dg.UnresolvedAssetJobDefinition:
     """Every table for a day or a range of days."""
     return dg.define_asset_job(
         JOB,
         selection=dg.AssetSelection.all() - dg.AssetSelection.groups(REPORTS_GROUP, MAINTENANCE_GROUP),
         description="Every table for a day, or for a range of days in one run.",
+        tags={MAX_RUNTIME_SECONDS_TAG: str(round(settings.run_timeout_hours * 3600))},
     )
+
+
+def freshness_policy(settings: Settings) -> dg.FreshnessPolicy:
+    """Something is computed every day by an hour after `expected_hour`, when a day without a file has got its rows too.
+
+    It looks at any partition: it tells that nothing runs any more. Which day is missing, the check `file_delivered`
+    and `lakehouse status` tell.
+    """
+    deadline = (settings.expected_hour + 1) % 24
+    # 23 hours, as a day may be no longer in the reporting time zone
+    return dg.FreshnessPolicy.cron(f"0 {deadline} * * *", timedelta(hours=23), settings.reporting_timezone)
 
 
 def dashboard_job() -> dg.UnresolvedAssetJobDefinition:

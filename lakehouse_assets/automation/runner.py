@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import date
-from itertools import chain
 
 import dagster as dg
 
@@ -39,11 +38,12 @@ class Runner:
         """
         zone = self._lakehouse.zone
         now = zone.look_at_all()
-        incomplete = zone.incomplete(signatures(before), now)
+        incomplete = zone.incomplete(signatures(before), signatures(now))
         for dataset, day in sorted(incomplete):
             self._say(f"{dataset} {day}: files are still being written; left for the next run")
         left = {day for _, day in incomplete}
-        return self._execute(chain.from_iterable(self._lakehouse.stamps.phases(now, left)))
+        stamps = self._lakehouse.stamps
+        return self._execute(work for stale in stamps.phases(now) for work in stamps.work(stale, left))
 
     def run_range(self, first: date, last: date) -> list[Work]:
         """Compute every table for the days ``first`` … ``last``, up to date or not.
@@ -52,7 +52,7 @@ class Runner:
             RangeError: there are no partitions for some of these days.
         """
         check_range(self._lakehouse, first, last)
-        return self._execute(iter([Work(tuple(self._lakehouse.tables), first, last)]))
+        return self._execute(iter(self._lakehouse.stamps.range_work(first, last)))
 
     def _execute(self, work: Iterator[Work]) -> list[Work]:
         """Execute runs one after the other; each is planned when the one before has ended."""

@@ -4,6 +4,7 @@ import json
 import urllib.request
 from collections.abc import Collection, Sequence
 from datetime import date
+from itertools import chain
 
 import dagster as dg
 from dagster._core.storage.tags import RUN_KEY_TAG
@@ -14,7 +15,7 @@ from lakehouse_assets.io.csv_files import FileRefused
 from lakehouse_assets.io.landing import DATASETS, Looks, Signatures, signatures
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import DAY, days_between, in_words
-from lakehouse_assets.stamps import Work, calendar_of
+from lakehouse_assets.stamps import Stale, Work, calendar_of
 
 LOOK_SECONDS = 15
 MOST_RUNS_A_LOOK = 25  # what is left is asked for by later looks
@@ -25,8 +26,9 @@ _WEBHOOK_SECONDS = 10
 def landing_sensor(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) -> dg.SensorDefinition:
     """Runs for exactly the days whose content changes, once the files that change them are complete.
 
-    What is stale follows from the tables' stamps and from what is landed. The cursor only holds the last look, to
-    tell whether files still change, so a tick that is lost or repeated does no harm. The run key names what would be
+    What is stale follows from the tables' stamps and from what is landed. The cursor only holds the last look at dates
+    that are to be computed, to tell whether their files still change, so a tick that is lost or repeated does no harm
+    (Dagster keeps the cursor of every tick, so at rest it is empty). The run key names what would be
     computed and which snapshots it would replace: the same is never asked for twice, not even by a daemon that died
     before its cursor was saved, and a file that comes back in an earlier version is run again.
     """
@@ -39,15 +41,22 @@ def landing_sensor(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinitio
         description="Looks at the landing zone and runs what new, changed and removed files make stale.",
     )
     def landing(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        before: Signatures = json.loads(context.cursor) if context.cursor else {}
-        now = lakehouse.zone.look_at_all()
-        cursor = json.dumps(signatures(now))
         busy = unfinished_runs(context.instance)
         if busy:
-            return dg.SensorResult(skip_reason=f"run {busy[0].run_id} has not ended yet", cursor=cursor)
-        incomplete = {day for _, day in lakehouse.zone.incomplete(before, now)}
-        outside = {day for days in now.values() for day in days if not _within(partitions, day)}
-        refused = _refused(lakehouse, now)
+            return dg.SensorResult(skip_reason=f"run {busy[0].run_id} has not ended yet", cursor=context.cursor)
+        with lakehouse.repair.naming_damage():
+            return look(context)
+
+    def look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        now = lakehouse.zone.look_at_all()
+        phases = lakehouse.stamps.phases(now)
+        changed = next(phases)
+        signed = _signatures_of_changed(changed, now)
+        before: Signatures = json.loads(context.cursor) if context.cursor else {}
+        unlike = lakehouse.zone.incomplete(before, signed)
+        incomplete = {day for dataset, day in unlike if day.isoformat() in signed[dataset]}
+        outside = _outside(partitions, {day for days in now.values() for day in days})
+        refused = _refused(lakehouse, changed, now)
         left = incomplete | outside | refused.keys()
         reasons = [
             *(f"{days} may still be written to" for days in in_words(incomplete)),
@@ -58,16 +67,18 @@ def landing_sensor(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinitio
             *(refused[day] for day in sorted(refused)),
         ]
         requests: list[dg.RunRequest] = []
-        for phase in lakehouse.stamps.phases(now, left):
-            wanted = lakehouse.stamps.keys(lakehouse.stamps.ready(phase))
+        for stale in chain([changed], phases):
+            work = lakehouse.stamps.work(stale, left)
+            wanted = lakehouse.stamps.keys(lakehouse.stamps.ready(work))
             for run in _runs_of(context.instance, wanted):
-                work = wanted.pop(run.tags[RUN_KEY_TAG])
-                left.update(days_between(work.first, work.last))
-                reasons.append(f"run {run.run_id} failed for {work.first} … {work.last}; nothing has changed since")
-            requests = [_request(work, key) for key, work in wanted.items()][:MOST_RUNS_A_LOOK]
+                failed = wanted.pop(run.tags[RUN_KEY_TAG])
+                left.update(days_between(failed.first, failed.last))
+                reasons.append(f"run {run.run_id} failed for {failed.first} … {failed.last}; nothing has changed since")
+            requests = [_request(one, key) for key, one in wanted.items()][:MOST_RUNS_A_LOOK]
             if requests:
                 break
         lakehouse.zone.save_index()
+        cursor = json.dumps(signed)
         told = "; ".join(
             [*reasons[:_REASONS_TOLD], *([f"and {more} more"] if (more := len(reasons) - _REASONS_TOLD) > 0 else [])]
         )
@@ -156,16 +167,28 @@ def failure_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
     return run_failures
 
 
-def _within(partitions: dg.DailyPartitionsDefinition, day: date) -> bool:
-    return partitions.has_partition_key(day.isoformat())
+def _outside(partitions: dg.DailyPartitionsDefinition, days: Collection[date]) -> set[date]:
+    """Days without a partition."""
+    first, last = partitions.get_first_partition_key() or "", partitions.get_last_partition_key() or ""
+    return {day for day in days if not first <= day.isoformat() <= last}
 
 
-def _refused(lakehouse: Lakehouse, landed: Looks) -> dict[date, str]:
-    """Stale landing dates with a file that can't be read, so that it keeps no other day from being computed."""
-    stale = lakehouse.stamps.stale(landed, from_files=True)
+def _signatures_of_changed(changed: Stale, landed: Looks) -> Signatures:
+    """Signatures of the landing dates that are to be computed; empty for those whose files are gone."""
+    found = signatures(landed)
+    return {
+        dataset: {
+            (text := day.isoformat()): found[dataset].get(text, "") for day in changed.get(f"bronze.{dataset}", ())
+        }
+        for dataset in DATASETS
+    }
+
+
+def _refused(lakehouse: Lakehouse, changed: Stale, landed: Looks) -> dict[date, str]:
+    """Landing dates to be computed with a file that can't be read, so that it keeps no other day waiting."""
     refused = {}
     for dataset in DATASETS:
-        for day in stale[f"bronze.{dataset}"]:
+        for day in changed.get(f"bronze.{dataset}", ()):
             try:
                 for file in landed[dataset].get(day, ()):
                     lakehouse.zone.inspect(dataset, file)

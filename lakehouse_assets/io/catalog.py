@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from typing import cast
@@ -68,6 +68,10 @@ class CatalogError(RuntimeError):
     """The catalog or the warehouse can't be used; the message says why."""
 
 
+class CatalogLocked(CatalogError):
+    """Another process has held the catalog longer than a commit waits; it passes."""
+
+
 class Catalog:
     """Tables by name (``layer.table``) in one Iceberg catalog."""
 
@@ -113,7 +117,7 @@ class Catalog:
     def _name_the_lock(self, error: BaseException | None) -> None:
         """Raise what a person can act on where another process holds the database; leave other errors as they are."""
         if "database is locked" in str(error):
-            raise CatalogError(
+            raise CatalogLocked(
                 f"{sqlite_file(self._settings)} is locked by another process for more than "
                 f"{self._settings.lock_timeout_seconds} s; run again when it has ended, or wait longer with "
                 "LAKEHOUSE_LOCK_TIMEOUT_SECONDS"
@@ -224,6 +228,19 @@ def forget_stamps(transaction: Transaction, table: IcebergTable, first_kept: dat
     left = {other: stamp for other, stamp in stamps.items() if other >= day}
     transaction.remove_properties(*earlier)
     transaction.set_properties({_STAMPS + month: json.dumps(left, sort_keys=True), _KEPT_FROM: first_kept.isoformat()})
+
+
+def forget_days(transaction: Transaction, table: IcebergTable, days: Collection[date]) -> None:
+    """Put into a transaction that days of a loaded table have no stamp any more, so that they are computed again."""
+    left = {day: stamp for day, stamp in read_stamps(table).items() if day not in days}
+    for month in {day.isoformat()[:7] for day in days}:
+        stamps = {day.isoformat()[8:]: stamp for day, stamp in left.items() if day.isoformat()[:7] == month}
+        transaction.set_properties({_STAMPS + month: json.dumps(stamps, sort_keys=True)})
+
+
+def keep_from(transaction: Transaction, first_kept: date) -> None:
+    """Put into a transaction that days before ``first_kept`` are not to be computed any more."""
+    transaction.set_properties({_KEPT_FROM: first_kept.isoformat()})
 
 
 def files_overlapping(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import date
 from typing import Any
 
@@ -11,11 +13,14 @@ from dagster._core.execution.context.metadata_logging import AssetMetadataHandle
 from dagster._core.execution.context.system import StepExecutionContext
 from pyspark.sql import DataFrame
 
+from lakehouse_assets.io.catalog import CatalogLocked
 from lakehouse_assets.io.ui_metadata import UiMetadata
 from lakehouse_assets.io.warehouse import Base, PublishConflict, Published
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import DAY, EVER, days_between
 from lakehouse_assets.tables import Table
+
+_MOST_RETRIES, _LONGEST_WAIT_SECONDS = 20, 3.0
 
 
 class IcebergIOManager(dg.IOManager):
@@ -30,17 +35,18 @@ class IcebergIOManager(dg.IOManager):
         """The days of a table that its declaration as an input names; of the asset's own those before the run's."""
         step = context.step_context
         name, (first, last) = table_name(step.step.key), _range(step.partition_key_range)
-        self.note_base(step.run_id, name, first, last)
         source = table_name(context.asset_key)
         declared = next(i for i in self._lakehouse.tables[name].inputs if i.table == source)
         days = [date.fromisoformat(key) for key in context.asset_partition_keys]
-        if declared.as_of:
-            newest = self._lakehouse.stamps.snapshots(source, first, last)[-1:]
-            days = [EVER[0], *newest] if newest else []
-        if source == name:
-            days = [day for day in days if day < first]
-        # there may be none: before the first partition, or of snapshots
-        return self._lakehouse.warehouse.read(source, min(days, default=first), max(days, default=first - DAY))
+        with self._naming_damage(name):
+            self.note_base(step.run_id, name, first, last)
+            if declared.as_of:
+                newest = self._lakehouse.stamps.snapshots(source, first, last)[-1:]
+                days = [EVER[0], *newest] if newest else []
+            if source == name:
+                days = [day for day in days if day < first]
+            # there may be none: before the first partition, or of snapshots
+            return self._lakehouse.warehouse.read(source, min(days, default=first), max(days, default=first - DAY))
 
     def handle_output(self, context: dg.OutputContext, obj: DataFrame) -> None:
         """Replace the run's days of a table by the frame's rows."""
@@ -54,10 +60,15 @@ class IcebergIOManager(dg.IOManager):
             "lakehouse.last-day": last.isoformat(),
         }
         try:
-            published = self._lakehouse.warehouse.write(name, obj, first, last, base, properties)
-        except PublishConflict as conflict:
-            raise dg.RetryRequested(max_retries=5) from conflict
+            with self._naming_damage(name):  # only now the inputs are read
+                published = self._lakehouse.warehouse.write(name, obj, first, last, base, properties)
+        except (PublishConflict, CatalogLocked) as passing:  # nothing else gets better by itself
+            wait = random.uniform(0, _LONGEST_WAIT_SECONDS)  # noqa: S311  so that writers of one file don't meet again
+            raise dg.RetryRequested(max_retries=_MOST_RETRIES, seconds_to_wait=wait) from passing
         self._report(context, base, published)
+
+    def _naming_damage(self, name: str) -> AbstractContextManager[None]:
+        return self._lakehouse.repair.naming_damage([name, *(i.table for i in self._lakehouse.tables[name].inputs)])
 
     def note_base(self, run_id: str, name: str, first: date, last: date) -> Base:
         """The target as it was before the step read anything, so that a newer computation is never overwritten.

@@ -194,20 +194,19 @@ class LandingZone:
         """Every dataset's landing dates with their files as they are now."""
         return {dataset: self.look(dataset) for dataset in DATASETS}
 
-    def incomplete(self, before: Signatures, now: Looks) -> set[tuple[str, date]]:
+    def incomplete(self, before: Signatures, now: Signatures) -> set[tuple[str, date]]:
         """Datasets and landing dates that may still be written to, and so are left for a later run.
 
         With a marker that is every date without one; else every date whose files are not those of the look ``before``.
         """
-        later = signatures(now)
-        days = {(dataset, day) for looks in (before, later) for dataset, found in looks.items() for day in found}
+        days = {(dataset, day) for looks in (before, now) for dataset, found in looks.items() for day in found}
         return {
             (dataset, date.fromisoformat(day))
             for dataset, day in days
             if (
                 not (self.root / dataset / f"date={day}" / SUCCESS_MARKER).exists()
                 if self._marker
-                else before.get(dataset, {}).get(day) != later.get(dataset, {}).get(day)
+                else before.get(dataset, {}).get(day) != now.get(dataset, {}).get(day)
             )
         }
 

@@ -1,0 +1,278 @@
+"""Files of tables that are gone or damaged: found by name, and taken out so that their days are computed again.
+
+A data file that can't be read leaves its table, together with its days' stamps, in one commit. Where a table's metadata
+can't be read, the table goes back to its newest version that can; where there is none, it begins anew. Either way the
+planner sees which days are missing or outdated. See docs/decisions/0005-repair.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow.fs import FileSelector, FileSystem
+from pyiceberg.io import load_file_io
+from pyiceberg.io.pyarrow import PyArrowFileIO
+from pyiceberg.manifest import DataFile, read_manifest_list
+from pyiceberg.table import StaticTable
+from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table.snapshots import Snapshot
+
+from lakehouse_assets.io.catalog import CatalogError, days_of, forget_days, keep_from, kept_from, read_stamps
+from lakehouse_assets.io.trouble import name_trouble
+from lakehouse_assets.io.warehouse import ContractViolation, PublishConflict, Warehouse
+from lakehouse_assets.partitions import DAY, span_in_words
+from lakehouse_assets.stamps import Stamps
+
+
+class DamagedTable(CatalogError):
+    """A file of a table is gone or damaged; the message names it and says how to mend that."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A file of a table that can't be read.
+
+    Attributes:
+        table: ``layer.table``.
+        path: the file.
+        why: what is wrong with it.
+        file: a data file with its first and last day; None for metadata, without which the table's files are not known.
+        earlier: whether only earlier snapshots need it.
+    """
+
+    table: str
+    path: str
+    why: str
+    file: tuple[DataFile, date, date] | None = None
+    earlier: bool = False
+
+    def __str__(self) -> str:
+        """The file, the days it holds if it holds rows, and what is wrong."""
+        days = f" ({span_in_words(*self.file[1:])})" if self.file else ""
+        return f"{self.table}: {self.path}{days} {self.why}"
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What mending one table did.
+
+    Attributes:
+        table: ``layer.table``.
+        found: what could not be read.
+        state: what the table is now: "without these files", "an earlier version of itself" or "empty".
+        days: days whose rows were taken out and are computed again.
+        lost: days that can't be computed again, as cleanup has dropped what they follow from.
+    """
+
+    table: str
+    found: Sequence[Damage]
+    state: str
+    days: Sequence[date]
+    lost: Sequence[date]
+
+
+class Repair:
+    """Finds and mends damaged tables of one lakehouse."""
+
+    def __init__(self, warehouse: Warehouse, stamps: Stamps) -> None:
+        self._warehouse = warehouse
+        self._catalog = warehouse.catalog
+        self._stamps = stamps
+
+    @contextmanager
+    def naming_damage(self, names: Iterable[str] | None = None) -> Iterator[None]:
+        """Where something fails because a file of these tables (default all) can't be read, say which one.
+
+        Raises:
+            DamagedTable: instead of the error that was met.
+            StorageTrouble: the same, where storage is full or read-only.
+        """
+        try:
+            yield
+        except (CatalogError, ContractViolation, PublishConflict):
+            raise
+        except Exception as error:
+            name_trouble(error, self._warehouse.settings)
+            self.name_damage(names)
+            raise
+
+    def name_damage(self, names: Iterable[str] | None = None) -> None:
+        """Look whether a file of these tables (default all) can't be read.
+
+        Raises:
+            DamagedTable: one can't.
+        """
+        found = next(self.look(names), None)
+        if found:
+            raise DamagedTable(
+                f"{found}; `lakehouse maintain --repair` takes out what can't be read, and `lakehouse run` then "
+                "computes its days again"
+            ) from None
+
+    def look(self, names: Iterable[str] | None = None) -> Iterator[Damage]:
+        """Files of tables (default all that exist) that can't be read: what is cheap to find first, at last every byte.
+
+        Raises:
+            CatalogError: the tables' folder itself is not there.
+        """
+        existing = set(self._catalog.names())
+        root = self._warehouse.settings.warehouse_uri
+        if existing and not root.startswith("s3://") and not Path(root).is_dir():
+            raise CatalogError(f"{root} is not there, and the tables with it; mount it or mend LAKEHOUSE_WAREHOUSE")
+        yield from self._look(
+            [name for name in (self._warehouse.tables if names is None else names) if name in existing]
+        )
+
+    def mend(self, name: str, found: Sequence[Damage]) -> Repaired:
+        """Make a damaged table readable again; nothing may be writing to it meanwhile."""
+        state = "without these files"
+        if any(damage.file is None and not damage.earlier for damage in found):
+            state = "an earlier version of itself" if self._go_back(name) else "empty"
+            found = [*found, *self._look([name])]
+        table = self._forget_unreadable(self._catalog.iceberg.load_table(name))
+        files = [damage.file for damage in found if damage.file]
+        days = {day for day in read_stamps(table) if any(low <= day <= high for _, low, high in files)}
+        first = self._stamps.first_day(name)
+        lost = sorted(day for day in days if day < first)
+        with table.transaction() as transaction:
+            forget_days(transaction, table, days)
+            if lost:  # what looks back on them can't be computed again either, and stays as it is
+                keep_from(transaction, max(lost) + DAY)
+            if files:
+                with transaction.update_snapshot(snapshot_properties={"lakehouse.repair": "true"}).overwrite() as out:
+                    for file, _, _ in files:
+                        out.delete_data_file(file)
+        return Repaired(name, found, state, sorted(days - set(lost)), lost)
+
+    def _look(self, names: Iterable[str]) -> Iterator[Damage]:
+        readable = []
+        for name in names:
+            found = list(self._look_at_metadata(name))
+            yield from found
+            if all(damage.earlier for damage in found):
+                readable.append(name)
+        for unreadable in (_wrong_size, _unreadable_rows):
+            for name in readable:
+                yield from self._look_at_rows(name, unreadable)
+
+    def _look_at_metadata(self, name: str) -> Iterator[Damage]:
+        try:
+            table = self._catalog.iceberg.load_table(name)
+        except CatalogError:
+            raise
+        except Exception as error:  # whatever reading a damaged file raises
+            yield Damage(name, next(self._versions(name), f"{self._folder(name)}/metadata"), _why(error))
+            return
+        current = table.current_snapshot()
+        if current and (damage := _unreadable(name, table, current)):
+            yield damage
+            return
+        for snapshot in table.snapshots():
+            if damage := _unreadable(name, table, snapshot):
+                yield replace(damage, earlier=True)
+
+    def _look_at_rows(self, name: str, unreadable: Callable[[FileSystem, str, DataFile], str]) -> Iterator[Damage]:
+        table = self._catalog.iceberg.load_table(name)
+        column, storage = self._warehouse.tables[name].partition_column, cast("PyArrowFileIO", table.io)
+        for task in table.scan().plan_files():
+            scheme, netloc, path = storage.parse_location(task.file.file_path)
+            if why := unreadable(storage.fs_by_scheme(scheme, netloc), path, task.file):
+                yield Damage(name, path, why, (task.file, *days_of(table, column, task.file)))
+
+    def _go_back(self, name: str) -> bool:
+        """Put the newest version of a table in place that can be read; without one make the table anew, empty.
+
+        A version holds its rows and the stamps that vouch for them, so whatever version it is, even one that was
+        written and never committed, the planner knows which of its days are up to date.
+        """
+        kept: date | None = None
+        found = None
+        for path in self._versions(name):
+            try:
+                table = StaticTable.from_metadata(path, self._catalog.iceberg.properties)
+            except Exception:  # noqa: S112  what this looks past is a damaged version
+                continue
+            kept = kept or kept_from(table)
+            current = table.current_snapshot()
+            if current and not _unreadable(name, table, current):
+                found = path
+                break
+        self._catalog.iceberg.drop_table(name)  # its entry in the catalog, no file
+        if found:
+            self._catalog.iceberg.register_table(name, found)
+            return True
+        anew = self._warehouse.base(name, {}).table
+        first = max(kept or date.min, self._stamps.first_day(name))
+        if first > date.min:  # what cleanup has dropped stays dropped
+            with anew.transaction() as transaction:
+                keep_from(transaction, first)
+        return False
+
+    def _forget_unreadable(self, table: IcebergTable) -> IcebergTable:
+        """Take earlier snapshots that can't be read out of a table, and what runs staged and left."""
+        name = ".".join(table.name())
+        for branch in table.refs().keys() - {"main"}:
+            table.manage_snapshots().remove_branch(branch).commit()
+        gone = [snapshot.snapshot_id for snapshot in table.snapshots() if _unreadable(name, table, snapshot)]
+        if gone:
+            table.maintenance.expire_snapshots().by_ids(gone).commit()
+        return self._catalog.iceberg.load_table(name)
+
+    def _versions(self, name: str) -> Iterator[str]:
+        """The metadata files in a table's folder, newest first."""
+        folder = f"{self._folder(name)}/metadata"
+        storage = cast("PyArrowFileIO", load_file_io(self._catalog.iceberg.properties, folder))
+        scheme, netloc, path = storage.parse_location(folder)
+        listed = storage.fs_by_scheme(scheme, netloc).get_file_info(FileSelector(path, allow_not_found=True))
+        names = (file.base_name for file in listed if file.base_name.endswith(".metadata.json"))
+        return (f"{folder}/{name}" for name in sorted(names, reverse=True))  # they begin with a number of five digits
+
+    def _folder(self, name: str) -> str:
+        return f"{self._warehouse.settings.warehouse_uri}/{name.replace('.', '/')}"
+
+
+def _unreadable(name: str, table: IcebergTable, snapshot: Snapshot) -> Damage | None:
+    """The first metadata file of a snapshot that can't be read."""
+    path = snapshot.manifest_list
+    try:
+        for manifest in read_manifest_list(table.io.new_input(path)):
+            path = manifest.manifest_path
+            manifest.fetch_manifest_entry(table.io)
+    except Exception as error:  # whatever reading a damaged file raises
+        return Damage(name, path, _why(error))
+    return None
+
+
+def _wrong_size(storage: FileSystem, path: str, file: DataFile) -> str:
+    """Whether a data file is there and as long as it should be: why not, or nothing."""
+    size = storage.get_file_info(path).size
+    if size is None:
+        return "is missing"
+    return "" if size == file.file_size_in_bytes else f"has {size} bytes and should have {file.file_size_in_bytes}"
+
+
+def _unreadable_rows(storage: FileSystem, path: str, file: DataFile) -> str:
+    """Whether every page of a data file of the right size is as its checksum says: why not, or nothing."""
+    if _wrong_size(storage, path, file):
+        return ""
+    try:
+        with storage.open_input_file(path) as source:
+            for _ in pq.ParquetFile(source, page_checksum_verification=True).iter_batches():
+                pass
+    except (OSError, pa.ArrowException) as error:
+        return _why(error)
+    return ""
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "is missing"
+    first_line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return f"is damaged ({first_line})"
