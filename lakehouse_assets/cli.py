@@ -55,9 +55,17 @@ def _sentence(error: BaseException | None) -> str | None:
     """The plain message inside an error, if somebody can act on it."""
     from lakehouse_assets.io.csv_files import FileRefused
     from lakehouse_assets.io.landing import LandingError
+    from lakehouse_assets.io.s3 import StorageError
     from lakehouse_assets.runtime import SetupError
 
-    expected: tuple[type[BaseException], ...] = (FileRefused, LandingError, SetupError, SettingsError, UsageError)
+    expected: tuple[type[BaseException], ...] = (
+        FileRefused,
+        LandingError,
+        SetupError,
+        SettingsError,
+        StorageError,
+        UsageError,
+    )
     if "lakehouse_assets.io.catalog" in sys.modules:
         from lakehouse_assets.io.catalog import CatalogError
 
@@ -90,7 +98,7 @@ def _sentence(error: BaseException | None) -> str | None:
 def _land(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.io import landing
 
-    zone = landing.LandingZone(settings.landing_path)
+    zone = landing.landing_zone(settings)
     renames = {}
     for pair in options.map:
         ours, _, theirs = pair.partition("=")
@@ -200,11 +208,12 @@ def _run_range(settings: Settings, first: date, last: date) -> None:
 
 
 def _up_to_date(settings: Settings) -> list[Work]:
-    from lakehouse_assets.io.landing import LandingZone
+    from lakehouse_assets.io.catalog import has_tables
+    from lakehouse_assets.io.landing import landing_zone
 
-    before = LandingZone(settings.landing_path).look_at_all()
-    if not any(before.values()) and not (settings.home_path / "catalog.db").exists():
-        raise UsageError(f"nothing is landed in {settings.landing_path}; deliver a file with `lakehouse land` first")
+    before = landing_zone(settings).look_at_all()
+    if not any(before.values()) and not has_tables(settings):
+        raise UsageError(f"nothing is landed in {settings.landing_uri}; deliver a file with `lakehouse land` first")
     _start_early(settings)
     from lakehouse_assets.automation.runner import Runner
     from lakehouse_assets.lakehouse import Lakehouse
@@ -396,12 +405,12 @@ def _demo(options: argparse.Namespace, settings: Settings) -> None:
     import tempfile
 
     from lakehouse_assets.generate import generate
-    from lakehouse_assets.io.landing import LandingZone, deliver, split
+    from lakehouse_assets.io.landing import deliver, landing_zone, split
 
     began = time.monotonic()
-    zone = LandingZone(settings.landing_path)
+    zone = landing_zone(settings)
     if zone.dates("interactions"):
-        say(f"{settings.landing_path} has deliveries already; the demo adds none and brings the tables up to date")
+        say(f"{settings.landing_uri} has deliveries already; the demo adds none and brings the tables up to date")
     else:
         with tempfile.TemporaryDirectory() as folder:
             made = generate(Path(folder), users=4000, days=90, rows=60_000, seed=1)

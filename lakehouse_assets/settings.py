@@ -28,9 +28,15 @@ class Settings(BaseSettings):
     warehouse: str = Field(
         "", description="Where the tables are: a folder or `s3://bucket/prefix`; default `HOME/warehouse`."
     )
-    landing: Path | None = Field(None, description="Where files are delivered; default `HOME/landing`.")
+    landing: str = Field(
+        "", description="Where files are delivered: a folder or `s3://bucket/prefix`; default `HOME/landing`."
+    )
     catalog_uri: str = Field(
         "", description="`http(s)://` address of an Iceberg REST catalog; default an SQLite catalog in HOME."
+    )
+    catalog_name: str = Field("", description="What the REST catalog calls this lakehouse's catalog, if it has many.")
+    catalog_credential: SecretStr = Field(
+        SecretStr(""), description="`client:secret` for the REST catalog; default none is asked for."
     )
     start_date: date | None = Field(
         None, description="First daily partition; default the first landed date (2000-01-01 at the earliest)."
@@ -101,6 +107,13 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is no IANA time zone such as `Europe/Berlin`")
         return value
 
+    @field_validator("warehouse", "landing")
+    @classmethod
+    def _names_a_place(cls, value: str) -> str:
+        if "://" in value and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^?#]*)?", value):
+            raise ValueError("needs a folder, or an address such as s3://bucket/prefix")
+        return value
+
     @field_validator("webhook_url")
     @classmethod
     def _web_address(cls, value: SecretStr) -> SecretStr:
@@ -119,16 +132,19 @@ class Settings(BaseSettings):
         return self.home.expanduser().resolve()
 
     @cached_property
-    def landing_path(self) -> Path:
-        """The landing zone as an absolute path."""
-        return (self.landing.expanduser().resolve()) if self.landing else self.home_path / "landing"
+    def landing_uri(self) -> str:
+        """The landing zone: an absolute local path or an ``s3://`` address, without a trailing slash."""
+        return self._folder_or_bucket(self.landing, "landing")
 
     @cached_property
     def warehouse_uri(self) -> str:
         """The warehouse: an absolute local path or an ``s3://`` address, without a trailing slash."""
-        if self.warehouse.startswith("s3://"):
-            return self.warehouse.rstrip("/")
-        return str(Path(self.warehouse).expanduser().resolve() if self.warehouse else self.home_path / "warehouse")
+        return self._folder_or_bucket(self.warehouse, "warehouse")
+
+    def _folder_or_bucket(self, given: str, default: str) -> str:
+        if given.startswith("s3://"):
+            return given.rstrip("/")
+        return str(Path(given).expanduser().resolve() if given else self.home_path / default)
 
     @cached_property
     def dagster_path(self) -> Path:
@@ -168,5 +184,6 @@ def load_settings(**overrides: object) -> Settings:
         first = error.errors()[0]
         field = str(first["loc"][0])
         variable = field if field.isupper() else f"LAKEHOUSE_{field.upper()}"
-        given = variable if field == "webhook_url" else f"{variable}={first['input']!r}"  # that one is a secret
+        secret = Settings.model_fields.get(field, Settings.model_fields["home"]).annotation is SecretStr
+        given = variable if secret else f"{variable}={first['input']!r}"
         raise SettingsError(f"{given} can't be used: {first['msg']}.") from None
