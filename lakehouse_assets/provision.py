@@ -1,4 +1,6 @@
-"""Makes the stack's bucket and the user whose policy lets it use that bucket only; doing it again changes nothing.
+"""Makes the stack's bucket, the user whose policy lets it use that bucket only, and Polaris's catalog in it.
+
+Doing it again changes nothing.
 
     python -m lakehouse_assets.provision        # what docker-compose.yaml runs once at each start
 
@@ -15,7 +17,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from lakehouse_assets.settings import Settings, load_settings
+
 POLICY = "lakehouse-jobs"
+_SECONDS = 60
 
 
 def policy(bucket: str) -> dict[str, Any]:
@@ -70,17 +75,59 @@ def provision(endpoint: str, region: str, bucket: str, root: Mapping[str, str], 
         admin.attach_policy([POLICY], user=user["AWS_ACCESS_KEY_ID"])
 
 
+def make_catalog(settings: Settings) -> None:
+    """Make the catalog `LAKEHOUSE_CATALOG_NAME` in Polaris, over the warehouse, if there is none.
+
+    Raises:
+        requests.HTTPError: Polaris does not take the credential or the catalog.
+    """
+    import requests
+
+    client, _, secret = settings.catalog_credential.get_secret_value().partition(":")
+    grant = {"grant_type": "client_credentials", "scope": "PRINCIPAL_ROLE:ALL"}
+    login = requests.post(
+        f"{settings.catalog_uri}/v1/oauth/tokens",
+        data=grant | {"client_id": client, "client_secret": secret},
+        timeout=_SECONDS,
+    )
+    login.raise_for_status()
+    wanted: dict[str, Any] = {
+        "name": settings.catalog_name,
+        "type": "INTERNAL",
+        "properties": {"default-base-location": settings.warehouse_uri},
+        "storageConfigInfo": {
+            "storageType": "S3",
+            "allowedLocations": [settings.warehouse_uri],
+            "endpoint": settings.s3_endpoint,
+            "region": settings.s3_region,
+            "pathStyleAccess": True,
+            "stsUnavailable": True,  # Spark and PyIceberg bring the lakehouse's own keys
+        },
+    }
+    made = requests.post(
+        f"{settings.catalog_uri.removesuffix('/catalog')}/management/v1/catalogs",
+        json={"catalog": wanted},
+        headers={"Authorization": f"Bearer {login.json()['access_token']}"},
+        timeout=_SECONDS,
+    )
+    if made.status_code != requests.codes.conflict:  # it is there already
+        made.raise_for_status()
+
+
 def main() -> int:
     """Provision what the environment names."""
     given = os.environ
-    names = ("S3_ENDPOINT", "S3_BUCKET", "S3_ROOT_USER", "S3_ROOT_PASSWORD")
-    names += ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    administrator = ("S3_ENDPOINT", "S3_BUCKET", "S3_ROOT_USER", "S3_ROOT_PASSWORD")
+    names = (*administrator, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     missing = [name for name in names if not given.get(name)]
     if missing:
         print(f"provision: {' and '.join(missing)} must be set", file=sys.stderr)
         return 1
     root = {"AWS_ACCESS_KEY_ID": given["S3_ROOT_USER"], "AWS_SECRET_ACCESS_KEY": given["S3_ROOT_PASSWORD"]}
     provision(given["S3_ENDPOINT"], given.get("S3_REGION", "us-east-1"), given["S3_BUCKET"], root, given)
+    settings = load_settings()
+    if settings.catalog_name:
+        make_catalog(settings)
     print(f"provision: bucket {given['S3_BUCKET']} and its user are there")
     return 0
 

@@ -81,6 +81,11 @@ class Settings(BaseSettings):
     lock_timeout_seconds: int = Field(60, ge=1, description="How long a commit waits for a locked catalog, in seconds.")
     s3_endpoint: str = Field("", validation_alias="S3_ENDPOINT", description="S3 endpoint when it is not AWS's own.")
     s3_region: str = Field("us-east-1", validation_alias="S3_REGION", description="Region the S3 client signs for.")
+    dagster_postgres_url: SecretStr = Field(
+        SecretStr(""),
+        validation_alias="DAGSTER_POSTGRES_URL",
+        description="`postgresql://…` of the database of Dagster's records; default SQLite in HOME.",
+    )
     spark_remote: str = Field(
         "",
         validation_alias="SPARK_REMOTE",

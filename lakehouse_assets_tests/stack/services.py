@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import boto3
 
 from lakehouse_assets import runtime
 from lakehouse_assets_tests.stack import tools
+from lakehouse_assets_tests.stack.proxy import Proxy
 
 ROOT = Path(__file__).parents[2]
 DEFAULTS = ROOT / "spark" / "spark-defaults.conf"
@@ -199,6 +200,7 @@ class Cluster:
     workers: list[Service]
     connect: Service
     connect_port: int
+    secret: str
 
     @property
     def remote(self) -> str:
@@ -234,7 +236,7 @@ def start_cluster(
 
     def part(name: str, what: str, conf: Mapping[str, str], *rest: str) -> Service:
         pairs = [option for key, value in conf.items() for option in ("--conf", f"{key}={value}")]
-        command = [sys.executable, "-m", "lakehouse_assets.cluster", what, "--defaults", DEFAULTS, *pairs]
+        command = [sys.executable, "-m", "lakehouse_assets.cluster", what, "--defaults", str(DEFAULTS), *pairs]
         service = Service(name, [*command, "--", *rest], base, folder / f"{name}.log")
         stack.callback(service.stop)
         return service
@@ -256,7 +258,7 @@ def start_cluster(
         | {"spark.connect.grpc.binding.address": "127.0.0.1"},
     )
     connect.start(lambda: answers(connect_port))
-    return Cluster(master, port, page, started, connect, connect_port)
+    return Cluster(master, port, page, started, connect, connect_port, base["_SPARK_AUTH_SECRET"])
 
 
 def alive_workers(page: int) -> list[Mapping[str, Any]]:
@@ -265,12 +267,12 @@ def alive_workers(page: int) -> list[Mapping[str, Any]]:
         return [worker for worker in json.load(answer)["workers"] if worker["state"] == "ALIVE"]
 
 
-def lake_environment(s3: S3, catalog_port: int, home: Path, who: Mapping[str, str] | None = None) -> dict[str, str]:
+def lake_environment(s3: S3, s3_port: int, catalog_port: int, home: Path) -> dict[str, str]:
     """The settings that make a lakehouse one of the stack."""
     return {
-        **(who or s3.user),
+        **s3.user,
         "AWS_EC2_METADATA_DISABLED": "true",  # there is none here, and looking for it takes seconds
-        "S3_ENDPOINT": s3.endpoint,
+        "S3_ENDPOINT": f"http://127.0.0.1:{s3_port}",
         "S3_REGION": REGION,
         "LAKEHOUSE_HOME": str(home),
         "LAKEHOUSE_WAREHOUSE": f"s3://{s3.bucket}/warehouse",
@@ -282,7 +284,7 @@ def lake_environment(s3: S3, catalog_port: int, home: Path, who: Mapping[str, st
 
 @dataclass
 class Stack:
-    """S3 server, REST catalog and, if asked for, the Spark cluster."""
+    """S3 server, REST catalog and perhaps a Spark cluster; the proxies hold what is wrong with the network."""
 
     folder: Path
     s3: S3
@@ -290,20 +292,50 @@ class Stack:
     catalog_port: int
     cluster: Cluster | None
     environment: dict[str, str]
+    s3_proxy: Proxy
+    catalog_proxy: Proxy
+
+    @property
+    def secrets(self) -> list[str]:
+        """What no log may ever hold."""
+        keys = [who["AWS_SECRET_ACCESS_KEY"] for who in (self.s3.root, self.s3.user)]
+        return [*keys, *([self.cluster.secret] if self.cluster else [])]
+
+    def lakehouse(
+        self, *arguments: str | Path, environment: Mapping[str, str] = {}, seconds: float = 600
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command against this stack, in a process of its own."""
+        return subprocess.run(
+            [sys.executable, "-m", "lakehouse_assets.cli", *map(str, arguments)],
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": os.environ.get("HOME", "/"),
+                "PYTHONPATH": str(ROOT),
+                **self.environment,
+                **environment,
+            },
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
 
 
 @contextmanager
 def running(folder: Path, *, spark: bool, workers: int = 2, more: Mapping[str, str] = {}) -> Iterator[Stack]:
-    """The services, for as long as the block takes."""
+    """The services, for as long as the block takes; the lakehouse reaches S3 and catalog through proxies."""
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         s3 = start_s3(folder, stack)
         catalog, catalog_port = start_catalog(folder, f"s3://{s3.bucket}/warehouse", s3, stack)
-        environment = lake_environment(s3, catalog_port, folder / "home")
+        s3_proxy, catalog_proxy = (stack.enter_context(Proxy(port).running()) for port in (s3.port, catalog_port))
+        environment = lake_environment(s3, s3_proxy.port, catalog_proxy.port, folder / "home")
         cluster = start_cluster(folder, environment, stack, workers, more) if spark else None
         if cluster:
             environment["SPARK_REMOTE"] = cluster.remote
-        yield Stack(folder, s3, catalog, catalog_port, cluster, environment)
+        yield Stack(folder, s3, catalog, catalog_port, cluster, environment, s3_proxy, catalog_proxy)
 
 
 def main() -> None:
@@ -315,7 +347,9 @@ def main() -> None:
         script.touch(mode=0o600)
         script.write_text("".join(f"export {key}='{value}'\n" for key, value in stack.environment.items()))
         print(f"running; `. {script}` points a shell at it; Ctrl-C ends it", flush=True)
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        with suppress(KeyboardInterrupt):
+            signal.pause()
 
 
 if __name__ == "__main__":
