@@ -6,9 +6,12 @@ secrets and rights. With the marker `faults`: networks and stores that break.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import secrets
+import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -20,12 +23,23 @@ import pytest
 from botocore.exceptions import ClientError
 
 from lakehouse_assets import cli, runtime
+from lakehouse_assets.io.catalog import Catalog
 from lakehouse_assets.io.landing import Bucket, LandingZone, Signatures, deliver, signatures
 from lakehouse_assets.io.query import export
 from lakehouse_assets.io.s3 import Store
 from lakehouse_assets.settings import Settings, load_settings
 from lakehouse_assets_tests.conftest import HEADERS, Lake
-from lakehouse_assets_tests.stack.services import DEFAULTS, ROOT, Service, Stack, alive_workers, answers, running
+from lakehouse_assets_tests.stack.proxy import Faults
+from lakehouse_assets_tests.stack.services import (
+    DEFAULTS,
+    ROOT,
+    Service,
+    Stack,
+    alive_workers,
+    answers,
+    running,
+    serves,
+)
 
 TABLES = ("gold.daily_metrics", "gold.monthly_metrics", "gold.daily_session_metrics")
 DAYS = ("2024-03-01", "2024-03-02", "2024-03-04")
@@ -236,3 +250,173 @@ def test_the_keys_of_the_jobs_reach_their_bucket_only(stack: Stack) -> None:
         with pytest.raises(ClientError, match="AccessDenied"):
             refused()
     assert user.list_objects_v2(Bucket=stack.s3.bucket)["KeyCount"] > 0
+
+
+# -- Networks and stores that break: each day's correction is computed while something is wrong ------------------------
+
+DAY = "2024-03-08"
+
+
+class Correcting:
+    """Delivers the same day with one more user each time, so that old and new can be told apart."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.users = 0
+        self.correct()
+        self.finish()
+
+    def correct(self) -> None:
+        self.users += 1
+        land_days(self.stack, {DAY: [f"v{n},{DAY} 10:00:00,edit,p,{n},1" for n in range(self.users)]})
+
+    def run(self, seconds: float = 400) -> subprocess.CompletedProcess[str]:
+        return self.stack.lakehouse("run", environment={"LAKEHOUSE_TABLES": "gold.daily_metrics"}, seconds=seconds)
+
+    def published(self) -> int:
+        """The day's users in gold, read whole, whatever else is wrong with the clients."""
+        file = self.stack.folder / "published.csv"
+        done = self.stack.lakehouse("export", "gold.daily_metrics", "-o", file, "--start", DAY, "--end", DAY)
+        assert done.returncode == 0, done.stderr
+        [row] = csv.DictReader(file.read_text().splitlines())
+        return int(row["daily_active_users"])
+
+    def finish(self) -> None:
+        """With everything well again the next run converges."""
+        done = self.run()
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert self.published() == self.users
+
+    def run_while(self, wrong: Callable[[], None], seconds: float = 400) -> subprocess.CompletedProcess[str]:
+        """Correct the day and compute it, with ``wrong`` going on beside; what is published is old or new."""
+        self.correct()
+        beside = threading.Thread(target=wrong)
+        beside.start()
+        done = self.run(seconds)
+        beside.join()
+        self.stack.s3_proxy.heal()
+        self.stack.catalog_proxy.heal()
+        assert self.published() in ({self.users} if done.returncode == 0 else {self.users - 1, self.users})
+        return done
+
+
+@pytest.fixture(scope="module")
+def correcting(stack: Stack) -> Correcting:
+    return Correcting(stack)
+
+
+@pytest.fixture
+def well(correcting: Correcting) -> Iterator[Correcting]:
+    """Nothing is wrong before a test nor after it, and then the lake converges."""
+    yield correcting
+    correcting.stack.s3_proxy.heal()
+    correcting.stack.catalog_proxy.heal()
+    correcting.finish()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("which", [1, 2, 3])
+@pytest.mark.parametrize("another", [False, True], ids=["alone", "with another writer in between"])
+def test_a_lost_reply_to_a_commit_is_harmless(well: Correcting, settings: Settings, which: int, another: bool) -> None:
+    """Commits of a table's write are: its branch, Spark's append to it, the publication."""
+    direct = Catalog(settings.model_copy(update={"catalog_uri": f"http://127.0.0.1:{well.stack.catalog_port}"}))
+    noted = f"test.other-{which}-{another}"
+
+    def other_writer() -> None:
+        with direct.iceberg.load_table("gold.daily_metrics").transaction() as transaction:
+            transaction.set_properties({noted: "kept"})
+
+    proxy = well.stack.catalog_proxy
+    before = proxy.injected
+    faults = Faults(
+        losing="POST .*/gold/tables/daily_metrics$", lose=which, meanwhile=other_writer if another else None
+    )
+    proxy.faults = faults
+    done = well.run_while(lambda: None)
+    assert proxy.injected == before + 1, "no reply was lost"
+    if which == 3:
+        assert done.returncode == 0, done.stderr  # looked up, and found published
+    table = direct.iceberg.load_table("gold.daily_metrics")
+    assert table.properties.get(noted) == ("kept" if another else None)  # nobody's commit is undone
+    assert table.scan().to_arrow().num_rows > 0
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("seconds", [3, 60])
+def test_reset_connections_leave_old_or_new(well: Correcting, seconds: int) -> None:
+    proxy = well.stack.s3_proxy
+
+    def wrong() -> None:
+        time.sleep(6)
+        proxy.faults = Faults(refuse=True)
+        proxy.reset_all()
+        time.sleep(seconds)
+        proxy.heal()
+
+    before = proxy.injected
+    well.run_while(wrong)
+    assert proxy.injected > before
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("which", ["s3", "catalog"])
+def test_a_black_hole_is_bounded_by_a_timeout(well: Correcting, which: str) -> None:
+    proxy = well.stack.s3_proxy if which == "s3" else well.stack.catalog_proxy
+
+    def wrong() -> None:
+        time.sleep(6)
+        proxy.faults = Faults(swallow=True)
+        time.sleep(45)
+        proxy.heal()
+
+    before = proxy.injected
+    well.run_while(wrong, seconds=600)  # which fails the test if it takes longer
+    assert proxy.injected > before
+
+
+@pytest.mark.faults
+def test_a_slow_network_that_cuts_answers_leaves_old_or_new(well: Correcting) -> None:
+    proxy = well.stack.s3_proxy
+    before = proxy.injected
+    proxy.faults = Faults(delay_seconds=0.05, bytes_per_second=1_000_000, cut_answers=0.05)
+    well.run_while(lambda: None, seconds=600)
+    assert proxy.injected > before
+
+
+@pytest.mark.faults
+def test_a_store_that_asks_to_slow_down_is_obeyed(well: Correcting) -> None:
+    proxy = well.stack.s3_proxy
+    before = proxy.injected
+    proxy.faults = Faults(busy=0.3)
+    done = well.run_while(lambda: None, seconds=600)
+    assert done.returncode == 0, done.stderr
+    assert proxy.injected > before
+
+
+@pytest.mark.faults
+def test_a_store_killed_in_an_upload_leaves_the_old_snapshot(well: Correcting) -> None:
+    stack, proxy = well.stack, well.stack.s3_proxy
+
+    def strike() -> None:
+        stack.s3.service.kill()
+        time.sleep(5)
+        stack.s3.service.start(stack.s3.ready)
+
+    proxy.faults = Faults(losing=r"PUT \S*/gold/daily_metrics/data/", lose=1, meanwhile=strike)
+    before = proxy.injected
+    well.run_while(lambda: None, seconds=600)
+    assert proxy.injected > before
+
+
+@pytest.mark.faults
+def test_a_catalog_killed_in_a_run_is_waited_for_or_named(well: Correcting) -> None:
+    stack = well.stack
+
+    def wrong() -> None:
+        time.sleep(8)
+        stack.catalog.kill()
+        time.sleep(3)
+        stack.catalog.start(lambda: serves(f"http://127.0.0.1:{stack.catalog_port}/v1/config"))
+
+    done = well.run_while(wrong)
+    assert done.returncode == 0 or "catalog" in done.stderr

@@ -13,7 +13,7 @@ import socketserver
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -38,8 +38,9 @@ class Faults:
         bytes_per_second: of answers; 0 for all there are.
         cut_answers: share of answers that end with a reset in their middle.
         busy: share of requests answered with 503 SlowDown.
-        lose_replies: how many replies to requests matching ``losing`` are still to be lost, the request delivered.
-        losing: method and path of those, as a pattern.
+        losing: method and path, as a pattern, of requests that are delivered and whose reply may get lost.
+        lose: which of those loses it, counted from 1; 0 for none.
+        meanwhile: what happens between the request's delivery and the loss of its reply.
     """
 
     refuse: bool = False
@@ -48,8 +49,9 @@ class Faults:
     bytes_per_second: int = 0
     cut_answers: float = 0
     busy: float = 0
-    lose_replies: int = 0
     losing: str = ""
+    lose: int = 0
+    meanwhile: Callable[[], object] | None = None
 
 
 class Proxy:
@@ -58,7 +60,6 @@ class Proxy:
     def __init__(self, target: int, seed: int = 1) -> None:
         self.faults = Faults()
         self.injected = 0
-        self.lost = threading.Event()
         self._target = target
         self._chance = random.Random(seed)
         self._lock = threading.Lock()
@@ -142,9 +143,9 @@ class Proxy:
                     return
                 asked = b" ".join(head.groups()).decode()
                 fate["cut"] = self._happens(faults.cut_answers)
-                if faults.lose_replies and re.search(faults.losing, asked):
-                    faults.lose_replies -= 1
-                    fate["lose"] = True
+                if faults.lose and re.search(faults.losing, asked):
+                    faults.lose -= 1
+                    fate["lose"] = faults.lose == 0
             server.sendall(data)
 
     def _answers(self, server: socket.socket, client: socket.socket, fate: dict[str, bool]) -> None:
@@ -154,7 +155,8 @@ class Proxy:
                 self._wait_while_swallowing()
                 if fate["lose"]:
                     self.injected += 1
-                    self.lost.set()
+                    if faults.meanwhile:
+                        faults.meanwhile()
                     _reset(client)
                     return
                 if faults.delay_seconds:
