@@ -35,6 +35,9 @@ stack-images: .env ## ask Docker for the digests of the images that are pinned b
 	$(MAKE) stack-env
 
 stack: .env ## build and start the whole stack with Docker; the UI on http://127.0.0.1:3000
+	docker compose up --detach --wait postgres
+	docker compose exec -T postgres psql -U postgres -d polaris -Atc "select to_regclass('polaris_schema.entities')" \
+	  | grep -q entities || docker compose run --rm polaris-bootstrap
 	docker compose up --build --detach --wait
 
 stack-demo: ## sample data through the stack
