@@ -2,10 +2,12 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TOOLS := $(VENV)/.stack-tools
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-faults browser test-browser screenshots profiles test-profiles notebooks test-notebooks lint format bench diagrams docs lock clean
+.PHONY: help setup setup-s3 demo dev test test-faults browser test-browser screenshots profiles test-profiles notebooks test-notebooks lint format bench diagrams docs lock clean
+.PHONY: stack stack-env stack-images stack-demo stack-down rehearsal
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,11 +24,39 @@ dev: $(READY) ## the Dagster UI on http://127.0.0.1:3000
 profiles: $(READY) ## install what `lakehouse profile` needs, 0.4 GB
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode --require-hashes -r requirements-profile.lock
 
+setup-s3: $(READY) ## also the jar that a warehouse in an S3 store needs (69 MB)
+	$(BIN)/python -m lakehouse_assets.runtime --s3
+
+##@ Stack
+stack-env: $(READY) ## .env with random keys, mode 600, if there is none
+	$(BIN)/python -m lakehouse_assets.stack_env .env
+
+stack-images: .env ## ask Docker for the digests of the images that are pinned by it (needs a network)
+	$(BIN)/python -m lakehouse_assets.stack_env .env --digests
+
+.env:
+	$(MAKE) stack-env
+
+stack: .env ## build and start the whole stack with Docker; the UI on http://127.0.0.1:3000
+	docker compose up --detach --wait postgres
+	docker compose exec -T postgres psql -U postgres -d polaris -Atc "select to_regclass('polaris_schema.entities')" \
+	  | grep -q entities || docker compose run --rm polaris-bootstrap
+	docker compose up --build --detach --wait
+
+stack-demo: ## sample data through the stack
+	docker compose exec dagster-code lakehouse demo
+
+stack-down: ## stop the stack; its volumes stay
+	docker compose down
+
+rehearsal: $(READY) $(TOOLS) ## the stack as plain processes, without Docker: demo, backfill from the UI's API, same digests
+	$(BIN)/python -m lakehouse_assets_tests.stack.rehearsal
+
 ##@ Develop
-test: $(READY) ## the test suite, minutes
+test: $(READY) $(TOOLS) ## the test suite, minutes
 	$(BIN)/python -m pytest
 
-test-faults: $(READY) ## long campaigns of faults, seeded and bounded
+test-faults: $(READY) $(TOOLS) ## long campaigns of faults, seeded and bounded
 	$(BIN)/python -m pytest -m faults
 
 browser: ## install Chromium with apt, for the two targets below
@@ -68,6 +98,7 @@ docs: $(READY) ## the docs site in site/: pages made from the code, then all of 
 
 lock: $(READY) ## compile the lock files again
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -q -o requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -q --extra stack --extra java --extra notebook -c requirements.lock -o requirements-stack.lock pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -q --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -q --extra profile -c requirements-dev.lock -o requirements-profile.lock pyproject.toml
 
@@ -81,4 +112,9 @@ $(READY): pyproject.toml requirements-build.lock requirements-dev.lock requireme
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode --require-hashes -r requirements-dev.lock
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m lakehouse_assets.runtime
+	@touch $@
+
+$(TOOLS): $(READY) lakehouse_assets_tests/stack/tools.py lakehouse_assets_tests/stack/RestCatalog.java
+	$(BIN)/python -m lakehouse_assets.runtime --s3
+	$(BIN)/python -m lakehouse_assets_tests.stack.tools
 	@touch $@

@@ -77,9 +77,17 @@ def _sentence(error: BaseException | None) -> str | None:
     """The plain message inside an error, if somebody can act on it."""
     from lakehouse_assets.io.csv_files import FileRefused
     from lakehouse_assets.io.landing import LandingError
+    from lakehouse_assets.io.s3 import StorageError
     from lakehouse_assets.runtime import SetupError
 
-    expected: tuple[type[BaseException], ...] = (FileRefused, LandingError, SetupError, SettingsError, UsageError)
+    expected: tuple[type[BaseException], ...] = (
+        FileRefused,
+        LandingError,
+        SetupError,
+        SettingsError,
+        StorageError,
+        UsageError,
+    )
     if "lakehouse_assets.io.catalog" in sys.modules:
         from lakehouse_assets.io.catalog import CatalogError
 
@@ -142,7 +150,7 @@ def _name_trouble(error: Exception, settings: Settings) -> None:
 def _land(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.io import landing
 
-    zone = landing.LandingZone(settings.landing_path)
+    zone = landing.landing_zone(settings)
     setting = f"map_{options.dataset}"
     pairs = [(f"{setting} {ours}={theirs}", ours, theirs) for ours, theirs in getattr(settings, setting).items()]
     for pair in options.map:
@@ -256,11 +264,12 @@ def _run_range(options: argparse.Namespace, settings: Settings, first: date, las
 
 
 def _up_to_date(settings: Settings) -> list[Work]:
-    from lakehouse_assets.io.landing import LandingZone
+    from lakehouse_assets.io.catalog import has_tables
+    from lakehouse_assets.io.landing import landing_zone
 
-    before = LandingZone(settings.landing_path).look_at_all()
-    if not any(before.values()) and not (settings.home_path / "catalog.db").exists():
-        raise UsageError(f"nothing is landed in {settings.landing_path}; deliver a file with `lakehouse land` first")
+    before = landing_zone(settings).look_at_all()
+    if not any(before.values()) and not has_tables(settings):
+        raise UsageError(f"nothing is landed in {settings.landing_uri}; deliver a file with `lakehouse land` first")
     _start_early(settings)
     from lakehouse_assets.automation.runner import Runner
     from lakehouse_assets.lakehouse import Lakehouse
@@ -515,12 +524,12 @@ def _demo(options: argparse.Namespace, settings: Settings) -> None:
     import tempfile
 
     from lakehouse_assets.generate import generate
-    from lakehouse_assets.io.landing import LandingZone, deliver, split
+    from lakehouse_assets.io.landing import deliver, landing_zone, split
 
     began = time.monotonic()
-    zone = LandingZone(settings.landing_path)
+    zone = landing_zone(settings)
     if zone.dates("interactions"):
-        say(f"{settings.landing_path} has deliveries already; the demo adds none and brings the tables up to date")
+        say(f"{settings.landing_uri} has deliveries already; the demo adds none and brings the tables up to date")
     else:
         with tempfile.TemporaryDirectory() as folder:
             # up to yesterday: what Dagster's pages show first, and no years of days without a file between it and today

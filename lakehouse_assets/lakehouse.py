@@ -8,7 +8,7 @@ from functools import cache, cached_property
 from pyspark.sql import SparkSession
 
 from lakehouse_assets.io.catalog import Catalog
-from lakehouse_assets.io.landing import LandingZone
+from lakehouse_assets.io.landing import landing_zone
 from lakehouse_assets.io.maintenance import Maintenance
 from lakehouse_assets.io.repair import Repair
 from lakehouse_assets.io.session import start_spark
@@ -32,11 +32,7 @@ class Lakehouse:
         self.declared = declare(self.settings)
         self.tables = selected(self.declared, self.settings.tables)
         self.catalog = Catalog(self.settings)
-        self.zone = LandingZone(
-            self.settings.landing_path,
-            self.settings.home_path / "landing-index.json",
-            marker=self.settings.success_marker,
-        )
+        self.zone = landing_zone(self.settings)
         # asked for once: finding the session again hands all of its settings over again
         self._spark = cache(spark or (lambda: start_spark(self.settings)))
 

@@ -28,7 +28,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +95,18 @@ PLANTUML = Jar(
     "1.2026.9",
     sha256="e84e45b37ad3030cf802e7be18a687d209eca55733a5679b1f1f1a515f7f70dd",
     size=17_893_615,
+)
+
+# Only for a warehouse in an S3 store, so only fetched when that is asked for (`--s3`).
+S3_JARS = (
+    # The AWS SDK that Iceberg's S3FileIO speaks S3 with, in the version this Iceberg was built for.
+    Jar(
+        "org.apache.iceberg",
+        "iceberg-aws-bundle",
+        "1.12.0",
+        sha256="dd7e49ffa4ac9b215bed846581991259e3aec9bb2fa08d6cec029c46cd66d957",
+        size=69_034_612,
+    ),
 )
 
 
@@ -242,16 +254,17 @@ def _install_java() -> Java:
 # --- Jars -------------------------------------------------------------------------------------------------------------
 
 
-def jar_paths() -> list[Path]:
-    """The jars for Spark's class path, in the order that the class-data archive was made with.
+def jar_paths(jars: Sequence[Jar] = JARS) -> list[Path]:
+    """Jars for Spark's class path; those of every Spark in the order that the class-data archive was made with.
 
     Raises:
         SetupError: one is not there or is not whole.
     """
-    missing = [jar.file_name for jar in JARS if not _has_right_size(jar)]
+    missing = [jar.file_name for jar in jars if not _has_right_size(jar)]
     if missing:
-        raise SetupError(f"{' and '.join(missing)} not found whole in {_jar_dir()}; run `make setup`.")
-    return [_jar_dir() / jar.file_name for jar in JARS]
+        target = "setup" if set(jars) <= set(JARS) else "setup-s3"
+        raise SetupError(f"{' and '.join(missing)} not found whole in {_jar_dir()}; run `make {target}`.")
+    return [_jar_dir() / jar.file_name for jar in jars]
 
 
 def fetched(jar: Jar) -> Path:
@@ -533,8 +546,11 @@ def _exercise_spark(folder: Path, java_options: str) -> None:
 # --- Setup ------------------------------------------------------------------------------------------------------------
 
 
-def setup() -> None:
+def setup(jars: Sequence[Jar] = JARS) -> None:
     """Find or install Java, fetch the jars, make the class archive: whatever of it is not there yet.
+
+    Args:
+        jars: what to fetch; those of `JARS` and perhaps more.
 
     Raises:
         SetupError: something could not be had; says what and why.
@@ -544,11 +560,11 @@ def setup() -> None:
         java = _install_java()
     _say(f"Java {java.major} in {java.home}")
 
-    absent = [jar for jar in JARS if not _is_intact(jar)]
+    absent = [jar for jar in jars if not _is_intact(jar)]
     if absent:
         _say(f"fetching {len(absent)} jars ({sum(jar.size for jar in absent) / 1e6:.0f} MB)")
         _fetch_jars(java, absent)
-    _say(f"{len(JARS)} jars in {_jar_dir()}")
+    _say(f"{len(jars)} jars in {_jar_dir()}")
 
     archive = _archive_path(java)
     if not archive.exists():
@@ -601,6 +617,7 @@ def _last_line(text: str) -> str:
 def main() -> int:
     """`python -m lakehouse_assets.runtime`: set up what Spark needs."""
     parser = argparse.ArgumentParser(prog="python -m lakehouse_assets.runtime", description=main.__doc__)
+    parser.add_argument("--s3", action="store_true", help="also fetch what a warehouse in an S3 store needs (69 MB)")
     parser.add_argument("--exercise-spark", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
     parser.add_argument("--java-options", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -608,7 +625,7 @@ def main() -> int:
         if options.exercise_spark:
             _exercise_spark(options.exercise_spark, options.java_options)
         else:
-            setup()
+            setup(JARS + S3_JARS if options.s3 else JARS)
     except (SetupError, OSError, subprocess.SubprocessError) as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1

@@ -56,11 +56,17 @@ class Settings(BaseSettings):
     warehouse: str = Field(
         "", description="Where the tables are: a folder or `s3://bucket/prefix`; default `HOME/warehouse`."
     )
-    landing: Path | None = Field(
-        None, examples=["landing"], description="Where files are delivered; default `HOME/landing`."
+    landing: str = Field(
+        "",
+        examples=["landing"],
+        description="Where files are delivered: a folder or `s3://bucket/prefix`; default `HOME/landing`.",
     )
     catalog_uri: str = Field(
         "", description="`http(s)://` address of an Iceberg REST catalog; default an SQLite catalog in HOME."
+    )
+    catalog_name: str = Field("", description="What the REST catalog calls this lakehouse's catalog, if it has many.")
+    catalog_credential: SecretStr = Field(
+        SecretStr(""), description="`client:secret` for the REST catalog; default none is asked for."
     )
     start_date: date | None = Field(
         None,
@@ -126,6 +132,11 @@ class Settings(BaseSettings):
     lock_timeout_seconds: int = Field(60, ge=1, description="How long a commit waits for a locked catalog, in seconds.")
     s3_endpoint: str = Field("", validation_alias="S3_ENDPOINT", description="S3 endpoint when it is not AWS's own.")
     s3_region: str = Field("us-east-1", validation_alias="S3_REGION", description="Region the S3 client signs for.")
+    dagster_postgres_url: SecretStr = Field(
+        SecretStr(""),
+        validation_alias="DAGSTER_POSTGRES_URL",
+        description="`postgresql://…` of the database of Dagster's records; default SQLite in HOME.",
+    )
     spark_remote: str = Field(
         "",
         validation_alias="SPARK_REMOTE",
@@ -174,6 +185,13 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is no IANA time zone such as `Europe/Berlin`")
         return value
 
+    @field_validator("warehouse", "landing")
+    @classmethod
+    def _names_a_place(cls, value: str) -> str:
+        if "://" in value and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^?#]*)?", value):
+            raise ValueError("needs a folder, or an address such as s3://bucket/prefix")
+        return value
+
     @field_validator("webhook_url")
     @classmethod
     def _web_address(cls, value: SecretStr) -> SecretStr:
@@ -206,16 +224,19 @@ class Settings(BaseSettings):
         return self.home.expanduser().resolve()
 
     @cached_property
-    def landing_path(self) -> Path:
-        """The landing zone as an absolute path."""
-        return (self.landing.expanduser().resolve()) if self.landing else self.home_path / "landing"
+    def landing_uri(self) -> str:
+        """The landing zone: an absolute local path or an ``s3://`` address, without a trailing slash."""
+        return self._folder_or_bucket(self.landing, "landing")
 
     @cached_property
     def warehouse_uri(self) -> str:
         """The warehouse: an absolute local path or an ``s3://`` address, without a trailing slash."""
-        if self.warehouse.startswith("s3://"):
-            return self.warehouse.rstrip("/")
-        return str(Path(self.warehouse).expanduser().resolve() if self.warehouse else self.home_path / "warehouse")
+        return self._folder_or_bucket(self.warehouse, "warehouse")
+
+    def _folder_or_bucket(self, given: str, default: str) -> str:
+        if given.startswith("s3://"):
+            return given.rstrip("/")
+        return str(Path(given).expanduser().resolve() if given else self.home_path / default)
 
     @cached_property
     def dagster_path(self) -> Path:
@@ -283,7 +304,7 @@ def load_settings(**overrides: object) -> Settings:
         field = str(first["loc"][0]).lower()
         variable = _variable(field, Settings.model_fields.get(field))
         place = f"{file}: {field} = " if field in in_file and variable not in os.environ else f"{variable}="
-        given = variable if field == "webhook_url" else f"{place}{first['input']!r}"  # that one is a secret
+        given = variable if field in _secrets() else f"{place}{first['input']!r}"
         raise SettingsError(f"{given} can't be used: {first['msg']}.") from None
 
 
@@ -306,9 +327,14 @@ def _read(file: Path) -> Mapping[str, Any]:
             alike = get_close_matches(key, Settings.model_fields, 1)
             hint = f"did you mean {alike[0]}?" if alike else "`lakehouse init` writes a file with all there are"
             raise SettingsError(f"{file}: there is no setting {key!r}; {hint}")
-    if "webhook_url" in said:
-        raise SettingsError(f"{file}: webhook_url is a secret; give it as LAKEHOUSE_WEBHOOK_URL")
+    for key in said.keys() & _secrets():
+        variable = _variable(key, Settings.model_fields[key])
+        raise SettingsError(f"{file}: {key} is a secret; give it as {variable}")
     return said
+
+
+def _secrets() -> set[str]:
+    return {name for name, field in Settings.model_fields.items() if field.annotation is SecretStr}
 
 
 OF_EVENTS = (
@@ -327,7 +353,7 @@ OF_EVENTS = (
 def settings_template() -> str:
     """A settings file with every setting, its meaning and its default, all of them commented out."""
     fields = Settings.model_fields
-    others = [name for name in fields if name not in (*OF_EVENTS, "webhook_url")]
+    others = [name for name in fields if name not in {*OF_EVENTS, *_secrets()}]
     parts = [
         "# Settings of a lakehouse. A line without its # counts, unless the environment has the variable.",
         "# In the environment a list is written with commas, and pairs as ours=theirs.",

@@ -77,7 +77,7 @@ class Stamps:
         """
         days = list(days)
         self.check_not_dropped([name], min(days))
-        if calendar_of(name) == "users":  # a day without a delivery is no snapshot
+        if calendar_of(name) == "users":  # they have none before their first file and none after their last
             days = sorted({*self._users_days()}.intersection(days))
         return self._expected(name, days, self._catalog.stamps, self._routes)
 

@@ -97,7 +97,7 @@ def make_lake(spark: SparkSession, catalog_home: Path) -> Callable[..., Lake]:
         import shutil
 
         chosen: Settings = load_settings(home=catalog_home, driver_memory="2g", tables=tables, **settings)
-        shutil.rmtree(chosen.landing_path, ignore_errors=True)
+        shutil.rmtree(chosen.landing_uri, ignore_errors=True)
         shutil.rmtree(chosen.dagster_path, ignore_errors=True)
         lakehouse = Lakehouse(chosen, lambda: spark)
         for name in lakehouse.catalog.names():

@@ -127,7 +127,7 @@ def test_a_web_log_lands_through_its_settings_and_becomes_metrics(folder, make_l
     settings = load_settings()
     chosen = {name: getattr(settings, name) for name in ("allowed_actions", "reporting_timezone", "segments")}
     lake = make_lake(tables=("gold.daily_session_metrics", "gold.action_metrics"), **chosen)
-    shutil.copytree(settings.landing_path, lake.lakehouse.zone.root)
+    shutil.copytree(settings.landing_uri, lake.lakehouse.zone.root)
     lake.run()
     assert {row["user_id"] for row in lake.table("silver.user_days")} == {"203.0.113.7", "203.0.113.8", "alice"}
     assert [row["sessions"] for row in lake.table("gold.daily_session_metrics")] == [3, 2, 1]

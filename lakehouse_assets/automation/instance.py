@@ -21,12 +21,7 @@ telemetry:
   enabled: false
 nux:  # no dialog that asks for an e-mail address
   enabled: false
-event_log_storage:  # 0.8 ms an event of a range run, 16 ms with the default storage
-  module: lakehouse_assets.io.event_log
-  class: BatchingSqliteEventLogStorage
-  config:
-    base_dir: {base_dir}
-run_launcher:
+{storage}run_launcher:
   module: lakehouse_assets.automation.instance
   class: WatchingRunLauncher
 concurrency:
@@ -44,6 +39,21 @@ run_retries:  # a process that died is tried again; a step that failed said why,
   enabled: true
   max_retries: 2
   retry_on_asset_or_op_failure: false
+"""
+
+_SQLITE = """\
+event_log_storage:  # 0.8 ms an event of a range run, 16 ms with the default storage
+  module: lakehouse_assets.io.event_log
+  class: BatchingSqliteEventLogStorage
+  config:
+    base_dir: {base_dir}
+"""
+
+_POSTGRES = """\
+storage:
+  postgres:
+    postgres_url:
+      env: DAGSTER_POSTGRES_URL  # read at each start, so that no password stands here
 """
 
 # Here the output is in front of the person; capturing it too starts four processes a run.
@@ -96,7 +106,9 @@ def dagster_home(settings: Settings) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     config = home / "dagster.yaml"
     if not config.exists():
-        config.write_text(_INSTANCE.format(base_dir=home / "history" / "runs"))
+        shared = settings.dagster_postgres_url.get_secret_value()
+        storage = _POSTGRES if shared else _SQLITE.format(base_dir=home / "history" / "runs")
+        config.write_text(_INSTANCE.format(storage=storage))
     return home
 
 

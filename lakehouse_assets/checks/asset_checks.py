@@ -67,7 +67,7 @@ def declared_checks(table: Table) -> list[Check]:
 def session_actions_match(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
     """Days whose sessions hold another number of actions than there are accepted interactions."""
     sessions = lakehouse.warehouse.read("gold.session_metrics", first, last)
-    in_sessions = dict(sessions.groupBy("session_date").agg(F.sum("actions_per_session")).collect())
+    in_sessions: dict[date, int] = dict(sessions.groupBy("session_date").agg(F.sum("actions_per_session")).collect())
     accepted = lakehouse.warehouse.audit("silver.interactions", first, last).rows
     return {
         day: Outcome(abs(actions - rows), f"{actions} in sessions, {rows} accepted")

@@ -6,13 +6,14 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from datetime import date, timedelta
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from pyiceberg.catalog import Catalog as PyIcebergCatalog
 from pyiceberg.catalog import load_catalog
+from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.conversions import from_bytes
-from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.exceptions import CommitStateUnknownException, NoSuchTableError, RESTError
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
@@ -29,14 +30,21 @@ from pyiceberg.types import (
     StringType,
     TimestamptzType,
 )
+from requests import PreparedRequest, Response, Session
+from requests.adapters import HTTPAdapter
+from requests.exceptions import ConnectionError as NoConnection
+from requests.exceptions import RequestException, Timeout
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
+from urllib3.util import Retry
 
+from lakehouse_assets.io.s3 import SCHEME, Store
 from lakehouse_assets.settings import Settings
 
 CATALOG = "lake"
 _STAMPS = "lakehouse.stamps."
 _KEPT_FROM = "lakehouse.kept-from"
+CONNECT_SECONDS, ANSWER_SECONDS = 10, 60  # longest waits for a REST catalog, which PyIceberg would wait for for ever
 
 _TYPES: Mapping[str, IcebergType] = {
     "string": StringType(),
@@ -72,6 +80,38 @@ class CatalogLocked(CatalogError):
     """Another process has held the catalog longer than a commit waits; it passes."""
 
 
+class CatalogUnreachable(CatalogError):
+    """The catalog gave no answer; what it was asked to do it may have done or not."""
+
+
+NO_ANSWER = (CatalogUnreachable, CommitStateUnknownException)
+
+
+class _Patient(HTTPAdapter):
+    """Waits for an answer, but not for ever; asks again where that can do no harm, which is never a commit."""
+
+    def __init__(self) -> None:
+        again = Retry(total=4, backoff_factor=0.3, status_forcelist=(502, 503, 504), raise_on_status=False)
+        super().__init__(max_retries=again)  # which repeats GET and HEAD, and what never reached the server
+
+    def send(self, request: PreparedRequest, *arguments: Any, **options: Any) -> Response:
+        try:
+            return super().send(request, *arguments, **options | {"timeout": (CONNECT_SECONDS, ANSWER_SECONDS)})
+        except (NoConnection, Timeout) as error:
+            raise CatalogUnreachable(
+                f"the catalog did not answer ({error.__class__.__name__} at {request.url}); "
+                "is LAKEHOUSE_CATALOG_URI right, and the catalog running?"
+            ) from error
+
+
+class _PatientRestCatalog(RestCatalog):
+    def _create_session(self) -> Session:
+        session = super()._create_session()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, _Patient())
+        return session
+
+
 class Catalog:
     """Tables by name (``layer.table``) in one Iceberg catalog."""
 
@@ -93,12 +133,13 @@ class Catalog:
     def _open(self) -> PyIcebergCatalog:
         settings = self._settings
         properties = {"warehouse": settings.warehouse_uri}
-        if settings.warehouse_uri.startswith("s3://"):
-            properties |= {"s3.region": settings.s3_region}
+        if settings.warehouse_uri.startswith(SCHEME):
+            Store(settings).check(settings.warehouse_uri)
+            properties |= {"s3.region": settings.s3_region, "s3.connect-timeout": "10", "s3.request-timeout": "30"}
             if settings.s3_endpoint:
                 properties |= {"s3.endpoint": settings.s3_endpoint, "s3.force-virtual-addressing": "false"}
         if settings.catalog_uri:
-            return load_catalog(CATALOG, type="rest", uri=settings.catalog_uri, **properties)
+            return self._open_rest(properties)
         try:
             settings.home_path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -113,6 +154,16 @@ class Catalog:
             raise
         event.listen(catalog.engine, "handle_error", lambda failure: self._name_the_lock(failure.original_exception))
         return catalog
+
+    def _open_rest(self, properties: Mapping[str, str]) -> PyIcebergCatalog:
+        try:
+            return _PatientRestCatalog(CATALOG, **{**properties, **rest_properties(self._settings)})
+        except (RESTError, RequestException, ValueError) as error:  # the last for an answer that is none
+            why = f"{error.__class__.__name__}: {error}"
+            raise CatalogError(
+                f"the REST catalog at {self._settings.catalog_uri} can't be used ({why}); "
+                "look at LAKEHOUSE_CATALOG_URI, LAKEHOUSE_CATALOG_NAME and LAKEHOUSE_CATALOG_CREDENTIAL"
+            ) from None
 
     def _name_the_lock(self, error: BaseException | None) -> None:
         """Raise what a person can act on where another process holds the database; leave other errors as they are."""
@@ -189,6 +240,26 @@ class Catalog:
 def sqlite_file(settings: Settings) -> Path:
     """The embedded catalog's database file."""
     return settings.home_path / "catalog.db"
+
+
+def rest_properties(settings: Settings) -> dict[str, str]:
+    """What a client of the REST catalog is told, PyIceberg and Spark alike."""
+    properties = {"uri": settings.catalog_uri, "warehouse": settings.catalog_name or settings.warehouse_uri}
+    # the lakehouse's keys reach its bucket by themselves; a catalog is not asked for others
+    properties["header.X-Iceberg-Access-Delegation"] = ""
+    credential = settings.catalog_credential.get_secret_value()
+    if credential:
+        properties |= {
+            "credential": credential,
+            "scope": "PRINCIPAL_ROLE:ALL",
+            "oauth2-server-uri": f"{settings.catalog_uri.rstrip('/')}/v1/oauth/tokens",
+        }
+    return properties
+
+
+def has_tables(settings: Settings) -> bool:
+    """Whether anything was ever computed."""
+    return bool(Catalog(settings).names()) if settings.catalog_uri else sqlite_file(settings).exists()
 
 
 def read_stamps(table: IcebergTable) -> dict[date, str]:

@@ -14,8 +14,10 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self, cast
@@ -25,6 +27,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
+
+from lakehouse_assets.io.s3 import SCHEME, S3Path, name_of, open_object, readable
 
 PART = "_part"  # the write task a row belongs to; a frame that has it is divided already
 BLOCK_BYTES = 4 << 20
@@ -45,10 +49,10 @@ _SOUND_LINE = rf"^{_VALUE}(?:,{_VALUE})*\r?\n$"
 class FileRefused(ValueError):
     """A delivered file that can't be read as what it claims to be; the message names the file and the reason."""
 
-    def __init__(self, path: Path | str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path = str(path)
+    def __init__(self, path: Path | S3Path | str, reason: str) -> None:
+        self.path = readable(str(path))
         self.reason = reason
+        super().__init__(f"{self.path}: {reason}")
 
 
 @dataclass(frozen=True)
@@ -56,9 +60,9 @@ class Inspection:
     """What one look at every byte of a file told.
 
     Attributes:
-        path: the file.
-        size: bytes on disk.
-        sha256: fingerprint of the bytes on disk.
+        path: the file, or the object's location.
+        size: bytes as stored.
+        sha256: fingerprint of the bytes as stored.
         header: column names as delivered, stripped.
         extra: delivered columns beyond the expected ones.
         data_start: offset of the first byte behind the header, in the decompressed text.
@@ -92,33 +96,58 @@ class Chunk:
     carriage_returns_only: bool
 
 
-def open_text_bytes(path: Path | str) -> BinaryIO:
-    """Open a CSV file for reading its decompressed bytes."""
-    return cast("BinaryIO", gzip.open(path, "rb") if str(path).endswith(".gz") else Path(path).open("rb"))
+def open_bytes(path: Path | str) -> tuple[io.BufferedReader, int]:
+    """Open a file, or an object by its location; the stream and how many bytes it has."""
+    if str(path).startswith(SCHEME):
+        return open_object(str(path))
+    stream = Path(path).open("rb")  # noqa: SIM115  the caller closes it
+    return stream, os.fstat(stream.fileno()).st_size
 
 
-def inspect(path: Path, columns: Sequence[str]) -> Inspection:
+@contextmanager
+def open_text_bytes(path: Path | str, size: int | None = None) -> Iterator[BinaryIO]:
+    """Open a CSV file for reading its decompressed bytes.
+
+    Args:
+        path: the file, or the object's location.
+        size: bytes it must have as stored.
+
+    Raises:
+        FileRefused: it has another size, so it is not the file that was looked at.
+    """
+    raw, found = open_bytes(path)
+    with raw:
+        if size is not None and found != size:
+            raise FileRefused(path, "changed while it was read; run again when it is complete")
+        if not name_of(str(path)).endswith(".gz"):
+            yield raw
+            return
+        with gzip.open(raw, "rb") as text:
+            yield cast("BinaryIO", text)
+
+
+def inspect(path: Path | S3Path, columns: Sequence[str]) -> Inspection:
     """Look at every byte of a file once, in bounded memory.
 
     Raises:
         FileRefused: empty, not UTF-8, cut or damaged gzip, no header, or a column that is missing or there twice.
     """
     try:
-        return _inspect(path, columns)
+        return _inspect(path.location if isinstance(path, S3Path) else str(path), columns)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise FileRefused(path, f"damaged or cut gzip ({error}); deliver the file again") from None
     except OSError as error:
         raise FileRefused(path, f"can't be read ({error.strerror or error})") from None
 
 
-def _inspect(path: Path, columns: Sequence[str]) -> Inspection:
-    size = path.stat().st_size
-    if size == 0:
-        raise FileRefused(path, "is empty (0 bytes); a day without rows needs at least the header")
-    compressed = str(path).endswith(".gz")
+def _inspect(path: str, columns: Sequence[str]) -> Inspection:
+    compressed = name_of(path).endswith(".gz")
     digest = hashlib.sha256()
-    if compressed:
-        with path.open("rb") as raw:
+    raw, size = open_bytes(path)
+    with raw:
+        if size == 0:
+            raise FileRefused(path, "is empty (0 bytes); a day without rows needs at least the header")
+        if compressed:
             while block := raw.read(BLOCK_BYTES):
                 digest.update(block)
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
@@ -151,7 +180,7 @@ def _inspect(path: Path, columns: Sequence[str]) -> Inspection:
     line = text if end < 0 else text[:end]
     header = _header(path, line.decode("utf-8", "replace"), columns)
     return Inspection(
-        path=str(path),
+        path=path,
         size=size,
         sha256=digest.hexdigest(),
         header=header,
@@ -163,14 +192,14 @@ def _inspect(path: Path, columns: Sequence[str]) -> Inspection:
     )
 
 
-def _refuse_other_encodings(path: Path, head: bytes) -> None:
+def _refuse_other_encodings(path: str, head: bytes) -> None:
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\x00" in head[: head.find(b"\n")][:200]:
         raise FileRefused(path, "is not UTF-8 (it looks like UTF-16); convert it to UTF-8")
     if head.removeprefix(UTF8_BOM).lstrip()[:1] == b"<":
         raise FileRefused(path, "is an HTML or XML page, not CSV; look at what the download answered")
 
 
-def _header(path: Path, line: str, columns: Sequence[str]) -> tuple[str, ...]:
+def _header(path: str, line: str, columns: Sequence[str]) -> tuple[str, ...]:
     try:
         header = tuple(name.strip() for name in next(csv.reader([line.rstrip("\r")], strict=True), []))
     except csv.Error:
@@ -192,7 +221,7 @@ def _header(path: Path, line: str, columns: Sequence[str]) -> tuple[str, ...]:
 
 def chunks(inspection: Inspection, columns: Sequence[str]) -> list[Chunk]:
     """Divide a file among tasks. Only a plain file without quotes has line ends that are surely row ends."""
-    whole = inspection.quoted or inspection.carriage_returns_only or inspection.path.endswith(".gz")
+    whole = inspection.quoted or inspection.carriage_returns_only or name_of(inspection.path).endswith(".gz")
     step = inspection.size if whole else CHUNK_BYTES
     return [
         Chunk(
@@ -216,8 +245,6 @@ def read_chunk(chunk: Chunk) -> Iterator[pa.RecordBatch]:
         FileRefused: the file is not the one that was inspected any more.
     """
     parser = BlockParser(chunk.header, chunk.columns)
-    if Path(chunk.path).stat().st_size != chunk.size:
-        raise FileRefused(chunk.path, "changed while it was read; run again when it is complete")
     for block in row_blocks(chunk):
         yield from parser.parse(block)
 
@@ -232,7 +259,7 @@ def read_tasks(tasks: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for task in batch.to_pylist():
             described = json.loads(task["chunk"])
             chunk = Chunk(**described | {"header": tuple(described["header"]), "columns": tuple(described["columns"])})
-            name = Path(chunk.path).name
+            name = name_of(chunk.path)
             for rows in read_chunk(chunk):
                 size = rows.num_rows
                 yield pa.RecordBatch.from_arrays(
@@ -254,9 +281,10 @@ def row_blocks(chunk: Chunk, *, keep_long_rows: bool = False) -> Iterator[bytes]
         keep_long_rows: hand out a row over `MAX_ROW_BYTES` whole instead of its beginning.
 
     Raises:
-        FileRefused: a row to be kept whole is longer than `LONGEST_KEPT_ROW_BYTES`.
+        FileRefused: the file has another size by now, or a row to be kept whole is longer than
+            `LONGEST_KEPT_ROW_BYTES`.
     """
-    with open_text_bytes(chunk.path) as stream:
+    with open_text_bytes(chunk.path, chunk.size) as stream:
         position = chunk.start
         stream.seek(max(position - 1, 0))
         if position > 0:

@@ -14,6 +14,7 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from lakehouse_assets.io.csv_files import PART, Inspection, chunks, read_tasks
+from lakehouse_assets.io.s3 import name_of
 from lakehouse_assets.partitions import month_first
 
 PARSED_HERE_BYTES = 8 << 20  # what takes less than Spark needs to start its Python workers is parsed by this process
@@ -69,7 +70,7 @@ def read_deliveries(
 
 def _most_bytes(inspection: Inspection) -> int:
     """Bytes of a file's text at most: 1 byte of gzip holds up to 1032."""
-    return inspection.size * (1032 if inspection.path.endswith(".gz") else 1)
+    return inspection.size * (1032 if name_of(inspection.path).endswith(".gz") else 1)
 
 
 def _deal(

@@ -1,4 +1,7 @@
-"""The landing zone: where files are delivered, what lies there, and splitting a file by event date."""
+"""The landing zone: where files are delivered, what lies there, and splitting a file by event date.
+
+What differs between a folder and a bucket is `Folder` and `Bucket`; everything else is said once, in `LandingZone`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -30,11 +33,13 @@ from lakehouse_assets.io.csv_files import (
     Inspection,
     Lines,
     inspect,
+    open_bytes,
     open_text_bytes,
     row_blocks,
     rows_over_lines,
 )
-from lakehouse_assets.settings import EARLIEST_LANDING_DATE
+from lakehouse_assets.io.s3 import SCHEME, S3Path, Store
+from lakehouse_assets.settings import EARLIEST_LANDING_DATE, Settings
 
 DATASETS: Mapping[str, tuple[str, ...]] = {
     "interactions": ("user_id", "timestamp", "action_type", "page_id", "duration_ms", "app_version"),
@@ -52,6 +57,7 @@ _OFFSET = re.compile(r"[+-]\d{2}(:?\d{2})?$|Z$")
 _UNREADABLE, _SINGLY = 0, -1  # stand beside the ordinals of days
 
 Progress = Callable[[int, int], None]
+Place = Any  # a Path, or an S3Path where the zone is a bucket; only the storage has to know
 
 
 class LandingError(ValueError):
@@ -60,11 +66,29 @@ class LandingError(ValueError):
 
 @dataclass(frozen=True)
 class LandedFile:
-    """A file as it lies in the landing zone; two looks that differ mean it is still being written."""
+    """A file as it lies in the landing zone; two looks that differ mean it is still being written.
 
-    path: Path
+    Attributes:
+        path: where it is.
+        size: bytes.
+        changed_ns: when it was changed, in ns since 1970.
+        etag: what an object store says of its content; its clock may count whole seconds.
+    """
+
+    path: Place
     size: int
     changed_ns: int
+    etag: str = ""
+
+    @property
+    def location(self) -> str:
+        """What opens it, on any machine that may."""
+        return self.path.location if isinstance(self.path, S3Path) else str(self.path)
+
+    @property
+    def version(self) -> list[int | str]:
+        """What differs when the content may."""
+        return [self.size, self.changed_ns, *([self.etag] if self.etag else [])]
 
 
 Looks = Mapping[str, Mapping[date, tuple[LandedFile, ...]]]  # files by landing date, by dataset
@@ -76,7 +100,7 @@ def signatures(looks: Looks) -> Signatures:
     return {
         dataset: {
             day.isoformat(): hashlib.sha256(
-                json.dumps([(file.path.name, file.size, file.changed_ns) for file in files]).encode()
+                json.dumps([(file.path.name, *file.version) for file in files]).encode()
             ).hexdigest()[:16]
             for day, files in days.items()
         }
@@ -89,8 +113,8 @@ class Landed:
     """What one `land` did: rows and files per landing date, and which files took the place of earlier ones."""
 
     rows: Mapping[date, int]
-    files: Sequence[Path]
-    replaced: Sequence[Path]
+    files: Sequence[Place]
+    replaced: Sequence[Place]
     unreadable_day: int = 0
 
 
@@ -108,56 +132,64 @@ def parse_date(text: str) -> date:
     raise LandingError(f"{text!r} is no date; write it as YYYY-MM-DD")
 
 
-class LandingZone:
-    """A folder with one folder ``<dataset>/date=YYYY-MM-DD`` per landing date."""
+class Storage(Protocol):
+    """Where the files of a landing zone are."""
 
-    def __init__(self, root: Path, index: Path | None = None, *, marker: bool = False) -> None:
-        """A landing zone.
-
-        Args:
-            root: the folder.
-            index: where fingerprints are remembered between processes, by path, size and time of change.
-            marker: a date is complete once its folder holds `SUCCESS_MARKER`, and not before.
-        """
-        self.root = root
-        self._index = index
-        self._marker = marker
-        self._inspections: dict[tuple[Path, int, int], Inspection] = {}
-        self._fingerprints: dict[str, list[Any]] | None = None
-
-    def folder(self, dataset: str, day: date) -> Path:
-        """The folder of one landing date."""
-        return self.root / dataset / f"date={day.isoformat()}"
+    root: Place
 
     def dates(self, dataset: str) -> list[date]:
         """Landing dates that have a folder, in order."""
+
+    def files(self, dataset: str, day: date) -> list[LandedFile]:
+        """The complete-looking CSV files of a landing date by name; hidden, temporary and marker files are none."""
+
+    def look(self, dataset: str) -> dict[date, tuple[LandedFile, ...]]:
+        """Every landing date with its files as they are now."""
+
+    def marked(self, dataset: str) -> set[date]:
+        """Landing dates whose folder holds `SUCCESS_MARKER`."""
+
+    def remove(self, dataset: str, day: date, files: Sequence[LandedFile]) -> None:
+        """Delete files of a landing date, whose folder stays."""
+
+    def staging(self, dataset: str, day: date | None) -> Path:
+        """A folder of this machine for a file on its way to a landing date, or to one not known yet."""
+
+    def publish(self, temporary: Path, dataset: str, day: date, name: str) -> tuple[Place, bool]:
+        """Let a staged file appear whole under its name; where it is, and whether it took another's place."""
+
+
+def folder_of(root: Place, dataset: str, day: date) -> Place:
+    """The folder of one landing date."""
+    return root / dataset / f"date={day.isoformat()}"
+
+
+class Folder:
+    """A landing zone in a folder of this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def dates(self, dataset: str) -> list[date]:  # noqa: D102  as declared by Storage, and so below
         base = self.root / dataset
         if not base.is_dir():
             return []
         found = []
         for path in base.iterdir():
-            match = _FOLDER.fullmatch(path.name)
             try:
-                if match and stat.S_ISDIR(path.stat().st_mode):
-                    found.append(date.fromisoformat(match[1]))
-            except ValueError:
-                raise LandingError(f"{path}: {path.name[5:]} is no calendar date; rename or remove it") from None
+                if _FOLDER.fullmatch(path.name) and stat.S_ISDIR(path.stat().st_mode):
+                    found.append(_date_of(path.name, path))
             except OSError as error:
                 raise FileRefused(path, f"can't be looked into ({error.strerror}); remove or mend it") from None
         return sorted(found)
 
-    def files(self, dataset: str, day: date) -> list[LandedFile]:
-        """The complete-looking CSV files of a landing date by name; hidden, temporary and marker files are none.
-
-        Raises:
-            FileRefused: a link that leads nowhere or in a circle.
-        """
-        folder = self.folder(dataset, day)
+    def files(self, dataset: str, day: date) -> list[LandedFile]:  # noqa: D102
+        folder = folder_of(self.root, dataset, day)
         if not folder.is_dir():
             return []
         found = []
         for path in sorted(folder.iterdir()):
-            if path.name.startswith((".", "_")) or not path.name.endswith((".csv", ".csv.gz")):
+            if not _is_delivery(path.name):
                 continue
             try:
                 status = path.stat()
@@ -168,6 +200,152 @@ class LandingZone:
             if not stat.S_ISDIR(status.st_mode):
                 found.append(LandedFile(path, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)))
         return found
+
+    def look(self, dataset: str) -> dict[date, tuple[LandedFile, ...]]:  # noqa: D102
+        return {day: tuple(self.files(dataset, day)) for day in self.dates(dataset)}
+
+    def marked(self, dataset: str) -> set[date]:  # noqa: D102
+        return {day for day in self.dates(dataset) if (folder_of(self.root, dataset, day) / SUCCESS_MARKER).exists()}
+
+    def remove(self, dataset: str, day: date, files: Sequence[LandedFile]) -> None:  # noqa: D102
+        for file in files:
+            (folder_of(self.root, dataset, day) / file.path.name).unlink()
+
+    def staging(self, dataset: str, day: date | None) -> Path:  # noqa: D102
+        folder = folder_of(self.root, dataset, day) if day else self.root / dataset
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LandingError(
+                f"{folder} can't be made ({error.strerror}); LAKEHOUSE_LANDING or LAKEHOUSE_HOME names a writable "
+                "folder"
+            ) from None
+        return folder
+
+    def publish(self, temporary: Path, dataset: str, day: date, name: str) -> tuple[Path, bool]:  # noqa: D102
+        target = folder_of(self.root, dataset, day) / name
+        existed = target.exists()
+        temporary.chmod(0o644)
+        temporary.replace(target)
+        return target, existed
+
+
+class Bucket:
+    """A landing zone in an S3 store: objects ``<root>/<dataset>/date=YYYY-MM-DD/<name>``."""
+
+    def __init__(self, store: Store, address: str) -> None:
+        self.root = store.path(address)
+        self._store = store
+
+    def _objects(self, below: str, **options: Any) -> Iterator[Mapping[str, Any]]:
+        """The pages of a listing."""
+        with self._store.errors(self.root):
+            pages = self._store.client.get_paginator("list_objects_v2")
+            yield from pages.paginate(Bucket=self.root.bucket, Prefix=f"{(self.root / below).key}/", **options)
+
+    def _listed(self, below: str) -> Iterator[tuple[date, str, Mapping[str, Any]]]:
+        """Landing date, name and entry of every object right in a date's folder."""
+        for page in self._objects(below):
+            for entry in page.get("Contents", ()):
+                folder, _, name = entry["Key"].rpartition("/")
+                above, _, last = folder.rpartition("/")
+                if _FOLDER.fullmatch(last) and above == (self.root / below.partition("/")[0]).key:
+                    yield _date_of(last, self._store.path(f"{SCHEME}{self.root.bucket}/{folder}")), name, entry
+
+    def dates(self, dataset: str) -> list[date]:  # noqa: D102
+        found = set()
+        for page in self._objects(dataset, Delimiter="/"):
+            for prefix in page.get("CommonPrefixes", ()):
+                folder = prefix["Prefix"].rstrip("/").rpartition("/")[2]
+                if _FOLDER.fullmatch(folder):
+                    found.add(_date_of(folder, self.root / dataset / folder))
+        return sorted(found)
+
+    def files(self, dataset: str, day: date) -> list[LandedFile]:  # noqa: D102
+        below = f"{dataset}/date={day.isoformat()}"
+        return [self._file(entry) for _, name, entry in self._listed(below) if _is_delivery(name)]
+
+    def look(self, dataset: str) -> dict[date, tuple[LandedFile, ...]]:  # noqa: D102
+        found: dict[date, tuple[LandedFile, ...]] = {}
+        for day, name, entry in self._listed(dataset):
+            found[day] = (*found.get(day, ()), *([self._file(entry)] if _is_delivery(name) else []))
+        return found
+
+    def marked(self, dataset: str) -> set[date]:  # noqa: D102
+        return {day for day, name, _ in self._listed(dataset) if name == SUCCESS_MARKER}
+
+    def remove(self, dataset: str, day: date, files: Sequence[LandedFile]) -> None:  # noqa: D102
+        folder = folder_of(self.root, dataset, day)
+        with self._store.errors(folder):
+            # an empty object of the folder's own name is what keeps a folder in a store that has none
+            self._store.client.put_object(Bucket=folder.bucket, Key=f"{folder.key}/", Body=b"")
+            for file in files:
+                self._store.client.delete_object(Bucket=folder.bucket, Key=f"{folder.key}/{file.path.name}")
+
+    def staging(self, dataset: str, day: date | None) -> Path:  # noqa: D102
+        return Path(tempfile.gettempdir())
+
+    def publish(self, temporary: Path, dataset: str, day: date, name: str) -> tuple[S3Path, bool]:  # noqa: D102
+        target = folder_of(self.root, dataset, day) / name
+        existed = any(file.path.name == name for file in self.files(dataset, day))
+        with self._store.errors(target):
+            self._store.client.upload_file(str(temporary), target.bucket, target.key)  # appears whole or not at all
+        temporary.unlink()
+        return target, existed
+
+    def _file(self, entry: Mapping[str, Any]) -> LandedFile:
+        path = S3Path(self.root.bucket, entry["Key"], self.root.region, self.root.endpoint)
+        return LandedFile(path, entry["Size"], int(entry["LastModified"].timestamp() * 1e9), entry["ETag"])
+
+
+def _is_delivery(name: str) -> bool:
+    return not name.startswith((".", "_")) and name.endswith((".csv", ".csv.gz"))
+
+
+def _date_of(folder: str, path: Path | S3Path) -> date:
+    try:
+        return date.fromisoformat(folder.removeprefix("date="))
+    except ValueError:
+        raise LandingError(f"{path}: {folder[5:]} is no calendar date; rename or remove it") from None
+
+
+class LandingZone:
+    """Files of each dataset by landing date, in folders ``<dataset>/date=YYYY-MM-DD``."""
+
+    def __init__(self, storage: Storage | Path, index: Path | None = None, *, marker: bool = False) -> None:
+        """A landing zone.
+
+        Args:
+            storage: where the files are; a path is a folder.
+            index: where fingerprints are remembered between processes, by path, size and time of change.
+            marker: a date is complete once its folder holds `SUCCESS_MARKER`, and not before.
+        """
+        self.storage: Storage = Folder(storage) if isinstance(storage, Path) else storage
+        self._index = index
+        self._marker = marker
+        self._inspections: dict[LandedFile, Inspection] = {}
+        self._fingerprints: dict[str, list[Any]] | None = None
+
+    @property
+    def root(self) -> Place:
+        """What all of it is in."""
+        return self.storage.root
+
+    def folder(self, dataset: str, day: date) -> Place:
+        """The folder of one landing date."""
+        return folder_of(self.root, dataset, day)
+
+    def dates(self, dataset: str) -> list[date]:
+        """Landing dates that have a folder, in order."""
+        return self.storage.dates(dataset)
+
+    def files(self, dataset: str, day: date) -> list[LandedFile]:
+        """The complete-looking CSV files of a landing date by name; hidden, temporary and marker files are none.
+
+        Raises:
+            FileRefused: a link that leads nowhere or in a circle.
+        """
+        return self.storage.files(dataset, day)
 
     def remove_before(self, dataset: str, first_kept: date, *, dry_run: bool = False) -> tuple[int, int]:
         """Delete the files of earlier landing dates; the dates' folders stay, as partitions begin at the first one.
@@ -180,15 +358,16 @@ class LandingZone:
         Returns:
             Files and bytes.
         """
-        files = [file for day in self.dates(dataset) if day < first_kept for file in self.files(dataset, day)]
+        looked = {day: files for day, files in self.look(dataset).items() if day < first_kept and files}
         if not dry_run:
-            for file in files:
-                file.path.unlink()
-        return len(files), sum(file.size for file in files)
+            for day, files in looked.items():
+                self.storage.remove(dataset, day, files)
+        every = [file for files in looked.values() for file in files]
+        return len(every), sum(file.size for file in every)
 
     def look(self, dataset: str) -> dict[date, tuple[LandedFile, ...]]:
         """Every landing date with its files as they are now."""
-        return {day: tuple(self.files(dataset, day)) for day in self.dates(dataset)}
+        return self.storage.look(dataset)
 
     def look_at_all(self) -> Looks:
         """Every dataset's landing dates with their files as they are now."""
@@ -200,11 +379,12 @@ class LandingZone:
         With a marker that is every date without one; else every date whose files are not those of the look ``before``.
         """
         days = {(dataset, day) for looks in (before, now) for dataset, found in looks.items() for day in found}
+        marked = {dataset: self.storage.marked(dataset) for dataset in DATASETS} if self._marker else {}
         return {
             (dataset, date.fromisoformat(day))
             for dataset, day in days
             if (
-                not (self.root / dataset / f"date={day}" / SUCCESS_MARKER).exists()
+                date.fromisoformat(day) not in marked[dataset]
                 if self._marker
                 else before.get(dataset, {}).get(day) != now.get(dataset, {}).get(day)
             )
@@ -216,18 +396,18 @@ class LandingZone:
         Raises:
             FileRefused: the file can't be what it claims to be.
         """
-        key = (file.path, file.size, file.changed_ns)
-        if key not in self._inspections:
-            self._inspections[key] = inspect(file.path, DATASETS[dataset])
-            self._remember(file, self._inspections[key].sha256)
-        return self._inspections[key]
+        if file not in self._inspections:
+            self._inspections[file] = inspect(file.path, DATASETS[dataset])
+            self._remember(file, self._inspections[file].sha256)
+        return self._inspections[file]
 
     def fingerprint(self, file: LandedFile) -> str:
         """SHA-256 of a file's content; read only when its size or time of change is new."""
         known = self._known().get(str(file.path))
-        if known and known[:2] == [file.size, file.changed_ns]:
-            return str(known[2])
-        with file.path.open("rb") as stream:
+        if known and known[:-1] == file.version:
+            return str(known[-1])
+        stream, _ = open_bytes(file.location)
+        with stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         self._remember(file, digest)
         return digest
@@ -248,7 +428,23 @@ class LandingZone:
         return cast("dict[str, list[Any]]", self._fingerprints)
 
     def _remember(self, file: LandedFile, digest: str) -> None:
-        self._known()[str(file.path)] = [file.size, file.changed_ns, digest]
+        self._known()[str(file.path)] = [*file.version, digest]
+
+
+def landing_zone(settings: Settings) -> LandingZone:
+    """The landing zone that the settings describe.
+
+    Raises:
+        StorageError: it is in an S3 store that can't be used.
+    """
+    storage: Storage
+    if settings.landing_uri.startswith(SCHEME):
+        store = Store(settings)
+        store.check(settings.landing_uri)
+        storage = Bucket(store, settings.landing_uri)
+    else:
+        storage = Folder(Path(settings.landing_uri))
+    return LandingZone(storage, settings.home_path / "landing-index.json", marker=settings.success_marker)
 
 
 def deliver(zone: LandingZone, dataset: str, source: Path, day: date, renames: Mapping[str, str]) -> Landed:
@@ -266,11 +462,8 @@ def deliver(zone: LandingZone, dataset: str, source: Path, day: date, renames: M
     """
     _check_day(day)
     _check_source(source)
-    folder = zone.folder(dataset, day)
-    _make_folder(folder)
+    folder = zone.storage.staging(dataset, day)
     name = _target_name(source, keep_compression=not renames)
-    target = folder / name
-    existed = target.exists()
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp", delete=False) as sink:
         try:
             with source.open("rb") if not renames else open_text_bytes(source) as stream:
@@ -280,7 +473,7 @@ def deliver(zone: LandingZone, dataset: str, source: Path, day: date, renames: M
         except BaseException:
             Path(sink.name).unlink()
             raise
-    _publish(Path(sink.name), target)
+    target, existed = zone.storage.publish(Path(sink.name), dataset, day, name)
     return Landed(rows={day: -1}, files=[target], replaced=[target] if existed else [])
 
 
@@ -338,15 +531,6 @@ def split(
         return sinks.publish()
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LandingError(
-            f"{folder} can't be made ({error.strerror}); LAKEHOUSE_LANDING or LAKEHOUSE_HOME names a writable folder"
-        ) from None
-
-
 def _check_day(day: date) -> None:
     today = datetime.now(tz=UTC).date()
     if not EARLIEST_LANDING_DATE <= day <= today:
@@ -384,11 +568,6 @@ def _quote(name: str) -> str:
     return out.getvalue()
 
 
-def _publish(temporary: Path, target: Path) -> None:
-    temporary.chmod(0o644)
-    temporary.replace(target)
-
-
 @dataclass
 class _Sinks:
     """Rows on their way into one file per date, written under hidden names until all are complete."""
@@ -411,8 +590,7 @@ class _Sinks:
     def _flush(self) -> None:
         for day, rows in self.buffers.items():
             if day not in self.temporary:
-                folder = self.zone.folder("interactions", day) if day else self.zone.root / "interactions"
-                _make_folder(folder)
+                folder = self.zone.storage.staging("interactions", day)
                 handle, path = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
                 os.close(handle)
                 self.temporary[day] = Path(path)
@@ -443,11 +621,11 @@ class _Sinks:
             self.counts[readable[-1]] += unreadable
         files, replaced = [], []
         for day in readable:
-            target = self.zone.folder("interactions", day) / self.name
-            if target.exists():
-                replaced.append(target)
-            _publish(self.temporary.pop(day), target)
+            target, existed = self.zone.storage.publish(self.temporary[day], "interactions", day, self.name)
+            del self.temporary[day]
             files.append(target)
+            if existed:
+                replaced.append(target)
         return Landed({day: self.counts[day] for day in readable}, files, replaced, unreadable)
 
     def discard(self) -> None:

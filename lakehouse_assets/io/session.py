@@ -9,7 +9,8 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from lakehouse_assets import runtime
-from lakehouse_assets.io.catalog import CATALOG, sqlite_file
+from lakehouse_assets.io.catalog import ANSWER_SECONDS, CATALOG, CONNECT_SECONDS, rest_properties, sqlite_file
+from lakehouse_assets.io.s3 import SCHEME
 from lakehouse_assets.settings import Settings
 
 
@@ -17,7 +18,7 @@ def spark_config(settings: Settings) -> dict[str, str]:
     """Spark's settings for a lakehouse; with ``SPARK_REMOTE`` the server has its own and only the address is needed."""
     if settings.spark_remote:
         return {"spark.remote": settings.spark_remote}
-    return _embedded() | _memory(settings) | _iceberg(settings)
+    return _embedded() | _memory(settings) | iceberg_config(settings)
 
 
 def start_spark(settings: Settings) -> SparkSession:
@@ -35,6 +36,9 @@ def prepare_environment(settings: Settings) -> None:
     if not settings.spark_remote:
         os.environ["JAVA_HOME"] = str(runtime.java_home())
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nothing of the embedded Spark listens beyond loopback
+        if settings.warehouse_uri.startswith(SCHEME):
+            # behind Spark's own jars, as the class archive is only good for a class path that begins as it did
+            os.environ["SPARK_DIST_CLASSPATH"] = os.pathsep.join(map(str, runtime.jar_paths(runtime.S3_JARS)))
 
 
 def _embedded() -> dict[str, str]:
@@ -75,7 +79,8 @@ def _memory(settings: Settings) -> dict[str, str]:
     return {"spark.driver.memory": settings.driver_memory, "spark.driver.maxResultSize": "512m"}
 
 
-def _iceberg(settings: Settings) -> dict[str, str]:
+def iceberg_config(settings: Settings) -> dict[str, str]:
+    """Spark's settings for the lakehouse's catalog; a Spark Connect server needs the same."""
     prefix = f"spark.sql.catalog.{CATALOG}"
     config = {
         "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
@@ -85,7 +90,10 @@ def _iceberg(settings: Settings) -> dict[str, str]:
         f"{prefix}.cache-enabled": "false",
     }
     if settings.catalog_uri:
-        config |= {f"{prefix}.type": "rest", f"{prefix}.uri": settings.catalog_uri}
+        config[f"{prefix}.type"] = "rest"
+        config |= {f"{prefix}.{key}": value for key, value in rest_properties(settings).items()}
+        config[f"{prefix}.rest.client.connection-timeout-ms"] = str(CONNECT_SECONDS * 1000)
+        config[f"{prefix}.rest.client.socket-timeout-ms"] = str(ANSWER_SECONDS * 1000)
     else:
         wait = settings.lock_timeout_seconds * 1000
         config |= {
@@ -93,12 +101,12 @@ def _iceberg(settings: Settings) -> dict[str, str]:
             f"{prefix}.uri": f"jdbc:sqlite:{sqlite_file(settings)}?busy_timeout={wait}",
             f"{prefix}.jdbc.schema-version": "V1",  # the layout PyIceberg shares
         }
-    if settings.warehouse_uri.startswith("s3://"):
+    if settings.warehouse_uri.startswith(SCHEME):
         config |= {
             f"{prefix}.io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
             f"{prefix}.client.region": settings.s3_region,
-            f"{prefix}.s3.path-style-access": "true",
         }
         if settings.s3_endpoint:
-            config[f"{prefix}.s3.endpoint"] = settings.s3_endpoint
+            # a store without a name for every bucket
+            config |= {f"{prefix}.s3.endpoint": settings.s3_endpoint, f"{prefix}.s3.path-style-access": "true"}
     return config

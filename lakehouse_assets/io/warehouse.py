@@ -28,7 +28,9 @@ from pyspark.sql import functions as F
 
 from lakehouse_assets.io.catalog import (
     CATALOG,
+    NO_ANSWER,
     Catalog,
+    CatalogUnreachable,
     days_of,
     files_overlapping,
     forget_stamps,
@@ -527,6 +529,8 @@ class Warehouse:
                 return _head(transaction.commit_transaction())
             except (CommitFailedException, ValidationException):  # both say that nothing was committed
                 pass
+            except NO_ANSWER as error:  # asked again it might publish over a newer run, so look what became of it
+                return self._outcome(declared.name, branch, transaction, error)
             except ValueError as error:
                 if "sequence number" not in str(error):  # that one means another run staged in between
                     raise
@@ -534,6 +538,20 @@ class Warehouse:
         raise PublishConflict(
             f"{declared.name}: {_PUBLISH_ATTEMPTS} attempts to publish met other commits; run it again"
         )
+
+    def _outcome(self, name: str, branch: str, transaction: Transaction, error: Exception) -> int | None:
+        """The snapshot that a commit without an answer has published.
+
+        Raises:
+            CatalogUnreachable: it has not, as far as can be seen; nothing is deleted, as it may still come to that.
+        """
+        wanted = transaction.table_metadata.current_snapshot_id
+        now = self.catalog.iceberg.load_table(name)
+        if branch not in now.refs() and any(snapshot.snapshot_id == wanted for snapshot in now.snapshots()):
+            return wanted
+        raise CatalogUnreachable(
+            f"{name}: the catalog gave no answer to the commit, which is not published; run it again ({error})"
+        ) from error
 
     def _publish_or_discard(
         self,

@@ -1,0 +1,422 @@
+"""The same lakehouse on an S3 store, a REST catalog and a Spark cluster, all of them real processes on loopback.
+
+Quick: one cluster for the session, whose gold equals that of an embedded run of the same data, and what must hold of
+secrets and rights. With the marker `faults`: networks and stores that break.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import secrets
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+
+from lakehouse_assets import cli, runtime
+from lakehouse_assets.io.catalog import Catalog
+from lakehouse_assets.io.landing import Bucket, LandingZone, Signatures, deliver, signatures
+from lakehouse_assets.io.query import export
+from lakehouse_assets.io.s3 import Store
+from lakehouse_assets.settings import Settings, load_settings
+from lakehouse_assets_tests.conftest import HEADERS, Lake
+from lakehouse_assets_tests.stack.proxy import Faults
+from lakehouse_assets_tests.stack.services import (
+    DEFAULTS,
+    ROOT,
+    Service,
+    Stack,
+    alive_workers,
+    answers,
+    running,
+    serves,
+)
+
+TABLES = ("gold.daily_metrics", "gold.monthly_metrics", "gold.daily_session_metrics")
+DAYS = ("2024-03-01", "2024-03-02", "2024-03-04")
+ROWS = {
+    day: [
+        *(f"u{n},{day} {8 + n:02}:00:00,edit,p{n},{100 * n},1.0.0" for n in range(1, 2 + index)),
+        f"u1,{day} 08:10:00,page_view,p,7,1.0.0",
+        f"u1,{day} 08:10:00,page_view,p,7,1.0.0",
+        f"u2,{day} 25:10:00,page_view,p,7,1.0.0",
+    ]
+    for index, day in enumerate(DAYS, start=1)
+}
+CANARY = "canary" + secrets.token_hex(12)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The services, and a lakehouse on them that has computed `ROWS`."""
+    with running(tmp_path_factory.mktemp("stack"), spark=True) as stack:
+        stack.environment["LAKEHOUSE_TABLES"] = ",".join(TABLES)
+        land_days(stack, ROWS)
+        done = stack.lakehouse("run")
+        assert done.returncode == 0, done.stdout + done.stderr
+        (stack.folder / "said.log").write_text(done.stdout + done.stderr)
+        yield stack
+
+
+@pytest.fixture
+def settings(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The stack's settings for this process."""
+    for key, value in stack.environment.items():
+        monkeypatch.setenv(key, value)
+    return load_settings()
+
+
+def land_days(stack: Stack, rows: Mapping[str, list[str]]) -> None:
+    for day, lines in rows.items():
+        file = stack.folder / f"{day}.csv"
+        file.write_text("\n".join([HEADERS["interactions"], *lines]) + "\n")
+        done = stack.lakehouse("land", "interactions", file, "--date", day)
+        assert done.returncode == 0, done.stderr
+
+
+def digests(stack: Stack) -> dict[str, str]:
+    """A digest of every gold table, as exported."""
+    found = {}
+    for table in TABLES:
+        file = stack.folder / f"{table}.csv"
+        done = stack.lakehouse("export", table, "-o", file)
+        assert done.returncode == 0, done.stderr
+        found[table] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return found
+
+
+def embedded_digests(make_lake: Callable[..., Lake], folder: Path, rows: Mapping[str, list[str]]) -> dict[str, str]:
+    """The same of an embedded run of the same deliveries."""
+    lake = make_lake(tables=TABLES)
+    for day, lines in rows.items():
+        lake.rows(day, *lines, name=f"{day}.csv")
+    lake.run()
+    found = {}
+    for table in TABLES:
+        export(lake.lakehouse.catalog, table, folder / table, "csv", None, None)
+        found[table] = hashlib.sha256((folder / table).read_bytes()).hexdigest()
+    return found
+
+
+def test_gold_on_the_stack_equals_an_embedded_run(stack: Stack, make_lake: Callable[..., Lake], tmp_path: Path) -> None:
+    assert digests(stack) == embedded_digests(make_lake, tmp_path, ROWS)
+
+
+def test_what_is_there_is_told_without_spark(
+    stack: Stack, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["tables"]) == 0
+    assert "everything is up to date" in capsys.readouterr().out
+    assert cli.main(["status"]) == 0
+    assert "everything is up to date" in capsys.readouterr().out
+    assert cli.main(["sql", "select sum(daily_active_users)::int as n from gold.daily_metrics"]) == 0
+    assert " 9 " in capsys.readouterr().out
+
+
+def test_a_bucket_is_listed_in_pages_and_only_deliveries_are_read(settings: Settings, stack: Stack) -> None:
+    zone = LandingZone(Bucket(Store(settings), f"s3://{stack.s3.bucket}/pages"), marker=True)
+    client = stack.s3.client()
+    many = [f"pages/interactions/date=2024-03-01/f{n:04}.csv" for n in range(1005)]
+    others = [
+        "date=2024-03-01/_x.csv",
+        "date=2024-03-01/.x.csv",
+        "date=2024-03-01/x.tmp",
+        "date=2024-03-01/x.csv/y.csv",
+    ]
+    others += ["date=2024-03-02/_SUCCESS", "date=2024-03-02/a.csv", "elsewhere/a.csv"]
+    for key in [*many, *(f"pages/interactions/{name}" for name in others)]:
+        client.put_object(Bucket=stack.s3.bucket, Key=key, Body=b"")
+    first, second = date(2024, 3, 1), date(2024, 3, 2)
+    looked = zone.look("interactions")
+    assert {day: len(files) for day, files in looked.items()} == {first: 1005, second: 1}
+    assert zone.dates("interactions") == [first, second]
+    assert zone.files("interactions", first) == list(looked[first])
+    before: Signatures = signatures(zone.look_at_all())
+    assert zone.incomplete(before, zone.look_at_all()) == {("interactions", first)}  # only the second has its marker
+    assert zone.remove_before("interactions", second) == (1005, 0)
+    assert zone.look("interactions").keys() == {first, second}  # the folder stays, as partitions begin with it
+    assert zone.files("interactions", first) == []
+
+
+def test_an_object_replaced_within_a_second_is_another_one(settings: Settings, stack: Stack, tmp_path: Path) -> None:
+    zone = LandingZone(Bucket(Store(settings), f"s3://{stack.s3.bucket}/again"))
+    file, day = tmp_path / "a.csv", date(2024, 3, 1)
+    looks = []
+    for user in ("a", "b"):
+        file.write_text(f"{HEADERS['interactions']}\n{user},2024-03-01 10:00:00,edit,p,1,1\n")
+        landed = deliver(zone, "interactions", file, day, {})
+        assert bool(landed.replaced) == (user == "b")
+        [found] = zone.files("interactions", day)
+        looks.append((found, zone.fingerprint(found), zone.inspect("interactions", found).sha256))
+    assert looks[0][0] != looks[1][0]
+    assert looks[0][1] == looks[0][2] != looks[1][1] == looks[1][2]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"AWS_SECRET_ACCESS_KEY": CANARY}, "AWS_SECRET_ACCESS_KEY is not the secret of AWS_ACCESS_KEY_ID"),
+        ({"AWS_ACCESS_KEY_ID": "nobody"}, "does not know AWS_ACCESS_KEY_ID"),
+        ({"LAKEHOUSE_LANDING": "s3://nothing-here/landing"}, "nothing-here"),
+        ({"LAKEHOUSE_WAREHOUSE": "s3://nothing-here/warehouse"}, "nothing-here"),
+        ({"S3_ENDPOINT": "http://127.0.0.1:9"}, "is S3_ENDPOINT right?"),
+        ({"LAKEHOUSE_CATALOG_URI": "http://127.0.0.1:9"}, "is LAKEHOUSE_CATALOG_URI right"),
+    ],
+)
+def test_what_is_set_wrong_fails_at_once_with_one_sentence(
+    change: Mapping[str, str],
+    sentence: str,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for key, value in change.items():
+        monkeypatch.setenv(key, value)
+    began = time.monotonic()
+    assert cli.main(["tables"]) == 1
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.startswith("lakehouse: ")
+    assert len(said.splitlines()) == 1
+    assert CANARY not in said
+    assert time.monotonic() - began < 30
+
+
+def test_no_secret_is_in_any_log_event_or_record(stack: Stack) -> None:
+    looked_at = 0
+    for path in stack.folder.rglob("*"):
+        if not path.is_file() or path.is_relative_to(stack.folder / "s3"):  # the store itself has to know them
+            continue
+        looked_at += 1
+        content = path.read_bytes()
+        for secret in stack.secrets:
+            assert secret.encode() not in content, path
+    assert looked_at > 10
+    assert stack.cluster
+    for page in ("", "json/", "environment/"):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{stack.cluster.master_page}/{page}", timeout=5) as answer:
+                shown = answer.read()
+        except urllib.error.HTTPError:
+            continue
+        assert not any(secret.encode() in shown for secret in stack.secrets), page
+
+
+def test_nobody_without_the_secret_joins_the_cluster(stack: Stack) -> None:
+    assert stack.cluster
+    before = len(alive_workers(stack.cluster.master_page))
+    command = [sys.executable, "-m", "lakehouse_assets.cluster", "worker", "--defaults", str(DEFAULTS), "--"]
+    command += [
+        "--host",
+        "127.0.0.1",
+        "--cores",
+        "1",
+        "--memory",
+        "512m",
+        f"spark://127.0.0.1:{stack.cluster.master_port}",
+    ]
+    environment = {"_SPARK_AUTH_SECRET": CANARY, "SPARK_LOCAL_IP": "127.0.0.1", "PYTHONPATH": str(ROOT)}
+    environment |= {"SPARK_DAEMON_MEMORY": "256m", "LAKEHOUSE_CACHE": str(runtime.cache_dir())}
+    log = stack.folder / "intruder.log"
+    intruder = Service("intruder", command, environment, log)
+    try:
+        intruder.start(lambda: "Failed to connect to master" in log.read_text(), seconds=60)
+    finally:
+        intruder.stop()
+    assert len(alive_workers(stack.cluster.master_page)) == before
+    assert not answers(6066)  # where Spark would take jobs from anybody
+
+
+def test_the_keys_of_the_jobs_reach_their_bucket_only(stack: Stack) -> None:
+    root, user = stack.s3.client(), stack.s3.client(stack.s3.user)
+    root.create_bucket(Bucket="others")
+    root.put_object(Bucket="others", Key="secret", Body=b"x")
+    for refused in (
+        lambda: user.get_object(Bucket="others", Key="secret"),
+        lambda: user.list_objects_v2(Bucket="others"),
+        lambda: user.put_object(Bucket="others", Key="mine", Body=b""),
+        lambda: user.create_bucket(Bucket="new"),
+        lambda: user.delete_bucket(Bucket=stack.s3.bucket),
+    ):
+        with pytest.raises(ClientError, match="AccessDenied"):
+            refused()
+    assert user.list_objects_v2(Bucket=stack.s3.bucket)["KeyCount"] > 0
+
+
+# -- Networks and stores that break: each day's correction is computed while something is wrong ------------------------
+
+DAY = "2024-03-08"
+
+
+class Correcting:
+    """Delivers the same day with one more user each time, so that old and new can be told apart."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.users = 0
+        self.correct()
+        self.finish()
+
+    def correct(self) -> None:
+        self.users += 1
+        land_days(self.stack, {DAY: [f"v{n},{DAY} 10:00:00,edit,p,{n},1" for n in range(self.users)]})
+
+    def run(self, seconds: float = 400) -> subprocess.CompletedProcess[str]:
+        return self.stack.lakehouse("run", environment={"LAKEHOUSE_TABLES": "gold.daily_metrics"}, seconds=seconds)
+
+    def published(self) -> int:
+        """The day's users in gold, read whole, whatever else is wrong with the clients."""
+        file = self.stack.folder / "published.csv"
+        done = self.stack.lakehouse("export", "gold.daily_metrics", "-o", file, "--start", DAY, "--end", DAY)
+        assert done.returncode == 0, done.stderr
+        [row] = csv.DictReader(file.read_text().splitlines())
+        return int(row["daily_active_users"])
+
+    def finish(self) -> None:
+        """With everything well again the next run converges."""
+        done = self.run()
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert self.published() == self.users
+
+    def run_while(self, wrong: Callable[[], None], seconds: float = 400) -> subprocess.CompletedProcess[str]:
+        """Correct the day and compute it, with ``wrong`` going on beside; what is published is old or new."""
+        self.correct()
+        beside = threading.Thread(target=wrong)
+        beside.start()
+        done = self.run(seconds)
+        beside.join()
+        self.stack.s3_proxy.heal()
+        self.stack.catalog_proxy.heal()
+        assert self.published() in ({self.users} if done.returncode == 0 else {self.users - 1, self.users})
+        return done
+
+
+@pytest.fixture(scope="module")
+def correcting(stack: Stack) -> Correcting:
+    return Correcting(stack)
+
+
+@pytest.fixture
+def well(correcting: Correcting) -> Iterator[Correcting]:
+    """Nothing is wrong before a test nor after it, and then the lake converges."""
+    yield correcting
+    correcting.stack.s3_proxy.heal()
+    correcting.stack.catalog_proxy.heal()
+    correcting.finish()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("which", [1, 2, 3])
+@pytest.mark.parametrize("another", [False, True], ids=["alone", "with another writer in between"])
+def test_a_lost_reply_to_a_commit_is_harmless(well: Correcting, settings: Settings, which: int, another: bool) -> None:
+    """Commits of a table's write are: its branch, Spark's append to it, the publication."""
+    direct = Catalog(settings.model_copy(update={"catalog_uri": f"http://127.0.0.1:{well.stack.catalog_port}"}))
+    noted = f"test.other-{which}-{another}"
+
+    def other_writer() -> None:
+        with direct.iceberg.load_table("gold.daily_metrics").transaction() as transaction:
+            transaction.set_properties({noted: "kept"})
+
+    proxy = well.stack.catalog_proxy
+    before = proxy.injected
+    faults = Faults(
+        losing="POST .*/gold/tables/daily_metrics$", lose=which, meanwhile=other_writer if another else None
+    )
+    proxy.faults = faults
+    done = well.run_while(lambda: None)
+    assert proxy.injected == before + 1, "no reply was lost"
+    if which == 3:
+        assert done.returncode == 0, done.stderr  # looked up, and found published
+    table = direct.iceberg.load_table("gold.daily_metrics")
+    assert table.properties.get(noted) == ("kept" if another else None)  # nobody's commit is undone
+    assert table.scan().to_arrow().num_rows > 0
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("seconds", [3, 60])
+def test_reset_connections_leave_old_or_new(well: Correcting, seconds: int) -> None:
+    proxy = well.stack.s3_proxy
+
+    def wrong() -> None:
+        time.sleep(6)
+        proxy.faults = Faults(refuse=True)
+        proxy.reset_all()
+        time.sleep(seconds)
+        proxy.heal()
+
+    before = proxy.injected
+    well.run_while(wrong)
+    assert proxy.injected > before
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("which", ["s3", "catalog"])
+def test_a_black_hole_is_bounded_by_a_timeout(well: Correcting, which: str) -> None:
+    proxy = well.stack.s3_proxy if which == "s3" else well.stack.catalog_proxy
+
+    def wrong() -> None:
+        time.sleep(6)
+        proxy.faults = Faults(swallow=True)
+        time.sleep(45)
+        proxy.heal()
+
+    before = proxy.injected
+    well.run_while(wrong, seconds=600)  # which fails the test if it takes longer
+    assert proxy.injected > before
+
+
+@pytest.mark.faults
+def test_a_slow_network_that_cuts_answers_leaves_old_or_new(well: Correcting) -> None:
+    proxy = well.stack.s3_proxy
+    before = proxy.injected
+    proxy.faults = Faults(delay_seconds=0.05, bytes_per_second=1_000_000, cut_answers=0.05)
+    well.run_while(lambda: None, seconds=600)
+    assert proxy.injected > before
+
+
+@pytest.mark.faults
+def test_a_store_that_asks_to_slow_down_is_obeyed(well: Correcting) -> None:
+    proxy = well.stack.s3_proxy
+    before = proxy.injected
+    proxy.faults = Faults(busy=0.3)
+    done = well.run_while(lambda: None, seconds=600)
+    assert done.returncode == 0, done.stderr
+    assert proxy.injected > before
+
+
+@pytest.mark.faults
+def test_a_store_killed_in_an_upload_leaves_the_old_snapshot(well: Correcting) -> None:
+    stack, proxy = well.stack, well.stack.s3_proxy
+
+    def strike() -> None:
+        stack.s3.service.kill()
+        time.sleep(5)
+        stack.s3.service.start(stack.s3.ready)
+
+    proxy.faults = Faults(losing=r"PUT \S*/gold/daily_metrics/data/", lose=1, meanwhile=strike)
+    before = proxy.injected
+    well.run_while(lambda: None, seconds=600)
+    assert proxy.injected > before
+
+
+@pytest.mark.faults
+def test_a_catalog_killed_in_a_run_is_waited_for_or_named(well: Correcting) -> None:
+    stack = well.stack
+
+    def wrong() -> None:
+        time.sleep(8)
+        stack.catalog.kill()
+        time.sleep(3)
+        stack.catalog.start(lambda: serves(f"http://127.0.0.1:{stack.catalog_port}/v1/config"))
+
+    done = well.run_while(wrong)
+    assert done.returncode == 0 or "catalog" in done.stderr
