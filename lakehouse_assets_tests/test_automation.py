@@ -122,7 +122,7 @@ def test_a_correction_recomputes_exactly_what_can_change(make_lake):
         files_now = data_files(lake, name)
         assert kept <= {path for path, _, _ in files_now}, name
         assert {path for path, low, high in files_now if not touches(stretches, low, high)} <= kept, name
-        assert len(files_before[name]) > 1 or name.endswith("users") or name == "silver.rejected_interactions", name
+        assert len(files_before[name]) > 1 or name in (*OF_USERS, "silver.rejected_interactions"), name
     fresh = rebuilt(make_lake, lake)
     gold = [name for name in names if name.startswith("gold")]
     assert {name: fresh.table(name) for name in gold} == {name: after[name] for name in gold}
@@ -142,21 +142,20 @@ def touches(stretches, low, high):
     return any(month_first(first) <= high and low <= month_last(last) for first, last in stretches)
 
 
-def test_a_range_computes_users_only_where_there_are_deliveries(tmp_path):
+def test_a_range_computes_users_only_between_their_first_and_last_delivery(tmp_path):
     lakehouse = planned_only(tmp_path)
     first, last = date(2024, 3, 1), date(2024, 3, 9)
     every = tuple(lakehouse.tables)
-    of_users = ("bronze.users", "silver.users")
-    others = tuple(name for name in every if name not in of_users)
+    others = tuple(name for name in every if name not in OF_USERS)
     assert lakehouse.stamps.range_work(first, last) == [Work(others, first, last)]
     for day in (3, 5):
         drop(lakehouse, f"2024-03-0{day}", "u,2024-01-01,DE,web,free", dataset="users")
     assert lakehouse.stamps.range_work(first, last) == [
-        Work(of_users, date(2024, 3, 3), date(2024, 3, 5)),
+        Work(OF_USERS, date(2024, 3, 3), date(2024, 3, 5)),
         Work(others, first, last),
     ]
     days = days_between(first, last)
-    assert set(lakehouse.stamps.expected("bronze.users", days)) == {date(2024, 3, 3), date(2024, 3, 5)}
+    assert set(lakehouse.stamps.expected("bronze.users", days)) == {date(2024, 3, day) for day in (3, 4, 5)}
     assert lakehouse.stamps.range_work(date(2024, 3, 3), date(2024, 3, 5)) == [
         Work(every, date(2024, 3, 3), date(2024, 3, 5))
     ]
