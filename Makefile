@@ -2,6 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEV := $(VENV)/.dev
 TOOLS := $(VENV)/.stack-tools
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3))
 
@@ -13,7 +14,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##@ Use
-setup: $(READY) ## virtual environment, pinned packages, Java if missing, jars
+setup: $(DEV) ## virtual environment, pinned packages, Java if missing, jars
 
 demo: $(READY) ## sample data -> every table -> a dashboard
 	$(BIN)/lakehouse demo
@@ -49,54 +50,54 @@ stack-demo: ## sample data through the stack
 stack-down: ## stop the stack; its volumes stay
 	docker compose down
 
-rehearsal: $(READY) $(TOOLS) ## the stack as plain processes, without Docker: demo, backfill from the UI's API, same digests
+rehearsal: $(DEV) $(TOOLS) ## the stack as plain processes, without Docker: demo, backfill from the UI's API, same digests
 	$(BIN)/python -m lakehouse_assets_tests.stack.rehearsal
 
 ##@ Develop
-test: $(READY) $(TOOLS) ## the test suite, minutes
+test: $(DEV) $(TOOLS) ## the test suite, minutes
 	$(BIN)/python -m pytest
 
-test-faults: $(READY) $(TOOLS) ## long campaigns of faults, seeded and bounded
+test-faults: $(DEV) $(TOOLS) ## long campaigns of faults, seeded and bounded
 	$(BIN)/python -m pytest -m faults
 
 browser: ## install Chromium with apt, for the two targets below
 	$(if $(filter-out 0,$(shell id -u)),sudo) apt-get install --yes --no-install-recommends chromium fonts-dejavu-core
 
-test-browser: $(READY) ## the dashboard and Dagster's pages in a real Chromium: 5 minutes
+test-browser: $(DEV) ## the dashboard and Dagster's pages in a real Chromium: 5 minutes
 	$(BIN)/python -m pytest -m browser
 
-screenshots: $(READY) ## the same, and keep its pictures in docs/images
+screenshots: $(DEV) ## the same, and keep its pictures in docs/images
 	$(BIN)/python -m pytest -m browser --images=docs/images
 
-test-profiles: profiles ## the tests of profiles, with the package that draws them
+test-profiles: $(DEV) profiles ## the tests of profiles, with the package that draws them
 	$(BIN)/python -m pytest -m profiles
 
-test-notebooks: $(READY) ## run the notebooks
+test-notebooks: $(DEV) ## run the notebooks
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
 
-bench: $(READY) ## a million rows, and one more day, beside the same work in DuckDB: 10 to 20 minutes
+bench: $(DEV) ## a million rows, and one more day, beside the same work in DuckDB: 10 to 20 minutes
 	$(BIN)/python -m benchmarks.run --more-day -o benchmark.json
 
-lint: $(READY) ## ruff and mypy
+lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(READY) ## mend what ruff can
+format: $(DEV) ## mend what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-notebooks: $(READY) ## run the notebooks' Python files into their .ipynb, outputs and all
+notebooks: $(DEV) ## run the notebooks' Python files into their .ipynb, outputs and all
 	$(BIN)/jupytext --quiet --to ipynb --execute notebooks/*.py
 
-diagrams: $(READY) ## draw diagrams/*.png again: data flow, components, stages of a table
+diagrams: $(DEV) ## draw diagrams/*.png again: data flow, components, stages of a table
 	$(BIN)/python -m diagrams.draw
 
-docs: $(READY) ## the docs site in site/: pages made from the code, then all of them, strictly
+docs: $(DEV) ## the docs site in site/: pages made from the code, then all of them, strictly
 	$(BIN)/python -m docs.reference
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-lock: $(READY) ## compile the lock files again
+lock: $(DEV) ## compile the lock files again
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -q -o requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -q --extra stack --extra java --extra notebook -c requirements.lock -o requirements-stack.lock pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -q --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
@@ -105,16 +106,22 @@ lock: $(READY) ## compile the lock files again
 clean: ## remove the virtual environment and caches of this folder
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 
-$(READY): pyproject.toml requirements-build.lock requirements-dev.lock requirements-java.lock lakehouse_assets/runtime.py
+# what the lakehouse runs with; a demo waits for no more
+$(READY): pyproject.toml requirements-build.lock requirements.lock requirements-java.lock lakehouse_assets/runtime.py
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "Python 3.11 or 3.12 is needed; name one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-build.lock
-	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode --require-hashes -r requirements-dev.lock
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m lakehouse_assets.runtime
 	@touch $@
 
-$(TOOLS): $(READY) lakehouse_assets_tests/stack/tools.py lakehouse_assets_tests/stack/RestCatalog.java
+# and what developing it needs
+$(DEV): $(READY) requirements-dev.lock
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(TOOLS): $(DEV) lakehouse_assets_tests/stack/tools.py lakehouse_assets_tests/stack/RestCatalog.java
 	$(BIN)/python -m lakehouse_assets.runtime --s3
 	$(BIN)/python -m lakehouse_assets_tests.stack.tools
 	@touch $@
