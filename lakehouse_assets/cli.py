@@ -298,11 +298,35 @@ def _report(options: argparse.Namespace, work: Sequence[Work], settings: Setting
         runs = [{"first": one.first, "last": one.last, "tables": one.tables} for one in work]
         answer({"runs": runs, "seconds": round(seconds, 1), "dashboard": page})
     elif work:
+        for line in _rejected(work, settings):
+            say(line)
         days = sum(one.days * len(one.tables) for one in work)
         say(f"done: {days:,} table days in {len(work)} runs, {seconds:.1f} s. Look at {page}")
         say(_NEXT)
     else:
         say("everything is up to date")
+
+
+def _rejected(work: Sequence[Work], settings: Settings) -> list[str]:
+    """How many of the rows that were looked at are rejected, and why: nobody should have to ask for that."""
+    from lakehouse_assets.io.catalog import Catalog
+    from lakehouse_assets.io.query import connect
+
+    routing = "silver.interaction_routing"
+    looked_at = [one for one in work if routing in one.tables]
+    if not looked_at:
+        return []
+    counted = connect(Catalog(settings), [routing]).execute(
+        f"SELECT reason, sum(delivered_rows)::BIGINT FROM {routing} WHERE landing_date BETWEEN ? AND ? "  # noqa: S608
+        "GROUP BY reason ORDER BY 2 DESC",
+        [min(one.first for one in looked_at), max(one.last for one in looked_at)],
+    )
+    rows = dict(counted.fetchall())
+    total, reasons = sum(rows.values()), {reason: count for reason, count in rows.items() if reason}
+    if not reasons:
+        return []
+    named = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
+    return [f"rejected: {sum(reasons.values()):,} of {total:,} rows ({named}); see silver.rejected_interactions"]
 
 
 def _draw(settings: Settings) -> Path:
@@ -546,8 +570,10 @@ def _demo(options: argparse.Namespace, settings: Settings) -> None:
                 deliver(zone, "interactions", made.late_path, made.late_date, {})
             deliver(zone, "users", made.users_path, zone.dates("interactions")[0], {})
         say(f"sample data: {made.rows:,} interactions over {_DEMO_DAYS} days")
-    _up_to_date(settings)
+    work = _up_to_date(settings)
     page = _draw(settings)
+    for line in _rejected(work, settings):
+        say(line)
     say(f"done in {time.monotonic() - began:.0f} s. Look at {page}")
     say(_NEXT)
 

@@ -23,6 +23,7 @@ from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import DAY
 from lakehouse_assets.settings import load_settings
+from lakehouse_assets.stamps import Work
 
 HEADER = ",".join(DATASETS["interactions"])
 ROW = "u,2024-03-01 10:00:00,edit,p,10,1"
@@ -369,6 +370,22 @@ def test_a_profile_without_its_package_is_one_sentence(lakehouse_command: Run, m
     )
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # as where the extra is not installed
     assert_one_sentence(lakehouse_command("profile", "silver.users"), "profiles need the package fg-data-profiling")
+
+
+def test_a_run_says_how_many_rows_were_rejected_and_why(home: Path) -> None:
+    first, last = date(2024, 3, 1), date(2024, 3, 2)
+    routed = [
+        {"landing_date": first, "reason": None, "delivered_rows": 1000},
+        {"landing_date": first, "event_date": None, "reason": "bad_timestamp", "delivered_rows": 3},
+        {"landing_date": last, "event_date": None, "reason": "unknown_action", "delivered_rows": 2500},
+        {"landing_date": date(2024, 3, 3), "event_date": None, "reason": "unknown_action", "delivered_rows": 7},
+    ]
+    lakehouse = store(home, "silver.interaction_routing", routed)
+    work = [Work(("silver.interaction_routing",), first, last), Work(("gold.daily_metrics",), first, last)]
+    assert cli._rejected(work, lakehouse.settings) == [
+        "rejected: 2,503 of 3,503 rows (unknown_action 2,500, bad_timestamp 3); see silver.rejected_interactions"
+    ]
+    assert cli._rejected(work[1:], lakehouse.settings) == []
 
 
 def test_scripts_get_json_and_nothing_else(lakehouse_command: Run, home: Path) -> None:

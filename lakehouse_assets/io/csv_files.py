@@ -211,7 +211,11 @@ def _header(path: str, line: str, columns: Sequence[str]) -> tuple[str, ...]:
         raise FileRefused(path, f"column {twice[0]!r} is there twice; name each column once")
     missing = [name for name in columns if name not in header]
     if missing == list(columns):
-        raise FileRefused(path, f"has no header; its first line must name the columns {', '.join(columns)}")
+        raise FileRefused(
+            path,
+            f"has no header with our columns; its first line must name {', '.join(columns)}, "
+            "or `land --map ours=theirs` say what they are called in it",
+        )
     if missing:
         raise FileRefused(
             path, f"column {missing[0]!r} is missing (found: {', '.join(header)}); `land --map` can rename columns"
