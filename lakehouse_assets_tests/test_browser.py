@@ -100,7 +100,7 @@ def test_a_materialization_and_a_backfill_clicked_in_the_ui_turn_green(browser, 
 
         page.goto(f"{at}/assets/gold/daily_metrics")
         launch(page, "Materialize…", YESTERDAY, YESTERDAY)
-        green(page, at)
+        green(page, at, f"partition: {YESTERDAY}")
         page.goto(f"{at}/assets/gold/daily_metrics")
         page.get_by_text("[Show Markdown]").click()
         plot = page.get_by_role("dialog").get_by_role("img", name="Active users")
@@ -113,7 +113,7 @@ def test_a_materialization_and_a_backfill_clicked_in_the_ui_turn_green(browser, 
 
         page.goto(f"{at}/locations/lakehouse_assets.definitions/jobs/lakehouse")
         launch(page, "Materialize all…", YESTERDAY - timedelta(days=2), YESTERDAY)
-        green(page, at)
+        green(page, at, "3 partitions")
         shoot(page, images / "backfill.png")
         page.goto(f"{at}/assets/silver/interactions?view=checks")
         expect(page.get_by_text("no_duplicate_key").first).to_be_visible()
@@ -123,7 +123,8 @@ def test_a_materialization_and_a_backfill_clicked_in_the_ui_turn_green(browser, 
         expect(page.get_by_text("dagster/row_count").first).to_be_visible()
         shoot(page, images / "partitions.png")
         page.goto(f"{at}/assets/gold/daily_metrics?view=lineage&lineageScope=upstream")
-        expect(page.get_by_text("user_days").first).to_be_visible()
+        page.get_by_role("button", name="All", exact=True).click()
+        expect(page.get_by_text("interactions").first).to_be_visible()
         shoot(page, images / "lineage.png")
         page.close()
 
@@ -148,14 +149,10 @@ def launch(page: Page, button: str, first: date, last: date) -> None:
     expect(dialog).to_be_hidden()
 
 
-def green(page: Page, at: str) -> None:
-    """Wait until the newest run or backfill that somebody clicked has succeeded."""
+def green(page: Page, at: str, days: str) -> None:
+    """Wait until the run or backfill that was clicked has succeeded."""
     page.goto(f"{at}/runs")
-    row = (
-        page.locator("tr, [role=row], div")
-        .filter(has_text="Manually launched")
-        .filter(has_not_text="lakehouse/process")
-    )
+    row = page.locator("div, tr").filter(has_text=days).filter(has_not_text="lakehouse/process")
     expect(row.first).to_contain_text("Success", timeout=PATIENCE_MS)
 
 
