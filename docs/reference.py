@@ -18,8 +18,8 @@ def settings_page() -> str:
     lines = [
         _MADE.format(source="lakehouse_assets/settings.py") + "# Settings",
         "",
-        "All from the environment, read in one place. A value that can't be used ends a command with one sentence that "
-        "names the variable.",
+        "From the environment, or from a file `lakehouse.toml` (`lakehouse init` writes one); the environment wins. A "
+        "value that can't be used ends a command with one sentence that names it.",
         "",
         "| variable | default | meaning |",
         "|---|---|---|",
@@ -39,7 +39,7 @@ def _default(value: Any) -> str:
         value = ",".join(value)
     if isinstance(value, bool):
         value = str(value).lower()
-    return "" if value in (None, "", PydanticUndefined) else f"`{value}`"
+    return "" if value in (None, "", {}, PydanticUndefined) else f"`{value}`"
 
 
 def tables_page() -> str:

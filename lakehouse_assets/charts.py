@@ -20,6 +20,10 @@ _ON_LIGHT = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "
 _ON_DARK = ("#56b4e9", "#f0883e", "#2bbf92", "#e29ac2", "#f2c14e", "#a5d8f5", "#b0b0b0", "#d6c94a", "#b08fd8")
 
 
+MARK = "unusual"
+MOST_VALUES = 8  # of a segment: more lines than that nobody tells apart
+
+
 @dataclass(frozen=True)
 class Chart:
     """A chart of the page.
@@ -27,11 +31,12 @@ class Chart:
     Attributes:
         title: what it shows.
         definition: what the numbers mean, in the words of docs/metrics/.
-        kind: ``line``, ``area``, ``bar`` (stacked) or ``heat``.
+        kind: ``line``, ``area``, ``bar`` (stacked), ``heat``, or ``marked``: lines, and the series `MARK` as points.
         unit: of the values; ``share`` is shown in percent.
         table: the table it stands on; without that table there is no chart.
         series: for each series its name and the SQL expression of its value; with one of them a plain chart.
         query: instead of ``series``: SQL for rows of day, series and value.
+        choice: a further column of ``query``: what one of its values is about is shown at a time.
     """
 
     title: str
@@ -41,6 +46,7 @@ class Chart:
     table: str
     series: Mapping[str, str] | None = None
     query: str = ""
+    choice: str = ""
 
     @property
     def sql(self) -> str:
@@ -52,6 +58,14 @@ class Chart:
             for position, (name, value) in enumerate(self.series.items())
         ]
         return f"SELECT date, series, value FROM ({' UNION ALL '.join(parts)}) ORDER BY position, date"  # noqa: S608
+
+
+def _largest(table: str, choice: str, name: str, size: str) -> str:
+    """A condition on rows: their ``name`` is among the largest of their ``choice`` on the table's newest day."""
+    newest = f"SELECT {choice}, {name}, sum({size}) AS size FROM {table} "  # noqa: S608  our own names
+    newest += f"WHERE date = (SELECT max(date) FROM {table}) GROUP BY ALL "  # noqa: S608
+    newest += f"QUALIFY row_number() OVER (PARTITION BY {choice} ORDER BY size DESC, {name}) <= {MOST_VALUES}"
+    return f"({choice}, {name}) IN (SELECT ({choice}, {name}) FROM ({newest}))"  # noqa: S608
 
 
 CHARTS = (
@@ -147,6 +161,53 @@ CHARTS = (
         "ORDER BY action_type, date",
     ),
     Chart(
+        "Weekly active users by segment",
+        "Distinct users of the 7 days that end on the day, by what the users are and which app version they use: the "
+        f"{MOST_VALUES} values with the most users of the newest day. A user of two versions counts in both.",
+        "line",
+        "users",
+        "gold.segment_metrics",
+        query="SELECT date, value AS series, weekly_active_users::DOUBLE AS value, segment FROM gold.segment_metrics "  # noqa: S608
+        f"WHERE {_largest('gold.segment_metrics', 'segment', 'value', 'monthly_active_users_30d')} "
+        "ORDER BY segment, series, date",
+        choice="segment",
+    ),
+    Chart(
+        "Slowest actions by app version",
+        "95th percentile of duration_ms over the 28 days that end on the day, to 1/64 of it, by app version: the "
+        f"{MOST_VALUES} versions with the most actions of the newest day.",
+        "line",
+        "ms",
+        "gold.version_performance",
+        query="SELECT date, app_version AS series, p95_duration_ms_28d::DOUBLE AS value, action_type "  # noqa: S608
+        "FROM gold.version_performance "
+        f"WHERE {_largest('gold.version_performance', 'action_type', 'app_version', 'actions_28d')} "
+        "ORDER BY action_type, series, date",
+        choice="action_type",
+    ),
+    Chart(
+        "Do segments take longer?",
+        "Spearman's correlation, from -1 to 1, between being in the segment and a user's mean duration_ms of the day; "
+        "0 is no connection. A connection is not a cause. Confidence intervals are in gold.segment_performance.",
+        "line",
+        "correlation",
+        "gold.segment_performance",
+        query="SELECT date, value AS series, duration_correlation AS value, segment FROM gold.segment_performance "  # noqa: S608
+        f"WHERE {_largest('gold.segment_performance', 'segment', 'value', 'users')} ORDER BY segment, series, date",
+        choice="segment",
+    ),
+    Chart(
+        "Unusual days",
+        "A metric, what its weekday and trend let expect, and the days on which it was outside its usual distance.",
+        "marked",
+        "value",
+        "gold.anomalies",
+        query="SELECT date, series, number AS value, metric FROM (SELECT date, metric, value AS 'actual', "  # noqa: S608
+        f"expected_value AS 'expected', CASE WHEN is_anomaly THEN value END AS '{MARK}' FROM gold.anomalies) "
+        f"UNPIVOT (number FOR series IN (actual, expected, {MARK})) ORDER BY metric, series, date",
+        choice="metric",
+    ),
+    Chart(
         "Sessions",
         "A session is a user's actions without 30 minutes of silence or a midnight between them.",
         "bar",
@@ -164,6 +225,18 @@ CHARTS = (
         "WHEN session_span_ms = 0 THEN 'no time' WHEN session_span_ms < 60000 THEN 'under 1 min' "
         "WHEN session_span_ms < 600000 THEN '1 to 10 min' ELSE '10 min and more' END AS series "
         "FROM gold.session_metrics) GROUP BY date, series ORDER BY min(session_span_ms), date",
+    ),
+    Chart(
+        "Sessions a user, first and last actions",
+        "Users by how many sessions they had on the day; or the day's sessions by the action they began or ended with. "
+        f"The {MOST_VALUES} most frequent of the newest day.",
+        "bar",
+        "users or sessions",
+        "gold.session_distribution",
+        query="SELECT date, value AS series, amount::DOUBLE AS value, measure FROM gold.session_distribution "  # noqa: S608
+        f"WHERE {_largest('gold.session_distribution', 'measure', 'value', 'amount')} "
+        "ORDER BY measure, try_cast(series AS BIGINT), series, date",
+        choice="measure",
     ),
     Chart(
         "Session length",
@@ -238,12 +311,23 @@ def spec(chart: Chart, series: Sequence[str]) -> dict[str, Any]:
     marks = {
         "line": {"type": "line", "strokeWidth": 1.8},
         "bar": {"type": "bar"},
+        "marked": {"type": "line", "strokeWidth": 1.8},
         "area": {"type": "area", "opacity": 0.6, "line": True},
     }
     stack = "zero" if chart.kind == "bar" else None
     colour = {"field": "series", "type": "nominal", "sort": [*series], "scale": {"domain": [*series]}}
+    layers: dict[str, Any] = {"mark": marks[chart.kind]}
+    if chart.kind == "marked":
+        points = {"type": "point", "filled": True, "size": 60}
+        is_mark = {"field": "series", "equal": MARK}
+        layers = {
+            "layer": [
+                {"transform": [{"filter": {"not": is_mark}}], "mark": marks["marked"]},
+                {"transform": [{"filter": is_mark}], "mark": points},
+            ]
+        }
     return FRAME | {
-        "mark": marks[chart.kind],
+        **layers,
         "encoding": {
             "x": day | {"title": None, "axis": axis | {"tickCount": 6}},
             "y": value | {"title": chart.unit, "axis": {"format": axis_format}, "stack": stack},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -51,7 +52,7 @@ def write_dashboard(catalog: Catalog, target: Path) -> Path:
 
 
 def _content(connection: duckdb.DuckDBPyConnection, tables: set[str]) -> dict[str, Any]:
-    charts = [_chart(chart, _rows(connection, chart.sql)) for chart in CHARTS if chart.table in tables]
+    charts = [_chart(connection, chart) for chart in CHARTS if chart.table in tables]
     tiles = [
         {
             "title": title,
@@ -72,19 +73,24 @@ def _content(connection: duckdb.DuckDBPyConnection, tables: set[str]) -> dict[st
     }
 
 
-def _chart(chart: Chart, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+def _chart(connection: duckdb.DuckDBPyConnection, chart: Chart) -> dict[str, Any]:
+    rows = _rows(connection, chart.sql)
+    # one spec for each choice: each has series of its own
+    choices = dict.fromkeys(row[3] for row in rows) if chart.choice else {"": None}
+    named = {choice: [series for _, series, _, *of in rows if not of or of[0] == choice] for choice in choices}
     return {
-        "id": chart.title.lower().replace(" ", "-").replace(",", ""),
+        "id": re.sub(r"[^a-z]+", "-", chart.title.lower()).strip("-"),
         "title": chart.title,
         "definition": chart.definition,
         "unit": chart.unit,
-        "spec": spec(chart, list(dict.fromkeys(series for _, series, _ in rows))),
+        "choice": chart.choice.replace("_", " "),
+        "specs": {choice: spec(chart, list(dict.fromkeys(series))) for choice, series in named.items()},
         "rows": rows,
     }
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, query: str) -> Sequence[Sequence[Any]]:
-    return [[str(day), series, value] for day, series, value in connection.execute(query).fetchall()]
+    return [[str(day), *others] for day, *others in connection.execute(query).fetchall()]
 
 
 def _freshness(connection: duckdb.DuckDBPyConnection, tables: set[str]) -> str:

@@ -73,10 +73,9 @@ def write_profile(
         raise ProfileError(f"{table.name} is not computed yet; run `lakehouse run` first")
     connection = connect(catalog, [table.name])
     day = table.partition_column
-    # a snapshot holds every user, so the newest one says it all
-    back = 0 if day == "snapshot_date" else DAYS - 1
-    newest = f"(SELECT max({day}) FROM {table.name})"  # noqa: S608  our own names
-    recent = f"{table.name} WHERE {day} > {newest} - {back + 1}"
+    # users are rows that hold until another one ends them; all else happened on its day
+    condition = f"{day} > (SELECT max({day}) FROM {table.name}) - {DAYS}"  # noqa: S608  our own names
+    recent = f"{table.name} WHERE {'is_current' if 'is_current' in table.columns else condition}"
     first, last, of_rows = connection.execute(f"SELECT min({day}), max({day}), count(*) FROM {recent}").fetchall()[0]  # noqa: S608
     if not of_rows:
         raise ProfileError(f"{table.name} has no rows to profile")

@@ -73,6 +73,10 @@ def test_the_dashboard_works_from_a_file_with_the_network_off(browser, home, ima
     page.locator("#stickiness summary").click()
     expect(page.locator("#stickiness details")).to_contain_text("DAU divided by the 30-day MAU")
 
+    segments = page.locator("#weekly-active-users-by-segment")
+    segments.get_by_role("combobox").select_option("device_type")
+    expect(segments.locator(".chart svg")).to_contain_text("iPhone")
+
     page.get_by_role("button", name="Light or dark").click()
     drawn(page)
     page.screenshot(path=images / "dashboard-dark.png")

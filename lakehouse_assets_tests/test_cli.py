@@ -374,7 +374,7 @@ def test_a_profile_without_its_package_is_one_sentence(lakehouse_command: Run, m
 
 def test_a_run_says_how_many_rows_were_rejected_and_why(home: Path) -> None:
     first, last = date(2024, 3, 1), date(2024, 3, 2)
-    routed = [
+    routed: list[dict[str, Any]] = [
         {"landing_date": first, "reason": None, "delivered_rows": 1000},
         {"landing_date": first, "event_date": None, "reason": "bad_timestamp", "delivered_rows": 3},
         {"landing_date": last, "event_date": None, "reason": "unknown_action", "delivered_rows": 2500},

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import vl_convert
-from IPython.display import SVG, display
+from IPython.display import SVG
 
 from lakehouse_assets.charts import CHARTS, LOOKS, spec
 from lakehouse_assets.etl import DataLakehouseETL
@@ -87,7 +87,7 @@ chart = next(chart for chart in CHARTS if chart.title == "Active users")
 rows = [{"day": str(day), "series": series, "value": value} for day, series, value in lake.sql(chart.sql).fetchall()]
 drawn = spec(chart, list(dict.fromkeys(row["series"] for row in rows)))
 drawn |= {"data": {"values": rows}, "width": 560, "config": LOOKS["light"], "background": "white"}
-display(SVG(vl_convert.vegalite_to_svg(drawn)))
+SVG(vl_convert.vegalite_to_svg(drawn))
 
 # %% [markdown]
 # ## What do they do?

@@ -97,7 +97,11 @@ reconciled
 # Silence of 30 minutes or midnight ends one.
 
 # %%
-found = sessions.session_metrics(interactions, settings.session_gap_seconds).orderBy("session_id").toPandas()
+found = (
+    sessions.session_metrics(interactions, settings.allowed_actions, settings.session_gap_seconds)
+    .orderBy("session_id")
+    .toPandas()
+)
 assert list(found.session_id) == [
     "ann_20240301_0",
     "ann_20240301_1",

@@ -124,6 +124,8 @@ def _plot(connection: duckdb.DuckDBPyConnection, chart: Chart, last: date) -> dg
     """A chart of the days up to one, with what it means."""
     days = COHORT_DAYS if chart.kind == "heat" else PLOT_DAYS
     span = f"WHERE date > DATE '{last}' - {days} AND date <= DATE '{last}'"
+    if chart.choice:  # the first one: an image has nothing to choose with
+        span += f" AND {chart.choice} = (SELECT min({chart.choice}) FROM {chart.table})"  # noqa: S608
     rows = connection.execute(f"SELECT date, series, value FROM ({chart.sql}) {span}").fetchall()  # noqa: S608
     drawn = spec(chart, list(dict.fromkeys(series for _, series, _ in rows)))
     if chart.kind == "bar":  # one path for a series instead of a shape for each day keeps the image small

@@ -13,15 +13,18 @@ const inRange = rows => rows.filter(([day]) => day >= shown.from && day <= shown
 const number = (value, unit) => value === null || value === undefined ? "–"
   : unit === "share" ? (100 * value).toFixed(1) + " %" : Math.round(value).toLocaleString("en");
 
+const chosen = chart => inRange(chart.rows).filter(row => !chart.choice || row[3] === chart.chosen);
+
 function spec(chart, rows) {
-  const drawn = { ...chart.spec, width: "container", data: { values: rows.map(([day, series, value]) => ({ day, series, value })) }, config: page.looks[root.dataset.theme] };
-  return chart.spec.mark.type === "line" ? { ...drawn, mark: { ...chart.spec.mark, point: rows.length < 90 } } : drawn;
+  const base = chart.specs[chart.choice ? chart.chosen : ""];
+  const drawn = { ...base, width: "container", data: { values: rows.map(([day, series, value]) => ({ day, series, value })) }, config: page.looks[root.dataset.theme] };
+  return base?.mark?.type === "line" ? { ...drawn, mark: { ...base.mark, point: rows.length < 90 } } : drawn;
 }
 
 function download(chart) {
   const quoted = value => value === null ? "" : /^[=+@\t\r-]/.test(value) && isNaN(value) ? `"'${String(value).replaceAll('"', '""')}"` : `"${String(value).replaceAll('"', '""')}"`;
-  const lines = [["day", "series", chart.unit], ...inRange(chart.rows)].map(row => row.map(quoted).join(","));
-  const link = element("a", { download: `${chart.id}.csv`, href: URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" })) });
+  const lines = [["day", "series", chart.unit], ...chosen(chart)].map(row => row.slice(0, 3).map(quoted).join(","));
+  const link = element("a", { download: `${chart.id}${chart.choice ? `-${chart.chosen}` : ""}.csv`, href: URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" })) });
   link.click();
   URL.revokeObjectURL(link.href);
 }
@@ -39,6 +42,11 @@ function tiles() {
   }
 }
 
+function drawOne(chart) {
+  if (chart.choice && chart.chosen === undefined) return null; // there are no rows to choose from
+  return vegaEmbed(`#${chart.id} .chart`, spec(chart, chosen(chart)), { actions: false, renderer: "svg" });
+}
+
 async function draw() {
   document.getElementById("from").value = shown.from;
   document.getElementById("to").value = shown.to;
@@ -48,8 +56,7 @@ async function draw() {
     button.setAttribute("aria-pressed", String(shown.to === page.last && shown.from === first));
   }
   tiles();
-  await Promise.all(page.charts.map(chart =>
-    vegaEmbed(`#${chart.id} .chart`, spec(chart, inRange(chart.rows)), { actions: false, renderer: "svg" })));
+  await Promise.all(page.charts.map(drawOne));
   root.dataset.drawn = "yes";
 }
 
@@ -61,8 +68,15 @@ function theme(name) {
 for (const chart of page.charts) {
   const button = element("button", { type: "button", textContent: "CSV", title: "Download the days shown" });
   button.addEventListener("click", () => download(chart));
+  const picker = [];
+  if (chart.choice) {
+    chart.chosen = Object.keys(chart.specs)[0];
+    const select = element("select", {}, ...Object.keys(chart.specs).map(value => element("option", { value, textContent: value.replaceAll("_", " ") })));
+    select.addEventListener("change", () => { chart.chosen = select.value; drawOne(chart); });
+    picker.push(element("label", { textContent: `${chart.choice} ` }, select));
+  }
   document.getElementById("charts").append(element("article", { id: chart.id },
-    element("header", {}, element("h2", { textContent: chart.title }), button),
+    element("header", {}, element("h2", { textContent: chart.title }), ...picker, button),
     element("details", {}, element("summary", { textContent: "What it means" }), chart.definition),
     element("div", { className: "chart", role: "img", ariaLabel: chart.title })));
 }
