@@ -63,7 +63,7 @@ class Chart:
 def _largest(table: str, choice: str, name: str, size: str) -> str:
     """A condition on rows: their ``name`` is among the largest of their ``choice`` on the table's newest day."""
     newest = f"SELECT {choice}, {name}, sum({size}) AS size FROM {table} "  # noqa: S608  our own names
-    newest += f"WHERE date = (SELECT max(date) FROM {table}) GROUP BY ALL "  # noqa: S608
+    newest += f"WHERE date = (SELECT max(date) FROM {table}) GROUP BY {choice}, {name} "  # noqa: S608
     newest += f"QUALIFY row_number() OVER (PARTITION BY {choice} ORDER BY size DESC, {name}) <= {MOST_VALUES}"
     return f"({choice}, {name}) IN (SELECT ({choice}, {name}) FROM ({newest}))"  # noqa: S608
 
@@ -291,7 +291,7 @@ def spec(chart: Chart, series: Sequence[str]) -> dict[str, Any]:
         series: the names in the rows, in the order to show them.
     """
     share, heat = chart.unit == "share", chart.kind == "heat"
-    axis_format = ".0%" if share else "~s"
+    axis_format = {"share": ".0%", "correlation": ".2~f"}.get(chart.unit, "~s")
     day = {"field": "day", "type": "temporal", "timeUnit": "utcyearmonthdate"}
     value = {"field": "value", "type": "quantitative"}
     tooltip = [

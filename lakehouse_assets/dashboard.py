@@ -62,7 +62,7 @@ def _content(connection: duckdb.DuckDBPyConnection, tables: set[str]) -> dict[st
         for title, unit, table, column in TILES
         if table in tables
     ]
-    days = [row[0] for tile in tiles for row in tile["rows"]]
+    days = [row[0] for shown in (*tiles, *charts) for row in shown["rows"]]
     return {
         "first": min(days, default=""),
         "last": max(days, default=""),

@@ -14,10 +14,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import vl_convert
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 
 import lakehouse_assets
 from lakehouse_assets import cli
+from lakehouse_assets.charts import CHARTS
 from lakehouse_assets.dashboard import write_dashboard
 from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.lakehouse import Lakehouse
@@ -80,6 +82,7 @@ def store(home: Path, name: str, rows: Sequence[dict[str, Any]]) -> Lakehouse:
         "string": "x",
         "bigint": 1,
         "double": 1.0,
+        "boolean": False,
         "date": date(2024, 3, 1),
         "timestamp": datetime(2024, 3, 1, 10, tzinfo=UTC),
     }
@@ -424,6 +427,20 @@ def test_the_dashboard_keeps_delivered_text_inert_and_needs_no_network(home: Pat
     assert attack not in page
     assert "\\u003c/script>\\u003cscript>alert(1)" in page
     assert not re.search(r"""<(script|link|img|iframe)\b[^>]*\b(src|href)\s*=\s*["']?(https?:)?//""", page)
+
+
+def test_every_chart_draws_the_rows_of_its_table(home: Path) -> None:
+    for table in {chart.table for chart in CHARTS}:
+        lakehouse = store(home, table, [{"reason": "unknown_action", "cohort_by": "first_activity", "period": "day"}])
+    page = write_dashboard(lakehouse.catalog, home / "dashboard.html").read_text(encoding="utf-8")
+    content = json.loads(re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)[0])
+    assert [chart["title"] for chart in content["charts"]] == [chart.title for chart in CHARTS]
+    for chart in content["charts"]:
+        assert chart["rows"], chart["title"]
+        for choice, drawn in chart["specs"].items():
+            rows = [row for row in chart["rows"] if not choice or row[3] == choice]
+            values = [dict(zip(("day", "series", "value"), row, strict=False)) for row in rows]
+            assert "<svg" in vl_convert.vegalite_to_svg(drawn | {"data": {"values": values}, "width": 300})
 
 
 PICKLES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "jsonpickle"}

@@ -8,7 +8,7 @@ const element = (tag, attributes = {}, ...children) => {
   made.append(...children);
   return made;
 };
-const addDays = (day, days) => new Date(Date.parse(day) + days * 864e5).toISOString().slice(0, 10);
+const addDays = (day, days) => day && new Date(Date.parse(day) + days * 864e5).toISOString().slice(0, 10);
 const inRange = rows => rows.filter(([day]) => day >= shown.from && day <= shown.to);
 const number = (value, unit) => value === null || value === undefined ? "–"
   : unit === "share" ? (100 * value).toFixed(1) + " %" : Math.round(value).toLocaleString("en");
