@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from lakehouse_assets.io.catalog import Catalog
 from lakehouse_assets.io.query import connect
-from lakehouse_assets.tables import Table
+from lakehouse_assets.tables import EVER, Table
 
 SAMPLE_ROWS = 20_000  # 6 s and 2 MB a page; shares are then right to about one percent
 DAYS = 28  # four whole weeks, so that weekdays do not look like drift
@@ -73,8 +73,8 @@ def write_profile(
         raise ProfileError(f"{table.name} is not computed yet; run `lakehouse run` first")
     connection = connect(catalog, [table.name])
     day = table.partition_column
-    # a snapshot holds every user, so the newest one says it all
-    back = 0 if day == "snapshot_date" else DAYS - 1
+    # a user's version stands on the day it began, however long ago
+    back = -EVER if day == "valid_from" else DAYS - 1
     newest = f"(SELECT max({day}) FROM {table.name})"  # noqa: S608  our own names
     recent = f"{table.name} WHERE {day} > {newest} - {back + 1}"
     first, last, of_rows = connection.execute(f"SELECT min({day}), max({day}), count(*) FROM {recent}").fetchall()[0]  # noqa: S608
