@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from lakehouse_assets.charts import CHARTS
+from lakehouse_assets.checks.asset_checks import segments_add_up, unusual_days
 from lakehouse_assets.io import deliveries
 from lakehouse_assets.io.warehouse import Audit
 from lakehouse_assets.settings import load_settings
@@ -140,3 +141,27 @@ def test_rows_are_the_same_whether_spark_workers_or_this_process_parse_them(make
     monkeypatch.setattr(deliveries, "PARSED_HERE_BYTES", 0)
     assert len(here) == 6
     assert parsed() == here
+
+
+def test_segments_that_do_not_add_up_and_unusual_days_are_told(make_lake, spark):
+    lake, day = make_lake(tables=("gold.segment_metrics", "gold.anomalies")), date(2024, 3, 1)
+    lake.rows("2024-03-01", "u,2024-03-01 10:00:00,edit,p,1,1", "v,2024-03-01 10:00:00,edit,p,1,1")
+    lake.run()
+    lakehouse, warehouse = lake.lakehouse, lake.lakehouse.warehouse
+    assert segments_add_up(lakehouse, day, day) == unusual_days(lakehouse, day, day) == {}
+
+    def overwrite(name, **changed):
+        first, *others = lake.table(name)
+        rows = [first | changed, *others]
+        frame = spark.createDataFrame(rows, lakehouse.tables[name].spark_schema)
+        warehouse.write(name, frame, day, day, warehouse.base(name, {}), {})
+
+    overwrite("gold.segment_metrics", total_actions=1)
+    assert segments_add_up(lakehouse, day, day)[day].detail.startswith("2 accepted, [1, 2, 2, 2] in segments, users [")
+    overwrite("gold.segment_metrics", total_actions=2, monthly_active_users_30d=3)  # a user of several versions
+    assert segments_add_up(lakehouse, day, day) == {}
+    overwrite("gold.segment_metrics", segment="device_type", value="web", total_actions=0)
+    assert segments_add_up(lakehouse, day, day)[day].detail.startswith("2 accepted, [2, 2, 2] in segments, users [(")
+    judged = {"expected_value": 1.0, "lower_bound": 0.0, "upper_bound": 3.5, "deviation": 2.0, "is_anomaly": True}
+    overwrite("gold.anomalies", value=9.0, **judged)
+    assert unusual_days(lakehouse, day, day)[day].detail == "avg_actions_per_session is 9, expected 0 … 3.5"
