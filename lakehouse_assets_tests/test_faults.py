@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -216,6 +216,15 @@ def test_a_process_killed_between_silver_and_gold_heals_on_the_next_run(lake):
     lake.run()
     assert active_users(lake) == users
     assert stale(lake) == {}
+    left = lake.lakehouse.catalog.load("gold.daily_metrics").location().removeprefix("file://")
+    stored = set(Path(left).rglob("*.parquet"))
+    later, maintenance = datetime.now(tz=UTC) + timedelta(days=2), lake.lakehouse.maintenance
+    branches, staged = maintenance.remove_abandoned("gold.daily_metrics", later)
+    assert branches == 1
+    maintenance.expire("gold.daily_metrics", datetime.now(tz=UTC), staged)
+    gone = stored - set(Path(left).rglob("*.parquet"))
+    assert gone  # what the killed process staged
+    assert gone.isdisjoint(files_of(lake, "gold.daily_metrics", "rows"))
     healed = published(lake)
     lake.runner.run_range(D1, D3)
     assert published(lake) == healed
