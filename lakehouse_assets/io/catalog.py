@@ -219,6 +219,10 @@ class Catalog:
                     update.add_column(column, _TYPES[kind])
         return table
 
+    def versions(self) -> dict[str, str]:
+        """Where the metadata of every table is now: another place after every commit."""
+        return {name: table.metadata_location for name in self.names() if (table := self.load(name))}
+
     def snapshot_id(self, name: str) -> int | None:
         """The current snapshot of a table, or None without table."""
         table = self.load(name)
