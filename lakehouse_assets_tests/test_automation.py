@@ -25,7 +25,7 @@ from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import EVER, days_between, month_first, month_last
 from lakehouse_assets.settings import SettingsError, load_settings
-from lakehouse_assets.stamps import OF_USERS, Work
+from lakehouse_assets.stamps import OF_USERS, Stamps, Work
 
 
 class Daemon:
@@ -99,6 +99,9 @@ def test_a_correction_recomputes_exactly_what_can_change(make_lake):
         assert daemon.tick().run_requests == []  # the first look can't tell whether files still change
         assert daemon.until_quiet() == ([], "everything is up to date")
         assert json.loads(daemon.cursor) == {"interactions": {}, "users": {}}  # Dagster keeps one of every tick
+        with pytest.MonkeyPatch.context() as patch:  # at rest nothing is planned
+            patch.delattr(Stamps, "stale")
+            assert daemon.tick().skip_message == "everything is up to date"
         drawn = drawing(lake.lakehouse, daemon.instance)
         # a new version of one file: an action less and another duration that day, and a row of the day before
         lake.rows("2024-01-05", "u,2024-01-05 10:00:00,edit,p,9,1", "u,2024-01-04 10:30:00,share,p,9,1")

@@ -11,9 +11,14 @@ from collections import Counter
 from datetime import date, timedelta
 from pathlib import Path
 
+import dagster as dg
 import duckdb
 import pytest
 
+from lakehouse_assets.automation.instance import terminal_instance
+from lakehouse_assets.automation.jobs import daily_partitions
+from lakehouse_assets.automation.sensors import landing_sensor
+from lakehouse_assets.automation.status import STALE, UP_TO_DATE, status
 from lakehouse_assets.partitions import days_between
 from lakehouse_assets_tests.conftest import CORE, small_disk
 from lakehouse_assets_tests.histories import DAYS, FIRST, SEED, Deliveries, differences
@@ -279,6 +284,32 @@ def test_one_user_with_ten_million_events_in_a_day_takes_bounded_memory(make_lak
     assert (day["daily_active_users"], day["total_actions"]) == (1, rows)
     [session] = lake.table("gold.session_metrics")
     assert session["actions_per_session"] == rows
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(3600)
+def test_ten_years_of_days_are_computed_in_one_run_and_planned_in_seconds(make_lake, capsys) -> None:
+    lake, began = make_lake(), time.monotonic()
+    for day in days_between(date(2026, 1, 1) - timedelta(days=count(3650)), date(2025, 12, 31)):
+        lake.rows(str(day), f"u,{day} 10:00:00,edit,p,1,1", f"v{day.day},{day} 11:00:00,edit,p,1,1")
+    lake.run()
+    took = {"first run": time.monotonic() - began}
+    lake.rows("2024-06-01", "u,2024-06-01 10:00:00,edit,p,1,1")
+    with terminal_instance(lake.lakehouse.settings) as instance:
+        sensor = landing_sensor(lake.lakehouse, daily_partitions(lake.lakehouse))
+        cursor = None
+        for what in ("first look", "second look"):
+            start = time.monotonic()
+            tick = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=cursor))
+            cursor, took[what] = tick.cursor, time.monotonic() - start
+        start = time.monotonic()
+        assert {one.state for one in status(lake.lakehouse, instance)} == {UP_TO_DATE, STALE}
+        took["status"] = time.monotonic() - start
+    [request] = tick.run_requests or ()
+    assert request.tags["dagster/asset_partition_range_start"] == "2024-06-01"
+    tell(capsys, {what: round(seconds, 1) for what, seconds in took.items()}, began)
+    assert took["second look"] < 10
+    assert took["status"] < 20
 
 
 @pytest.mark.faults

@@ -47,8 +47,13 @@ def landing_sensor(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinitio
         with lakehouse.repair.naming_damage():
             return look(context)
 
+    at_rest: list[object] = []  # what the landing zone and the tables were when there was nothing to do
+
     def look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         now = lakehouse.zone.look_at_all()
+        seen = (signatures(now), lakehouse.catalog.versions())
+        if at_rest == [seen]:
+            return dg.SensorResult(skip_reason="everything is up to date", cursor=context.cursor)
         phases = lakehouse.stamps.phases(now)
         changed = next(phases)
         signed = _signatures_of_changed(changed, now)
@@ -82,6 +87,7 @@ def landing_sensor(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinitio
         told = "; ".join(
             [*reasons[:_REASONS_TOLD], *([f"and {more} more"] if (more := len(reasons) - _REASONS_TOLD) > 0 else [])]
         )
+        at_rest[:] = [] if requests or told else [seen]
         if not requests:
             return dg.SensorResult(skip_reason=told or "everything is up to date", cursor=cursor)
         if told:

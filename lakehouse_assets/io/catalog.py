@@ -166,13 +166,7 @@ class Catalog:
             ) from None
 
     def _name_the_lock(self, error: BaseException | None) -> None:
-        """Raise what a person can act on where another process holds the database; leave other errors as they are."""
-        if "database is locked" in str(error):
-            raise CatalogLocked(
-                f"{sqlite_file(self._settings)} is locked by another process for more than "
-                f"{self._settings.lock_timeout_seconds} s; run again when it has ended, or wait longer with "
-                "LAKEHOUSE_LOCK_TIMEOUT_SECONDS"
-            ) from error
+        name_lock(error, self._settings)
 
     def names(self) -> list[str]:
         """Names of all tables that exist."""
@@ -225,6 +219,10 @@ class Catalog:
                     update.add_column(column, _TYPES[kind])
         return table
 
+    def versions(self) -> dict[str, str]:
+        """Where the metadata of every table is now: another place after every commit."""
+        return {name: table.metadata_location for name in self.names() if (table := self.load(name))}
+
     def snapshot_id(self, name: str) -> int | None:
         """The current snapshot of a table, or None without table."""
         table = self.load(name)
@@ -235,6 +233,19 @@ class Catalog:
         """For each day of a table the stamp of what it was computed from; days never computed are missing."""
         table = self.load(name)
         return {} if table is None else read_stamps(table)
+
+
+def name_lock(error: BaseException | None, settings: Settings) -> None:
+    """Leave an error as it is unless another process holds the embedded catalog's database.
+
+    Raises:
+        CatalogLocked: it does; the message says what to do.
+    """
+    if "database is locked" in str(error):
+        raise CatalogLocked(
+            f"{sqlite_file(settings)} is locked by another process for more than {settings.lock_timeout_seconds} s; "
+            "run again when it has ended, or wait longer with LAKEHOUSE_LOCK_TIMEOUT_SECONDS"
+        ) from error
 
 
 def sqlite_file(settings: Settings) -> Path:

@@ -7,6 +7,7 @@ planner sees which days are missing or outdated. See docs/decisions/0005-repair.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -168,7 +169,9 @@ class Repair:
         except CatalogError:
             raise
         except Exception as error:  # whatever reading a damaged file raises
-            yield Damage(name, next(self._versions(name), f"{self._folder(name)}/metadata"), _why(error))
+            named = re.search(r"[^\s'\"]+\.metadata\.json", str(error))  # if it is missing
+            path = named[0] if named else next(self._versions(name), f"{self._folder(name)}/metadata")
+            yield Damage(name, path, _why(error))
             return
         current = table.current_snapshot()
         if current and (damage := _unreadable(name, table, current)):

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from lakehouse_assets.io.catalog import CatalogError
+from lakehouse_assets.io.catalog import CatalogError, name_lock
 from lakehouse_assets.settings import Settings
 
 _FULL = ("No space left on device", "database or disk is full", "Disk quota exceeded")
@@ -19,13 +19,15 @@ class StorageTrouble(CatalogError):
 
 
 def name_trouble(error: BaseException | None, settings: Settings) -> None:
-    """Look whether an error, or one that it was caused by, comes from storage that is full or read-only.
+    """Look whether an error, or one that it was caused by, comes from storage that is full, read-only or locked.
 
     Raises:
-        StorageTrouble: it does.
+        StorageTrouble: it is full or read-only.
+        CatalogLocked: another process holds the catalog.
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
+        name_lock(error, settings)
         text = str(error)
         if any(words in text for words in _FULL):
             raise StorageTrouble(
