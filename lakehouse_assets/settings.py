@@ -135,7 +135,7 @@ class Settings(BaseSettings):
     dagster_postgres_url: SecretStr = Field(
         SecretStr(""),
         validation_alias="DAGSTER_POSTGRES_URL",
-        description="`postgresql://…` of the database of Dagster's records; default SQLite in HOME.",
+        description="`postgresql+psycopg2://…` of the database of Dagster's records; default SQLite in HOME.",
     )
     spark_remote: str = Field(
         "",

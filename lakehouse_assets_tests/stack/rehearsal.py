@@ -90,7 +90,7 @@ def start_postgres(folder: Path, stack: ExitStack) -> str:
     service = Service("postgres", command, {}, folder.parent / "postgres.log")
     service.start(lambda: answers(port))
     stack.callback(service.stop)
-    url = f"postgresql://dagster:{password.read_text()}@127.0.0.1:{port}/dagster"
+    url = f"postgresql+psycopg2://dagster:{password.read_text()}@127.0.0.1:{port}/dagster"
     made = subprocess.run(
         [bin_folder / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "dagster", "dagster"],
         env={"PGPASSWORD": password.read_text(), "PATH": os.environ["PATH"]},
