@@ -314,47 +314,6 @@ def test_damaged_files_are_named_and_their_days_computed_again(lake, capsys, mon
     assert stale(lake) == {}
 
 
-def test_a_full_disk_and_a_read_only_one_are_named_and_change_nothing(make_lake, tmp_path, capsys, monkeypatch):
-    with small_disk(tmp_path / "disk", 16) as disk:
-        lake = make_lake(warehouse=str(disk / "warehouse"))
-        for variable, value in (("WAREHOUSE", lake.lakehouse.settings.warehouse), ("TABLES", ",".join(CORE))):
-            monkeypatch.setenv(f"LAKEHOUSE_{variable}", value)
-        monkeypatch.setenv("LAKEHOUSE_HOME", str(lake.lakehouse.settings.home_path))
-        lake.rows(str(D1), *rows_of(D1))
-        lake.run()
-        before = published(lake)
-        users = change(lake, D1)
-        filler = disk / "filler"
-        room = shutil.disk_usage(disk).free
-        filler.write_bytes(b"x" * (room - 60_000))
-        capsys.readouterr()
-        assert cli.main(["run"]) == 1
-        told = capsys.readouterr().err
-        assert "lakehouse: no space is left, and nothing half written was published: " in told
-        assert f"{disk}/warehouse has 0 MB free" in told
-        assert "Make room and run again" in told
-        after = published(lake)
-        assert after["gold.daily_metrics"] == before["gold.daily_metrics"]
-        filler.unlink()
-
-        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        assert cli.main(["run"]) == 1
-        assert capsys.readouterr().err == (
-            f"lakehouse: {disk}/warehouse can't be written to; make it writable, or let LAKEHOUSE_WAREHOUSE name "
-            "another folder\n"
-        )
-        assert published(lake) == after
-        assert cli.main(["tables"]) == 0  # reading still works
-        with pytest.raises(StorageTrouble, match="can't be written to"):
-            lake.run()  # as a run that Dagster started
-        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-        lake.run()
-        assert active_users(lake, D1) == users
-        assert stale(lake) == {}
-        for name in lake.lakehouse.catalog.names():
-            lake.lakehouse.catalog.iceberg.drop_table(name)
-
-
 def test_a_read_only_home_is_named(tmp_path, capsys, monkeypatch):
     with small_disk(tmp_path / "home", 4) as home:
         file = tmp_path / "events.csv"
@@ -405,3 +364,45 @@ def test_a_file_replaced_while_it_is_read_is_read_again_by_the_next_run(lake, mo
     lake.run()
     assert active_users(lake) == users + 1
     assert stale(lake) == {}
+
+
+# lakes share a catalog, and this one is made anew: what uses the module's lake stands above
+def test_a_full_disk_and_a_read_only_one_are_named_and_change_nothing(make_lake, tmp_path, capsys, monkeypatch):
+    with small_disk(tmp_path / "disk", 16) as disk:
+        lake = make_lake(warehouse=str(disk / "warehouse"))
+        for variable, value in (("WAREHOUSE", lake.lakehouse.settings.warehouse), ("TABLES", ",".join(CORE))):
+            monkeypatch.setenv(f"LAKEHOUSE_{variable}", value)
+        monkeypatch.setenv("LAKEHOUSE_HOME", str(lake.lakehouse.settings.home_path))
+        lake.rows(str(D1), *rows_of(D1))
+        lake.run()
+        before = published(lake)
+        users = change(lake, D1)
+        filler = disk / "filler"
+        room = shutil.disk_usage(disk).free
+        filler.write_bytes(b"x" * (room - 60_000))
+        capsys.readouterr()
+        assert cli.main(["run"]) == 1
+        told = capsys.readouterr().err
+        assert "lakehouse: no space is left, and nothing half written was published: " in told
+        assert f"{disk}/warehouse has 0 MB free" in told
+        assert "Make room and run again" in told
+        after = published(lake)
+        assert after["gold.daily_metrics"] == before["gold.daily_metrics"]
+        filler.unlink()
+
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        assert cli.main(["run"]) == 1
+        assert capsys.readouterr().err == (
+            f"lakehouse: {disk}/warehouse can't be written to; make it writable, or let LAKEHOUSE_WAREHOUSE name "
+            "another folder\n"
+        )
+        assert published(lake) == after
+        assert cli.main(["tables"]) == 0  # reading still works
+        with pytest.raises(StorageTrouble, match="can't be written to"):
+            lake.run()  # as a run that Dagster started
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        lake.run()
+        assert active_users(lake, D1) == users
+        assert stale(lake) == {}
+        for name in lake.lakehouse.catalog.names():
+            lake.lakehouse.catalog.iceberg.drop_table(name)
