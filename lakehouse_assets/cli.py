@@ -255,8 +255,13 @@ def _days(options: argparse.Namespace) -> tuple[date, date]:
 
 
 def _run_range(options: argparse.Namespace, settings: Settings, first: date, last: date) -> None:
+    from lakehouse_assets.io.landing import landing_zone
+
     began = time.monotonic()
-    _start_early(settings)
+    until = last + timedelta(days=settings.late_days)
+    looks = landing_zone(settings).look_at_all()
+    sizes = (file.size for look in looks.values() for day in look if first <= day <= until for file in look[day])
+    _start_early(settings, sum(sizes))
     from lakehouse_assets.automation.runner import Runner
     from lakehouse_assets.lakehouse import Lakehouse
 
@@ -267,26 +272,32 @@ def _up_to_date(settings: Settings) -> list[Work]:
     from lakehouse_assets.io.catalog import has_tables
     from lakehouse_assets.io.landing import landing_zone
 
-    before = landing_zone(settings).look_at_all()
+    zone = landing_zone(settings)
+    before = zone.look_at_all()
     if not any(before.values()) and not has_tables(settings):
         raise UsageError(f"nothing is landed in {settings.landing_uri}; deliver a file with `lakehouse land` first")
-    _start_early(settings)
+    _start_early(settings, zone.new_bytes(before))
     from lakehouse_assets.automation.runner import Runner
     from lakehouse_assets.lakehouse import Lakehouse
 
     return Runner(Lakehouse(settings), say).run_stale(before)
 
 
-def _start_early(settings: Settings) -> None:
-    """Let the JVM start while Python still imports; what goes wrong there shows when the session is first used."""
-    from lakehouse_assets.io.session import prepare_environment, start_spark
+def _start_early(settings: Settings, size: int | None = None) -> None:
+    """Let the JVM start while Python still imports; what goes wrong there shows when the session is first used.
+
+    Args:
+        settings: of the lakehouse.
+        size: bytes of the deliveries that this process is going to compute, where that is known.
+    """
+    from lakehouse_assets.io.session import BRIEF_BYTES, prepare_environment, start_spark
     from lakehouse_assets.io.trouble import check_writable
 
     check_writable(settings)
     prepare_environment(settings)
 
     def start() -> None:
-        start_spark(settings)
+        start_spark(settings, brief=size is not None and size <= BRIEF_BYTES)
 
     threading.Thread(target=start, daemon=True).start()
 

@@ -19,6 +19,7 @@ from lakehouse_assets.io.csv_files import FileRefused, chunks, read_chunk
 from lakehouse_assets.io.landing import DATASETS, Landed, LandingError, LandingZone, deliver, parse_date, split
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.settings import load_settings
+from lakehouse_assets_tests.conftest import HEADERS
 
 HEADER = ",".join(DATASETS["interactions"])
 TODAY = date(2024, 6, 30)
@@ -323,6 +324,16 @@ def test_sources_that_are_no_file_are_refused(zone: LandingZone, tmp_path: Path)
     for path, sentence in ((tmp_path, "is a folder"), (tmp_path / "none.csv", "no such file"), (pipe, "pipe.csv")):
         with pytest.raises(LandingError, match=sentence):
             deliver(zone, "users", path, DAY, {})
+
+
+def test_what_no_process_has_seen_yet_is_told_in_bytes(zone: LandingZone, tmp_path: Path) -> None:
+    deliver(zone, "users", source(tmp_path, HEADERS["users"] + "\n"), DAY, {})
+    (file,) = zone.look("users")[DAY]
+    assert zone.new_bytes(zone.look_at_all()) == file.size > 0
+    zone.inspect("users", file)
+    assert zone.new_bytes(zone.look_at_all()) == 0
+    Path(file.location).write_text(HEADERS["users"] + "\nu,2024-01-01,DE,ios,free\n")
+    assert zone.new_bytes(zone.look_at_all()) == zone.look("users")[DAY][0].size > file.size
 
 
 @pytest.mark.parametrize("which", ["before the first", "after today"])
