@@ -290,10 +290,11 @@ def _start_early(settings: Settings, size: int | None = None) -> None:
         settings: of the lakehouse.
         size: bytes of the deliveries that this process is going to compute, where that is known.
     """
-    from lakehouse_assets.io.session import BRIEF_BYTES, prepare_environment, start_spark
+    from lakehouse_assets.io.session import BRIEF_BYTES, check_server, prepare_environment, start_spark
     from lakehouse_assets.io.trouble import check_writable
 
     check_writable(settings)
+    check_server(settings)
     prepare_environment(settings)
 
     def start() -> None:

@@ -248,7 +248,8 @@ def remove(path):
 
 
 def cut(path):
-    path.write_bytes(path.read_bytes()[:-20])
+    """The end of it: of an Avro file less than its last marker, so that all entries before it can still be read."""
+    path.write_bytes(path.read_bytes()[:-10])
 
 
 def flip(path):

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from lakehouse_assets import runtime
+from lakehouse_assets.io.session import start_spark
 from lakehouse_assets.runtime import JARS, Jar, SetupError
+from lakehouse_assets.settings import SettingsError, load_settings
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -219,3 +221,10 @@ def test_java_takes_sparks_classes_from_the_archive():
         check=False,
     )
     assert "org.apache.spark.deploy.SparkSubmit source: shared objects file (top)" in done.stdout, done.stderr
+
+
+def test_a_spark_server_that_is_not_there_is_told_at_once(tmp_path):
+    remote = "sc://127.0.0.1:9/;token=canary"
+    with pytest.raises(SettingsError, match=r"SPARK_REMOTE: no Spark Connect server answers at 127\.0\.0\.1:9") as told:
+        start_spark(load_settings(home=tmp_path, spark_remote=remote))
+    assert "canary" not in str(told.value)

@@ -245,7 +245,7 @@ def _unreadable(name: str, table: IcebergTable, snapshot: Snapshot) -> Damage | 
     """The first metadata file of a snapshot that can't be read."""
     path = snapshot.manifest_list
     try:
-        for manifest in read_manifest_list(table.io.new_input(path)):
+        for manifest in list(read_manifest_list(table.io.new_input(path))):  # whole, as its end may be what is damaged
             path = manifest.manifest_path
             manifest.fetch_manifest_entry(table.io)
     except Exception as error:  # whatever reading a damaged file raises

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pyspark.sql import SparkSession
 
 from lakehouse_assets import runtime
 from lakehouse_assets.io.catalog import ANSWER_SECONDS, CATALOG, CONNECT_SECONDS, rest_properties, sqlite_file
 from lakehouse_assets.io.s3 import SCHEME
-from lakehouse_assets.settings import Settings
+from lakehouse_assets.settings import Settings, SettingsError
 
+CONNECT_PORT = 15002  # Spark's own default
 BRIEF_BYTES = 8 << 20  # delivered files up to this are computed sooner than Java's second compiler pays for itself
 
 
@@ -29,12 +32,35 @@ def start_spark(settings: Settings, brief: bool = False) -> SparkSession:
     Args:
         settings: of the lakehouse.
         brief: the process computes at most `BRIEF_BYTES` of deliveries and ends.
+
+    Raises:
+        SettingsError: nobody answers at ``SPARK_REMOTE``.
     """
     prepare_environment(settings)
+    check_server(settings)
     builder = SparkSession.builder
     for key, value in spark_config(settings, brief).items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
+
+
+def check_server(settings: Settings) -> None:
+    """Fail at once where no Spark Connect server is; Spark's client would go on trying for ten minutes and say nothing.
+
+    Raises:
+        SettingsError: nobody answers at ``SPARK_REMOTE``.
+    """
+    if not settings.spark_remote:
+        return
+    address = urlsplit(settings.spark_remote)
+    host, port = address.hostname or "", address.port or CONNECT_PORT
+    try:
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise SettingsError(
+            f"SPARK_REMOTE: no Spark Connect server answers at {host}:{port} ({error.strerror or error}); "
+            "start it there, or unset SPARK_REMOTE for the embedded Spark"
+        ) from None
 
 
 def prepare_environment(settings: Settings) -> None:
