@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -245,7 +246,8 @@ def rehearse(folder: Path) -> None:
 
 
 def main() -> int:
-    """Rehearse in a folder that is removed again if all went well."""
+    """Rehearse in a folder that is removed again if all went well; told to end, end what was started too."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     folder = Path(tempfile.mkdtemp(prefix="rehearsal-"))
     try:
         rehearse(folder / "stack")
