@@ -161,6 +161,5 @@ def green(page: Page, at: str, days: str) -> None:
 
 
 def shoot(page: Page, path: Path) -> None:
-    page.wait_for_load_state("networkidle")
-    page.wait_for_timeout(1500)  # animations
+    page.wait_for_timeout(3000)  # animations; a page that keeps asking for news never rests altogether
     page.screenshot(path=path)
