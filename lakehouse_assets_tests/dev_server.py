@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from lakehouse_assets_tests.stack.services import free_port
+
 PATIENCE_SECONDS = 300
 Found = TypeVar("Found")
 
@@ -18,9 +19,7 @@ Found = TypeVar("Found")
 @contextmanager
 def dev(home: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """`lakehouse dev` and its port, a free one; at the end it and all it started are gone."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with (home.parent / "dev.log").open("a") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "lakehouse_assets.cli", "dev", "--port", str(port)],
