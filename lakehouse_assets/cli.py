@@ -258,10 +258,12 @@ def _run_range(options: argparse.Namespace, settings: Settings, first: date, las
     from lakehouse_assets.io.landing import landing_zone
 
     began = time.monotonic()
-    until = last + timedelta(days=settings.late_days)
-    looks = landing_zone(settings).look_at_all()
-    sizes = (file.size for look in looks.values() for day in look if first <= day <= until for file in look[day])
-    _start_early(settings, sum(sizes))
+    size = None
+    if not settings.spark_remote:  # a server's JVM runs already
+        until = last + timedelta(days=settings.late_days)
+        looks = landing_zone(settings).look_at_all().values()
+        size = sum(file.size for look in looks for day in look if first <= day <= until for file in look[day])
+    _start_early(settings, size)
     from lakehouse_assets.automation.runner import Runner
     from lakehouse_assets.lakehouse import Lakehouse
 

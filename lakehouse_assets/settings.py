@@ -137,8 +137,8 @@ class Settings(BaseSettings):
         validation_alias="DAGSTER_POSTGRES_URL",
         description="`postgresql+psycopg2://…` of the database of Dagster's records; default SQLite in HOME.",
     )
-    spark_remote: str = Field(
-        "",
+    spark_remote: SecretStr = Field(  # may hold a token
+        SecretStr(""),
         validation_alias="SPARK_REMOTE",
         description="`sc://host:port` of a Spark Connect server instead of the embedded Spark.",
     )
@@ -190,6 +190,14 @@ class Settings(BaseSettings):
     def _names_a_place(cls, value: str) -> str:
         if "://" in value and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^?#]*)?", value):
             raise ValueError("needs a folder, or an address such as s3://bucket/prefix")
+        return value
+
+    @field_validator("spark_remote")
+    @classmethod
+    def _connect_address(cls, value: SecretStr) -> SecretStr:
+        address = value.get_secret_value()
+        if address and not re.match(r"sc://(\[[0-9A-Fa-f:.]+\]|[^\s/:;@]+)(:\d{1,5})?/?(;|$)", address):
+            raise ValueError("needs an address such as sc://host:15002")
         return value
 
     @field_validator("webhook_url")

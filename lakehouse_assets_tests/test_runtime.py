@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse_assets import runtime
-from lakehouse_assets.io.session import start_spark
+from lakehouse_assets.io.session import spark_config, start_spark
 from lakehouse_assets.runtime import JARS, Jar, SetupError
 from lakehouse_assets.settings import SettingsError, load_settings
 
@@ -221,6 +221,26 @@ def test_java_takes_sparks_classes_from_the_archive():
         check=False,
     )
     assert "org.apache.spark.deploy.SparkSubmit source: shared objects file (top)" in done.stdout, done.stderr
+
+
+def test_one_compiler_has_as_much_room_for_code_as_two(tmp_path):
+    options = spark_config(load_settings(home=tmp_path), brief=True)["spark.driver.extraJavaOptions"].split()
+    java = runtime.java_home() / "bin" / "java"
+    told = subprocess.run(
+        [java, *(o for o in options if o.startswith("-XX:") and "File" not in o), "-XX:+PrintFlagsFinal", "-version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    room = next(line.split()[3] for line in told.stdout.splitlines() if " ReservedCodeCacheSize " in line)
+    assert int(room) == 240 << 20
+
+
+@pytest.mark.parametrize("address", ["localhost:15002", "sc://", "sc://host:many", "http://host:15002", "sc://a b"])
+def test_an_address_of_no_spark_server_is_named_with_its_setting(tmp_path, address):
+    with pytest.raises(SettingsError, match=r"SPARK_REMOTE.* needs an address such as sc://host:15002") as told:
+        load_settings(home=tmp_path, spark_remote=f"{address}/;token=canary")
+    assert "canary" not in str(told.value)
 
 
 def test_a_spark_server_that_is_not_there_is_told_at_once(tmp_path):

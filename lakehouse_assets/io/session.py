@@ -22,7 +22,7 @@ BRIEF_BYTES = 8 << 20  # delivered files up to this are computed sooner than Jav
 def spark_config(settings: Settings, brief: bool = False) -> dict[str, str]:
     """Spark's settings for a lakehouse; with ``SPARK_REMOTE`` the server has its own and only the address is needed."""
     if settings.spark_remote:
-        return {"spark.remote": settings.spark_remote}
+        return {"spark.remote": settings.spark_remote.get_secret_value()}
     return _embedded(brief) | _memory(settings) | iceberg_config(settings)
 
 
@@ -52,7 +52,7 @@ def check_server(settings: Settings) -> None:
     """
     if not settings.spark_remote:
         return
-    address = urlsplit(settings.spark_remote)
+    address = urlsplit(settings.spark_remote.get_secret_value())
     host, port = address.hostname or "", address.port or CONNECT_PORT
     try:
         socket.create_connection((host, port), CONNECT_SECONDS).close()
@@ -81,7 +81,10 @@ def _embedded(brief: bool) -> dict[str, str]:
     # Spark writes the classification of a row as one long method, which Java would interpret for ever
     options.append("-XX:-DontCompileHugeMethods")
     if brief:
-        options.append("-XX:TieredStopAtLevel=1")  # a day with start: 17 s instead of 21 s; a year is no faster with it
+        # a day with start: 17 s instead of 21 s; a year is no faster with it
+        options.append("-XX:TieredStopAtLevel=1")
+        # with one compiler Java gives 48 MB to compiled code; a run of all tables fills that: Java Errors
+        options.append("-XX:ReservedCodeCacheSize=240m")
     archive = runtime.class_archive()
     if archive:
         options += [f"-XX:SharedArchiveFile={archive}", "-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
