@@ -3,7 +3,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,17 @@ from dagster._core.definitions.asset_checks.asset_check_spec import AssetCheckKe
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log import SqlEventLogStorage, SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage
+from sqlalchemy import create_engine, text
 
+from lakehouse_assets.automation.instance import dagster_home
 from lakehouse_assets.io import event_log
 from lakehouse_assets.io.event_log import BatchingSqliteEventLogStorage
+from lakehouse_assets.io.postgres_event_log import BatchingPostgresEventLogStorage
+from lakehouse_assets.settings import load_settings
+from lakehouse_assets_tests.stack.services import start_postgres
 
 DAYS = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-01-05")
 DAY_KEYS = DAYS.get_partition_keys()
@@ -80,12 +86,17 @@ def run(
     return dg.materialize(assets, instance=instance, resources=resources, tags=YEAR, raise_on_error=False)
 
 
+STORED = ("event_logs", "asset_keys", "asset_check_executions", "asset_event_tags")
+UPSERTED = ("asset_keys", "asset_check_executions")
+OF_UPSERTED = {"assets", "latest", "history", "summary"}  # answers that hold numbers of those rows
+
+
 def stored_rows(base_dir: Path) -> dict[str, list[tuple[Any, ...]]]:
     """Everything in the files but the times at which rows were made."""
     rows = {}
     for path in sorted(base_dir.glob("*.db")):
         with closing(sqlite3.connect(path)) as conn:
-            for table in ("event_logs", "asset_keys", "asset_check_executions", "asset_event_tags"):
+            for table in STORED:
                 names = [name for _, name, *_ in conn.execute(f"PRAGMA table_info({table})")]
                 columns = ", ".join(f'"{name}"' for name in names if name != "create_timestamp")
                 rows[f"{path.stem}.{table}"] = conn.execute(f"SELECT {columns} FROM {table} ORDER BY id").fetchall()
@@ -145,7 +156,7 @@ def day_events(events: list[EventLogEntry]) -> list[EventLogEntry]:
     return buffered
 
 
-def store_all(storage: SqliteEventLogStorage, events: list[EventLogEntry]) -> None:
+def store_all(storage: SqlEventLogStorage, events: list[EventLogEntry]) -> None:
     for event in events:
         storage.store_event(event)
 
@@ -158,7 +169,7 @@ def test_dagster_yaml_loads_it_here_and_in_started_processes(instance: dg.Dagste
             assert storage.inst_data
 
 
-def answers(storage: SqliteEventLogStorage, run_ids: list[str]) -> dict[str, Any]:
+def answers(storage: SqlEventLogStorage, run_ids: list[str]) -> dict[str, Any]:
     checks = [CHECK, AssetCheckKey(ASSET, "c1"), AssetCheckKey(undated.key, "undated_check")]
     days = [PartitionKeyFilter(key=key) for key in DAY_KEYS]
     with storage.index_connection() as conn:  # the only answers that depend on when they were stored
@@ -283,3 +294,81 @@ def test_a_failed_write_is_tried_again(
     assert evaluated_days(base_dir) == 0
     assert storage.get_materialized_partitions(ASSET) == set(DAY_KEYS)
     assert len(storage.get_records_for_run(events[0].run_id).records) == len(DAY_KEYS) * 4
+
+
+# --- Postgres ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of its own; the address of its database."""
+    with ExitStack() as ends:
+        yield start_postgres(tmp_path_factory.mktemp("postgres") / "data", ends)
+
+
+@pytest.fixture
+def database(postgres: str) -> str:
+    """The address of that database, emptied."""
+    empty(postgres)
+    return postgres
+
+
+def empty(address: str) -> None:
+    with closing(create_engine(address, isolation_level="AUTOCOMMIT").connect()) as conn:
+        conn.execute(text("DROP SCHEMA public CASCADE"))
+        conn.execute(text("CREATE SCHEMA public"))
+
+
+def rows_in_postgres(address: str) -> dict[str, list[Any]]:
+    """Everything in the tables but the times at which rows were made, and numbers that an upsert skips."""
+    with closing(create_engine(address).connect()) as conn:
+        found = {name: conn.execute(text(f"SELECT * FROM {name} ORDER BY id")).mappings().all() for name in STORED}
+    left_out = {name: {"create_timestamp", *(["id"] if name in UPSERTED else [])} for name in STORED}
+    return {
+        name: [{key: value for key, value in row.items() if key not in left_out[name]} for row in rows]
+        for name, rows in found.items()
+    }
+
+
+@pytest.mark.usefixtures("no_timer")
+def test_postgres_has_the_rows_and_answers_of_the_plain_storage(
+    events: list[EventLogEntry], database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_log, "MAX_BUFFERED_EVENTS", 7)
+    run_ids = list(dict.fromkeys(event.run_id for event in events))
+    answered: dict[type[SqlEventLogStorage], dict[str, Any]] = {}
+    rows = {}
+    for storage_class in (PostgresEventLogStorage, BatchingPostgresEventLogStorage):
+        empty(database)
+        storage = storage_class(database)
+        store_all(storage, events)
+        found = answers(storage, run_ids)
+        answered[storage_class] = {name: found[name] for name in found.keys() - OF_UPSERTED}
+        rows[storage_class] = rows_in_postgres(database)
+        storage.dispose()
+    assert answered[PostgresEventLogStorage]["partitions"] == set(DAY_KEYS)
+    assert answered[BatchingPostgresEventLogStorage] == answered[PostgresEventLogStorage]
+    assert rows[BatchingPostgresEventLogStorage] == rows[PostgresEventLogStorage]
+
+
+def test_a_lakehouse_with_postgres_keeps_all_its_records_there(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", database)
+    home = dagster_home(load_settings(home=tmp_path))
+    assert database not in (home / "dagster.yaml").read_text()
+    seen: list[int] = []
+
+    def count(context: dg.AssetCheckExecutionContext, day: int) -> None:
+        history = context.instance.event_log_storage.get_asset_check_execution_history(CHECK, limit=100)
+        seen.append(sum(record.status is not AssetCheckExecutionRecordStatus.PLANNED for record in history))
+
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert isinstance(instance.event_log_storage, BatchingPostgresEventLogStorage)
+        assert isinstance(instance.run_storage, PostgresRunStorage)
+        assert run(instance, count).success
+        with dg.DagsterInstance.from_ref(instance.get_ref()) as in_other_process:
+            assert in_other_process.get_materialized_partitions(ASSET) == set(DAY_KEYS)
+            assert in_other_process.get_runs_count() == 1
+    assert seen == [day + 1 for day in range(len(DAY_KEYS))]
+    assert not list(tmp_path.rglob("*.db"))

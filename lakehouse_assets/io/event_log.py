@@ -1,8 +1,9 @@
-"""Dagster's SQLite event log, made fast enough for runs that write thousands of per-partition events."""
+"""Dagster's event logs, made fast enough for runs that write thousands of per-partition events."""
 
 import atexit
 import os
 import threading
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self, cast
@@ -11,12 +12,12 @@ from dagster import AssetCheckEvaluation, DagsterEventType
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log import SqlEventLogStorage, SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData, serialize_value
 from sqlalchemy import create_engine, func, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, Engine
 
 MAX_BUFFERED_EVENTS = 500
@@ -25,19 +26,12 @@ MAX_BUFFERED_SECONDS = 1.0
 BUFFERED_ASSET_EVENTS = {DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION}
 
 CHECK_ROW_KEY = ["asset_key", "check_name", "run_id", "partition"]  # unique, as partitioned run events have no nulls
-_insert_check = insert(AssetCheckExecutionsTable)
-UPSERT_CHECK = _insert_check.on_conflict_do_update(
-    index_elements=CHECK_ROW_KEY,
-    set_={
-        name: _insert_check.excluded[name]
-        for name in (
-            "execution_status",
-            "evaluation_event",
-            "evaluation_event_timestamp",
-            "evaluation_event_storage_id",
-            "materialization_event_storage_id",
-        )
-    },
+CHECK_COLUMNS = (
+    "execution_status",
+    "evaluation_event",
+    "evaluation_event_timestamp",
+    "evaluation_event_storage_id",
+    "materialization_event_storage_id",
 )
 
 
@@ -46,30 +40,24 @@ class _Buffered(NamedTuple):
     row: dict[str, Any]
 
 
-class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
-    """`SqliteEventLogStorage` that writes the per-partition events of a run in batches.
+class BatchingEventLogStorage(SqlEventLogStorage):
+    """Writes the per-partition events of a run in batches.
 
-    The parent opens an engine, a connection and a transaction two or three times for every event. A single run over
-    a year of daily partitions has thousands of them, all of three types, in unbroken rows. Those are held back and
-    written by one transaction per database; every other event goes the parent's way.
+    A single run over a year of daily partitions has thousands of them, all of three types, in unbroken rows; Dagster's
+    storages open connections and transactions several times for each. Here they are held back and written by one
+    transaction per database; every other event goes the parent's way.
 
-    The files, tables and rows are the parent's, so both classes can read and write the same directory. Whatever reads
-    or writes through this object first writes what is held back, so nobody in this process can tell the difference.
-    Other processes see an event at most about `MAX_BUFFERED_SECONDS` late, and that is also all a killed process loses.
+    Tables and rows are the parent's, so both classes can read and write the same database. Whatever reads or writes
+    through this object first writes what is held back, so nobody in this process can tell the difference. Other
+    processes see an event at most about `MAX_BUFFERED_SECONDS` late, and that is also all a killed process loses.
     """
 
-    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
-        self._buffer: list[_Buffered] = []
-        self._owner_pid = os.getpid()
-        self._engines: dict[str, Engine] = {}
-        super().__init__(base_dir, inst_data)
-        # the parent's lock, but reentrant: a flush holds it while it connects to two databases
-        self._db_lock = threading.RLock()  # type: ignore[assignment]
+    _db_lock: Any  # an RLock: a flush holds it while it connects
 
-    @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
-        """Overridden because the parent names its own class here."""
-        return cls(inst_data=inst_data, **config_value)
+    def _begin_batching(self) -> None:
+        self._buffer: list[_Buffered] = []
+        self._writing = False
+        self._owner_pid = os.getpid()
 
     def store_event(self, event: EventLogEntry) -> None:
         """Hold back a partitioned event of a run, store any other one at once (and by that all held back before it)."""
@@ -94,30 +82,126 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
             return
         with self._db_lock:
             self._drop_what_belongs_to_the_parent_process()
-            if not self._buffer:
+            if not self._buffer or self._writing:  # the parent's methods that write the index may read as well
                 return
-            events, rows = [b.event for b in self._buffer], [b.row for b in self._buffer]
-            # entered second to be committed first, as the parent does: the index never has what the run's log lacks
-            with self._open(INDEX_SHARD_NAME) as index_conn, self._open(events[0].run_id) as run_conn:
-                run_conn.execute(SqlEventLogStorageTable.insert(), rows)
-                self._store_in_index(index_conn, events, rows)
+            self._writing = True
+            try:
+                self._write([b.event for b in self._buffer], [b.row for b in self._buffer])
+            finally:
+                self._writing = False
             self._buffer.clear()
             self._timer.cancel()
             atexit.unregister(self.flush)
 
     def wipe(self) -> None:
-        """Write first: the parent deletes the files of the runs without connecting to them."""
+        """Write first: what is held back belongs to what is wiped."""
         self.flush()
         super().wipe()
-        self._forget_engines()
+        self._forget_connections()
 
     def dispose(self) -> None:
         """Write what is held back before the instance goes away."""
         self.flush()
         super().dispose()
-        self._forget_engines()
+        self._forget_connections()
 
-    def _forget_engines(self, *, close: bool = True) -> None:
+    @abstractmethod
+    def _write(self, events: Sequence[EventLogEntry], rows: Sequence[dict[str, Any]]) -> None:
+        """Store events of one run by one transaction per database."""
+
+    @abstractmethod
+    def _forget_connections(self, *, close: bool = True) -> None:
+        """Let go of kept connections; those of a forked child are its parent's to close."""
+
+    @abstractmethod
+    def _insert_check(self) -> Any:
+        """The database's own insert into the table of checks, which has `on_conflict_do_update`."""
+
+    def _store_asset_check_evaluation_planned(self, event: EventLogEntry, event_id: int | None) -> None:
+        """As the parent, which serializes the same event and compiles the same statement again for every partition."""
+        planned = cast(AssetCheckEvaluationPlanned, event.get_dagster_event().event_specific_data)
+        partitions = planned.partitions_subset.get_partition_keys() if planned.partitions_subset else [None]
+        row = {
+            "asset_key": planned.asset_key.to_string(),
+            "check_name": planned.check_name,
+            "run_id": event.run_id,
+            "execution_status": AssetCheckExecutionRecordStatus.PLANNED.value,
+            "evaluation_event": serialize_value(event),
+            "evaluation_event_timestamp": self._event_insert_timestamp(event),
+            "evaluation_event_storage_id": event_id,
+        }
+        with self.index_connection() as conn:
+            conn.execute(AssetCheckExecutionsTable.insert(), [{**row, "partition": key} for key in partitions])
+
+    def _flush_later(self) -> None:
+        """Bound the time events are held back, also when the process goes quiet, and never lose them at its exit."""
+        self._timer = threading.Timer(MAX_BUFFERED_SECONDS, self.flush)
+        self._timer.daemon = True
+        self._timer.start()
+        atexit.register(self.flush)
+
+    def _drop_what_belongs_to_the_parent_process(self) -> None:
+        """A forked child inherits a copy of the buffer that its parent will write, and connections it must not use."""
+        if self._owner_pid != os.getpid():
+            self._owner_pid = os.getpid()
+            self._buffer.clear()
+            self._forget_connections(close=False)
+
+    def _store_in_index(
+        self,
+        conn: Connection,
+        events: Sequence[EventLogEntry],
+        rows: Sequence[dict[str, Any]],
+        event_ids: Sequence[int],
+    ) -> None:
+        """What the parent's `store_event` does per event beside storing it."""
+        self._store_asset_event_tags(conn, events, event_ids)
+
+        # each event overwrites what an earlier one of its asset and type left, so the last one is enough
+        last: dict[tuple[str, str], tuple[EventLogEntry, int]] = {}
+        check_rows = []
+        for event, event_id, row in zip(events, event_ids, rows, strict=True):
+            if event.dagster_event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
+                check_rows.append(_check_row(event, event_id, row))
+            else:
+                key = (row["asset_key"], row["dagster_event_type"])
+                last.pop(key, None)
+                last[key] = (event, event_id)
+        for event, event_id in last.values():
+            self._store_asset_event(conn, event, event_id)
+        if check_rows:
+            insert = self._insert_check()
+            columns = {name: insert.excluded[name] for name in CHECK_COLUMNS}
+            conn.execute(insert.on_conflict_do_update(index_elements=CHECK_ROW_KEY, set_=columns), check_rows)
+
+
+class BatchingSqliteEventLogStorage(BatchingEventLogStorage, SqliteEventLogStorage):
+    """`SqliteEventLogStorage` in batches, over connections that are kept."""
+
+    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        self._begin_batching()
+        self._engines: dict[str, Engine] = {}
+        super().__init__(base_dir, inst_data)
+        self._db_lock = threading.RLock()  # the parent's, but reentrant
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
+        """Overridden because the parent names its own class here."""
+        return cls(inst_data=inst_data, **config_value)
+
+    def _write(self, events: Sequence[EventLogEntry], rows: Sequence[dict[str, Any]]) -> None:
+        # entered second to be committed first, as the parent does: the index never has what the run's log lacks
+        with self._open(INDEX_SHARD_NAME) as index_conn, self._open(events[0].run_id) as run_conn:
+            run_conn.execute(SqlEventLogStorageTable.insert(), rows)
+            index_conn.execute(SqlEventLogStorageTable.insert(), rows)
+            # SQLite numbers the rows of one transaction without gaps
+            last_id = index_conn.execute(select(func.max(SqlEventLogStorageTable.c.id))).scalar_one()
+            self._store_in_index(index_conn, events, rows, range(last_id - len(rows) + 1, last_id + 1))
+
+    def _insert_check(self) -> sqlite.Insert:
+        return sqlite.insert(AssetCheckExecutionsTable)
+
+    def _forget_connections(self, *, close: bool = True) -> None:
         with self._db_lock:
             for engine in self._engines.values():
                 engine.dispose(close=close)
@@ -151,62 +235,6 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
                 self._initialized_dbs.add(shard)
             with engine.connect() as conn, conn.begin():
                 yield conn
-
-    def _store_asset_check_evaluation_planned(self, event: EventLogEntry, event_id: int | None) -> None:
-        """As the parent, which serializes the same event and compiles the same statement again for every partition."""
-        planned = cast(AssetCheckEvaluationPlanned, event.get_dagster_event().event_specific_data)
-        partitions = planned.partitions_subset.get_partition_keys() if planned.partitions_subset else [None]
-        row = {
-            "asset_key": planned.asset_key.to_string(),
-            "check_name": planned.check_name,
-            "run_id": event.run_id,
-            "execution_status": AssetCheckExecutionRecordStatus.PLANNED.value,
-            "evaluation_event": serialize_value(event),
-            "evaluation_event_timestamp": self._event_insert_timestamp(event),
-            "evaluation_event_storage_id": event_id,
-        }
-        with self.index_connection() as conn:
-            conn.execute(AssetCheckExecutionsTable.insert(), [{**row, "partition": key} for key in partitions])
-
-    def _flush_later(self) -> None:
-        """Bound the time events are held back, also when the process goes quiet, and never lose them at its exit."""
-        self._timer = threading.Timer(MAX_BUFFERED_SECONDS, self.flush)
-        self._timer.daemon = True
-        self._timer.start()
-        atexit.register(self.flush)
-
-    def _drop_what_belongs_to_the_parent_process(self) -> None:
-        """A forked child inherits a copy of the buffer that its parent will write, and connections it must not use."""
-        if self._owner_pid != os.getpid():
-            self._owner_pid = os.getpid()
-            self._buffer.clear()
-            self._forget_engines(close=False)
-
-    def _store_in_index(
-        self, conn: Connection, events: Sequence[EventLogEntry], rows: Sequence[dict[str, Any]]
-    ) -> None:
-        """What the parent's `store_event` does per event to the database that answers questions across runs."""
-        conn.execute(SqlEventLogStorageTable.insert(), rows)
-        # SQLite numbers the rows of one transaction without gaps
-        last_id = conn.execute(select(func.max(SqlEventLogStorageTable.c.id))).scalar_one()
-        event_ids = range(last_id - len(rows) + 1, last_id + 1)
-
-        self._store_asset_event_tags(conn, events, event_ids)
-
-        # each event overwrites what an earlier one of its asset and type left, so the last one is enough
-        last: dict[tuple[str, str], tuple[EventLogEntry, int]] = {}
-        check_rows = []
-        for event, event_id, row in zip(events, event_ids, rows, strict=True):
-            if event.dagster_event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
-                check_rows.append(_check_row(event, event_id, row))
-            else:
-                key = (row["asset_key"], row["dagster_event_type"])
-                last.pop(key, None)
-                last[key] = (event, event_id)
-        for event, event_id in last.values():
-            self._store_asset_event(conn, event, event_id)
-        if check_rows:
-            conn.execute(UPSERT_CHECK, check_rows)
 
 
 def _is_buffered(event: EventLogEntry) -> bool:

@@ -193,6 +193,54 @@ def start_catalog(folder: Path, warehouse: str, s3: S3, stack: ExitStack) -> tup
     return service, port
 
 
+def start_postgres(folder: Path, stack: ExitStack) -> str:
+    """Postgres with a database and user for Dagster; the address that opens it.
+
+    Raises:
+        SetupError: Postgres is not installed.
+        ServiceFailed: it did not start, or has no such database.
+    """
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    found = str(binaries[-1]) if binaries else shutil.which("initdb")
+    if not found:
+        raise runtime.SetupError("this needs Postgres; install it (Debian: apt-get install postgresql)")
+    bin_folder = Path(found).parent
+    data, port = folder / "data", free_port()
+    folder.mkdir()
+    password = folder / "password"
+    password.touch(mode=0o600)
+    password.write_text(secrets.token_hex(16))
+    as_user: list[str] = []
+    if os.geteuid() == 0:  # Postgres refuses to run as root
+        shutil.chown(folder, "postgres")
+        shutil.chown(password, "postgres")
+        for above in folder.parents:
+            if above != Path("/") and above.stat().st_uid == 0 and not above.stat().st_mode & 0o001:
+                above.chmod(above.stat().st_mode | 0o011)
+        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    make = [*as_user, str(bin_folder / "initdb"), "-D", str(data), "-U", "dagster", "-A", "scram-sha-256"]
+    done = subprocess.run(
+        [*make, "--pwfile", str(password), "-E", "UTF8", "--no-sync"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise ServiceFailed(f"initdb: {done.stderr.strip()}")
+    command = [*as_user, str(bin_folder / "postgres"), "-D", str(data), "-p", str(port), "-k", "", "-h", "127.0.0.1"]
+    service = Service("postgres", command, {}, folder.parent / "postgres.log")
+    service.start(lambda: answers(port))
+    stack.callback(service.stop)
+    url = f"postgresql+psycopg2://dagster:{password.read_text()}@127.0.0.1:{port}/dagster"
+    made = subprocess.run(
+        [bin_folder / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "dagster", "dagster"],
+        env={"PGPASSWORD": password.read_text(), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        raise ServiceFailed(f"createdb: {made.stderr.strip()}")
+    return url
+
+
 @dataclass
 class Cluster:
     """A standalone Spark cluster with a Connect server as its driver."""
