@@ -19,21 +19,21 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.run import Timed, say, timed
-from lakehouse_assets.io.catalog import Catalog
+from lakehouse_assets.io.catalog import CATALOG, Catalog
 from lakehouse_assets.io.query import connect
 from lakehouse_assets.settings import load_settings
 
 _LAKEHOUSE = [sys.executable, "-m", "lakehouse_assets.cli"]
 _DONE = re.compile(r"\s+\d+/\d+ (\S+)\s+([\d.]+) s")
-_WRITTEN = re.compile(r"(\w+\.\w+)\.branch_stage_")
+_WRITTEN = re.compile(rf"IcebergWrite\(table={CATALOG}\.(\w+\.\w+),")
 _LOST = """
 with segments as (
     select date, segment, sum(total_actions) as actions, sum(sessions) as sessions
-    from "gold.segment_metrics" group by date, segment
+    from gold.segment_metrics group by date, segment
 )
 select count(*)
-from segments join "gold.daily_metrics" using (date) join "gold.daily_session_metrics" s using (date)
-where actions <> "gold.daily_metrics".total_actions or (segment <> 'app_version' and segments.sessions <> s.sessions)
+from segments join gold.daily_metrics d using (date) join gold.daily_session_metrics s using (date)
+where actions <> d.total_actions or (segment <> 'app_version' and segments.sessions <> s.sessions)
 """
 
 
