@@ -9,10 +9,12 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from pyarrow.fs import AwsStandardS3RetryStrategy, LocalFileSystem, S3FileSystem
 
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.io.catalog import kept_from
 from lakehouse_assets.io.maintenance import small_neighbours
+from lakehouse_assets.io.s3 import StorageError, name_unserved
 from lakehouse_assets.io.warehouse import PublishConflict
 from lakehouse_assets.partitions import DAY, days_between
 from lakehouse_assets.stamps import DroppedDays
@@ -405,3 +407,20 @@ def test_the_maintenance_job_shows_what_it_did_per_table(make_lake, spark):
 def test_the_lakehouse_job_does_not_maintain(make_lake):
     job = build_definitions(make_lake().lakehouse).resolve_job_def("lakehouse")
     assert dg.AssetKey(["maintenance", "storage"]) not in job.asset_layer.executable_asset_keys
+
+
+def test_a_store_that_does_not_serve_is_told_from_a_damaged_file(tmp_path):
+    store = S3FileSystem(
+        access_key="canary",
+        secret_key="canary",
+        endpoint_override="http://127.0.0.1:9",
+        region="us-east-1",
+        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=1),
+    )
+    with pytest.raises(OSError, match="AWS Error") as unserved:
+        store.open_input_file("bucket/table/snap-1.avro")
+    with pytest.raises(StorageError, match=r"table/snap-1\.avro: the S3 store does not serve it .*NETWORK_CONN"):
+        name_unserved(unserved.value, "table/snap-1.avro")
+    with pytest.raises(FileNotFoundError) as missing:
+        LocalFileSystem().open_input_file(str(tmp_path / "snap-1.avro"))
+    name_unserved(missing.value, "table/snap-1.avro")

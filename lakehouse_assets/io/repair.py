@@ -26,6 +26,7 @@ from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse_assets.io.catalog import CatalogError, days_of, forget_days, keep_from, kept_from, read_stamps
+from lakehouse_assets.io.s3 import name_unserved
 from lakehouse_assets.io.trouble import name_trouble
 from lakehouse_assets.io.warehouse import ContractViolation, PublishConflict, Warehouse
 from lakehouse_assets.partitions import DAY, span_in_words
@@ -109,6 +110,7 @@ class Repair:
 
         Raises:
             DamagedTable: one can't.
+        StorageError: the S3 store does not serve it now.
         """
         found = next(self.look(names), None)
         if found:
@@ -169,6 +171,7 @@ class Repair:
         except CatalogError:
             raise
         except Exception as error:  # whatever reading a damaged file raises
+            name_unserved(error, name)
             named = re.search(r"[^\s'\"]+\.metadata\.json", str(error))  # if it is missing
             path = named[0] if named else next(self._versions(name), f"{self._folder(name)}/metadata")
             yield Damage(name, path, _why(error))
@@ -200,7 +203,8 @@ class Repair:
         for path in self._versions(name):
             try:
                 table = StaticTable.from_metadata(path, self._catalog.iceberg.properties)
-            except Exception:  # noqa: S112  what this looks past is a damaged version
+            except Exception as error:  # what this looks past is a damaged version
+                name_unserved(error, path)
                 continue
             kept = kept or kept_from(table)
             current = table.current_snapshot()
@@ -249,6 +253,7 @@ def _unreadable(name: str, table: IcebergTable, snapshot: Snapshot) -> Damage | 
             path = manifest.manifest_path
             manifest.fetch_manifest_entry(table.io)
     except Exception as error:  # whatever reading a damaged file raises
+        name_unserved(error, path)
         return Damage(name, path, _why(error))
     return None
 
@@ -270,6 +275,7 @@ def _unreadable_rows(storage: FileSystem, path: str, file: DataFile) -> str:
             for _ in pq.ParquetFile(source, page_checksum_verification=True).iter_batches():
                 pass
     except (OSError, pa.ArrowException) as error:
+        name_unserved(error, path)
         return _why(error)
     return ""
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 if TYPE_CHECKING:
     from lakehouse_assets.settings import Settings
 
 SCHEME = "s3://"
+ATTEMPTS = 10  # of a request that Arrow sends; its default of 3 fails in one of 37 where 30 % are told to slow down
 _BUFFER_BYTES = 4 << 20  # what one request reads
 
 
@@ -62,6 +63,17 @@ class S3Path:
         return f"{SCHEME}{self.bucket}/{self.key}"
 
 
+def name_unserved(error: Exception, address: str) -> None:
+    """Tell a store that did not serve an object from an object that is damaged.
+
+    Raises:
+        StorageError: the store answered with an error, or not at all.
+    """
+    if isinstance(error, OSError) and "AWS Error" in str(error):
+        why = str(error).splitlines()[0]
+        raise StorageError(f"{address}: the S3 store does not serve it ({why}); try again when it does") from error
+
+
 def readable(location: str) -> str:
     """An address as people write it."""
     return unquote(location.partition("?")[0]) if location.startswith(SCHEME) else location
@@ -78,10 +90,11 @@ def open_object(location: str) -> tuple[io.BufferedReader, int]:
     Args:
         location: as `S3Path.location`.
     """
-    from pyarrow.fs import FileSystem
+    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
 
-    store, path = FileSystem.from_uri(location)
-    opened = store.open_input_file(path)
+    address, _, options = location.removeprefix(SCHEME).partition("?")
+    store = S3FileSystem(**dict(parse_qsl(options)), retry_strategy=AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS))
+    opened = store.open_input_file(unquote(address))
     # the type checker does not know that Arrow's files are what a buffer asks for
     return io.BufferedReader(cast("Any", opened), _BUFFER_BYTES), opened.size()
 
