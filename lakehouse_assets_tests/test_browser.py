@@ -129,7 +129,6 @@ def test_a_materialization_and_a_backfill_clicked_in_the_ui_turn_green(browser, 
         page.goto(f"{at}/assets/gold/daily_metrics?view=lineage&lineageScope=upstream")
         page.get_by_role("button", name="All", exact=True).click()
         expect(page.get_by_text("interactions").first).to_be_visible()
-        page.mouse.dblclick(60, page.viewport_size["height"] - 60)  # on the background: fit all of it into the page
         shoot(page, images / "lineage.png")
         page.close()
 
