@@ -12,13 +12,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.run import say, timed
+from benchmarks.run import LAKEHOUSE, say, timed
 from lakehouse_assets.io.catalog import Catalog
 from lakehouse_assets.io.landing import LandingZone
 from lakehouse_assets.io.query import connect
 from lakehouse_assets.settings import Settings, load_settings
-
-_LAKEHOUSE = [sys.executable, "-m", "lakehouse_assets.cli"]
 
 
 def digests(settings: Settings) -> dict[str, tuple[int, int]]:
@@ -45,15 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         root = Path(folder)
         environment = os.environ | {"LAKEHOUSE_LANDING": str(root / "landing"), "LAKEHOUSE_DRIVER_MEMORY": "1g"}
         size = ["--users", str(options.rows // 40), "--days", str(options.days), "--rows", str(options.rows)]
-        timed([*_LAKEHOUSE, "generate", *size, "-o", str(root / "data")], environment)
-        timed([*_LAKEHOUSE, "land", "interactions", str(root / "data" / "interactions.csv")], environment)
-        timed([*_LAKEHOUSE, "land", "users", str(root / "data" / "users.csv")], environment)
+        timed([*LAKEHOUSE, "generate", *size, "-o", str(root / "data")], environment)
+        timed([*LAKEHOUSE, "land", "interactions", str(root / "data" / "interactions.csv")], environment)
+        timed([*LAKEHOUSE, "land", "users", str(root / "data" / "users.csv")], environment)
         days = LandingZone(root / "landing").dates("interactions")
         ends = ["--start", str(days[0]), "--end", str(days[-1])]
         took, made = {}, {}
         for parallel in (1, options.parallel):
             home = root / f"parallel-{parallel}"
-            command = [*_LAKEHOUSE, "backfill", *ends, "--parallel", str(parallel)]
+            command = [*LAKEHOUSE, "backfill", *ends, "--parallel", str(parallel)]
             took[parallel] = timed(command, environment | {"LAKEHOUSE_HOME": str(home)}).seconds
             made[parallel] = digests(load_settings(home=home))
     different = [name for name, digest in made[1].items() if made[options.parallel].get(name) != digest]

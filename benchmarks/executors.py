@@ -14,11 +14,9 @@ from pathlib import Path
 
 from benchmarks.backfills import digests
 from benchmarks.comparison import TABLES
-from benchmarks.run import Timed, say, timed
+from benchmarks.run import LAKEHOUSE, Timed, say, timed
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets_tests.stack.services import running
-
-_LAKEHOUSE = [sys.executable, "-m", "lakehouse_assets.cli"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,13 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="lakehouse-executors-") as folder:
         data = Path(folder) / "data"
         size = ["--users", str(options.users), "--days", str(options.days), "--rows", str(options.rows)]
-        timed([*_LAKEHOUSE, "generate", *size, "-o", str(data)], os.environ)
+        timed([*LAKEHOUSE, "generate", *size, "-o", str(data)], os.environ)
         for executors in (1, 2):
             with running(Path(folder) / str(executors), spark=True, workers=executors) as stack:
                 environment = {**os.environ, **stack.environment, "LAKEHOUSE_TABLES": ",".join(TABLES)}
                 for dataset in ("interactions", "users"):
-                    timed([*_LAKEHOUSE, "land", dataset, str(data / f"{dataset}.csv")], environment)
-                took[executors] = timed([*_LAKEHOUSE, "run"], environment)
+                    timed([*LAKEHOUSE, "land", dataset, str(data / f"{dataset}.csv")], environment)
+                took[executors] = timed([*LAKEHOUSE, "run"], environment)
                 os.environ.update(stack.environment)  # for the keys, which come from nowhere else
                 made[executors] = digests(load_settings())
     different = [name for name, digest in made[1].items() if made[2].get(name) != digest]

@@ -32,7 +32,7 @@ SHORT_HISTORY_DAYS = 30
 STANDSTILL_SECONDS = 3  # a busy machine wakes a process later than asked, but not this much
 EXTRA_DAYS = 3  # one for a process that starts, two for one that stays
 
-_LAKEHOUSE = [sys.executable, "-m", "lakehouse_assets.cli"]
+LAKEHOUSE = [sys.executable, "-m", "lakehouse_assets.cli"]
 _DUCKDB = [sys.executable, "-m", "benchmarks.duckdb_lakehouse"]
 
 
@@ -128,7 +128,7 @@ class Home:
 
     def __call__(self, *arguments: str | Path) -> Timed:
         """Run a `lakehouse` command in it."""
-        return timed([*_LAKEHOUSE, *map(str, arguments)], self.environment)
+        return timed([*LAKEHOUSE, *map(str, arguments)], self.environment)
 
     def export(self, folder: Path) -> Path:
         """Write every table to a Parquet file in a new folder."""

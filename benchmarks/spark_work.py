@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.run import Timed, say, timed
+from benchmarks.run import LAKEHOUSE, Timed, say, timed
 from lakehouse_assets.io.catalog import CATALOG, Catalog
 from lakehouse_assets.io.query import connect
 from lakehouse_assets.settings import load_settings
 
-_LAKEHOUSE = [sys.executable, "-m", "lakehouse_assets.cli"]
 _DONE = re.compile(r"\s+\d+/\d+ (\S+)\s+([\d.]+) s")
 _WRITTEN = re.compile(rf"IcebergWrite\(table={CATALOG}\.(\w+\.\w+),")
 _LOST = """
@@ -98,11 +97,11 @@ def measure(root: Path, options: argparse.Namespace, skew: float | None) -> tupl
     }
     size = ["--users", str(options.users), "--days", str(options.days), "--rows", str(options.rows), "--seed", "1"]
     more = ["--skew", str(skew)] if skew else []
-    timed([*_LAKEHOUSE, "generate", *size, *more, "-o", str(root / "data")], environment)
+    timed([*LAKEHOUSE, "generate", *size, *more, "-o", str(root / "data")], environment)
     for dataset in ("interactions", "users"):
-        timed([*_LAKEHOUSE, "land", dataset, str(root / "data" / f"{dataset}.csv")], environment)
+        timed([*LAKEHOUSE, "land", dataset, str(root / "data" / f"{dataset}.csv")], environment)
         (root / "data" / f"{dataset}.csv").unlink()
-    run = timed([*_LAKEHOUSE, "run"], environment)
+    run = timed([*LAKEHOUSE, "run"], environment)
     lost = connect(Catalog(load_settings(home=root / "home"))).sql(_LOST).fetchall()[0][0]
     return work_of_tables(events(record), run), int(lost)
 

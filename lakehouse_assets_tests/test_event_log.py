@@ -332,19 +332,19 @@ def rows_in_postgres(address: str) -> dict[str, list[Any]]:
 
 @pytest.mark.usefixtures("no_timer")
 def test_postgres_has_the_rows_and_answers_of_the_plain_storage(
-    events: list[EventLogEntry], database: str, monkeypatch: pytest.MonkeyPatch
+    events: list[EventLogEntry], postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_log, "MAX_BUFFERED_EVENTS", 7)
     run_ids = list(dict.fromkeys(event.run_id for event in events))
     answered: dict[type[SqlEventLogStorage], dict[str, Any]] = {}
     rows = {}
     for storage_class in (PostgresEventLogStorage, BatchingPostgresEventLogStorage):
-        empty(database)
-        storage = storage_class(database)
+        empty(postgres)
+        storage = storage_class(postgres)
         store_all(storage, events)
         found = answers(storage, run_ids)
         answered[storage_class] = {name: found[name] for name in found.keys() - OF_UPSERTED}
-        rows[storage_class] = rows_in_postgres(database)
+        rows[storage_class] = rows_in_postgres(postgres)
         storage.dispose()
     assert answered[PostgresEventLogStorage]["partitions"] == set(DAY_KEYS)
     assert answered[BatchingPostgresEventLogStorage] == answered[PostgresEventLogStorage]

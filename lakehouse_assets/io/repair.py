@@ -110,7 +110,7 @@ class Repair:
 
         Raises:
             DamagedTable: one can't.
-        StorageError: the S3 store does not serve it now.
+            StorageError: the S3 store does not serve it now.
         """
         found = next(self.look(names), None)
         if found:
