@@ -27,7 +27,7 @@ from lakehouse_assets import cli, runtime
 from lakehouse_assets.io.catalog import Catalog
 from lakehouse_assets.io.landing import Bucket, LandingZone, Signatures, deliver, signatures
 from lakehouse_assets.io.query import export
-from lakehouse_assets.io.s3 import Store
+from lakehouse_assets.io.s3 import Store, open_object
 from lakehouse_assets.settings import Settings, load_settings
 from lakehouse_assets_tests.conftest import HEADERS, Lake
 from lakehouse_assets_tests.stack.proxy import Faults
@@ -141,6 +141,22 @@ def test_a_bucket_is_listed_in_pages_and_only_deliveries_are_read(settings: Sett
     assert zone.remove_before("interactions", second) == (1005, 0)
     assert zone.look("interactions").keys() == {first, second}  # the folder stays, as partitions begin with it
     assert zone.files("interactions", first) == []
+
+
+def test_a_few_bytes_are_read_from_a_busy_store(settings: Settings, stack: Stack) -> None:
+    stack.s3.client().put_object(Bucket=stack.s3.bucket, Key="few", Body=b"ab")
+    path = Store(settings).path(f"s3://{stack.s3.bucket}/few")
+    proxy = stack.s3_proxy
+    before = proxy.injected
+    proxy.faults = Faults(busy=0.5)
+    try:
+        for _ in range(10):
+            stream, size = open_object(path.location)
+            with stream:
+                assert (stream.read(), size) == (b"ab", 2)
+    finally:
+        proxy.heal()
+    assert proxy.injected > before
 
 
 def test_an_object_replaced_within_a_second_is_another_one(settings: Settings, stack: Stack, tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, cast
 
-from pyarrow.fs import AwsStandardS3RetryStrategy
 from pyiceberg.catalog import Catalog as PyIcebergCatalog
 from pyiceberg.catalog import load_catalog
 from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.conversions import from_bytes
 from pyiceberg.exceptions import CommitStateUnknownException, NoSuchTableError, RESTError
+from pyiceberg.io import PY_IO_IMPL, S3_ENDPOINT, S3_REGION
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
@@ -39,7 +39,8 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 from urllib3.util import Retry
 
-from lakehouse_assets.io.s3 import ATTEMPTS, SCHEME, Store
+from lakehouse_assets.io.file_io import StoreFileIO
+from lakehouse_assets.io.s3 import SCHEME, Store
 from lakehouse_assets.settings import Settings
 
 CATALOG = "lake"
@@ -105,13 +106,6 @@ class _Patient(HTTPAdapter):
             ) from error
 
 
-class PatientRetries(AwsStandardS3RetryStrategy):
-    """How often PyIceberg's S3 client asks again."""
-
-    def __init__(self) -> None:
-        super().__init__(max_attempts=ATTEMPTS)
-
-
 class _PatientRestCatalog(RestCatalog):
     def _create_session(self) -> Session:
         session = super()._create_session()
@@ -143,10 +137,11 @@ class Catalog:
         properties = {"warehouse": settings.warehouse_uri}
         if settings.warehouse_uri.startswith(SCHEME):
             Store(settings).check(settings.warehouse_uri)
-            properties |= {"s3.region": settings.s3_region, "s3.connect-timeout": "10", "s3.request-timeout": "30"}
-            properties["s3.retry-strategy-impl"] = f"{__name__}.{PatientRetries.__name__}"
-            if settings.s3_endpoint:
-                properties |= {"s3.endpoint": settings.s3_endpoint, "s3.force-virtual-addressing": "false"}
+            properties |= {
+                PY_IO_IMPL: f"{StoreFileIO.__module__}.{StoreFileIO.__name__}",
+                S3_REGION: settings.s3_region,
+                S3_ENDPOINT: settings.s3_endpoint,
+            }
         if settings.catalog_uri:
             return self._open_rest(properties)
         try:

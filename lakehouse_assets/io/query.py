@@ -15,6 +15,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
 from pyiceberg.table import Table as IcebergTable
 
 from lakehouse_assets.io.catalog import Catalog
+from lakehouse_assets.io.file_io import StoreFileIO
 
 FORMATS = ("csv", "parquet", "json")
 
@@ -110,10 +111,14 @@ def _dataset(table: IcebergTable) -> ds.Dataset:
     paths = [task.file.file_path for task in table.scan().plan_files()]
     if not paths:
         return ds.dataset(schema.empty_table())
-    storage = cast("PyArrowFileIO", table.io)
+    parquet, storage = ds.ParquetFileFormat(), cast("PyArrowFileIO", table.io)
+    if isinstance(storage, StoreFileIO):
+        return ds.FileSystemDataset(
+            [parquet.make_fragment(storage.new_input(p).open()) for p in paths], schema, parquet
+        )
     scheme, netloc, _ = storage.parse_location(paths[0])
     files = [storage.parse_location(path)[2] for path in paths]
-    return ds.dataset(files, schema=schema, format="parquet", filesystem=storage.fs_by_scheme(scheme, netloc))
+    return ds.dataset(files, schema=schema, format=parquet, filesystem=storage.fs_by_scheme(scheme, netloc))
 
 
 def _exported(column: str, kind: str, file_format: str) -> str:

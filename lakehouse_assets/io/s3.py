@@ -8,19 +8,23 @@ keys from the standard AWS chain: nothing here holds one.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 if TYPE_CHECKING:
+    from pyarrow import NativeFile
+    from pyarrow.fs import S3FileSystem
+
     from lakehouse_assets.settings import Settings
 
 SCHEME = "s3://"
-ATTEMPTS = 10  # of a request that Arrow sends; its default of 3 fails in one of 37 where 30 % are told to slow down
+_ATTEMPTS = 10  # of a request that Arrow sends; its default of 3 fails in one of 37 where 30 % are told to slow down
+_CONNECT_SECONDS, _ANSWER_SECONDS = 10, 30  # longest waits of one attempt
 _BUFFER_BYTES = 4 << 20  # what one request reads
 
 
@@ -51,8 +55,8 @@ class S3Path:
 
     @property
     def location(self) -> str:
-        """All that a task on another machine needs to open the object but the keys; Arrow's own form of address."""
-        options = {"region": self.region} | ({"endpoint_override": self.endpoint} if self.endpoint else {})
+        """All that a task on another machine needs to open the object but the keys."""
+        options = {"region": self.region} | ({"endpoint": self.endpoint} if self.endpoint else {})
         return f"{SCHEME}{self.bucket}/{quote(self.key)}?{urlencode(options)}"
 
     def __truediv__(self, below: str) -> S3Path:
@@ -84,19 +88,89 @@ def name_of(location: str) -> str:
     return PurePosixPath(readable(location)).name
 
 
+def arrow_store(region: str, endpoint: str) -> S3FileSystem:
+    """Arrow's client of an S3 store.
+
+    Args:
+        region: region to sign for.
+        endpoint: address of a store that is not AWS's own.
+    """
+    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
+
+    return S3FileSystem(
+        region=region,
+        endpoint_override=endpoint or None,
+        connect_timeout=_CONNECT_SECONDS,
+        request_timeout=_ANSWER_SECONDS,
+        allow_delayed_open=True,  # a small file is one request, not three
+        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+    )
+
+
+def patiently(opens: Callable[[], NativeFile]) -> io.RawIOBase:
+    """An object that is opened when it is first read, its reads repeated where Arrow's client does not repeat them.
+
+    The client writes whatever is answered into a buffer of the size it asked for. A busy store's answer does not fit
+    where a few bytes are read, which the client takes for a failure of this machine's.
+
+    Args:
+        opens: opens it with that client.
+    """
+    return _Object(opens)
+
+
 def open_object(location: str) -> tuple[io.BufferedReader, int]:
     """An object as a seekable stream, and its size.
 
     Args:
         location: as `S3Path.location`.
     """
-    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
+    address, _, query = location.removeprefix(SCHEME).partition("?")
+    options = dict(parse_qsl(query))
+    opened = arrow_store(options["region"], options.get("endpoint", "")).open_input_file(unquote(address))
+    return io.BufferedReader(patiently(lambda: opened), _BUFFER_BYTES), opened.size()
 
-    address, _, options = location.removeprefix(SCHEME).partition("?")
-    store = S3FileSystem(**dict(parse_qsl(options)), retry_strategy=AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS))
-    opened = store.open_input_file(unquote(address))
-    # the type checker does not know that Arrow's files are what a buffer asks for
-    return io.BufferedReader(cast("Any", opened), _BUFFER_BYTES), opened.size()
+
+class _Object(io.RawIOBase):
+    """What `patiently` gives."""
+
+    def __init__(self, opens: Callable[[], NativeFile]) -> None:
+        from tenacity import Retrying, retry_if_exception_message, stop_after_attempt, wait_random_exponential
+
+        self._opens = opens
+        self._patiently = Retrying(
+            retry=retry_if_exception_message(match=".*Failed to flush response stream"),
+            stop=stop_after_attempt(_ATTEMPTS),
+            wait=wait_random_exponential(multiplier=0.1, max=5),
+            reraise=True,
+        )
+
+    @cached_property
+    def _opened(self) -> NativeFile:
+        return self._opens()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return int(self._patiently(self._opened.readinto, buffer))
+
+    def readall(self) -> bytes:
+        return bytes(self._patiently(self._opened.read))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return int(self._opened.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._opened.tell())
+
+    def close(self) -> None:
+        if "_opened" in vars(self):
+            self._opened.close()
+        super().close()
 
 
 class Store:
