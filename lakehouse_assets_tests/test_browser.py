@@ -129,6 +129,8 @@ def test_a_materialization_and_a_backfill_clicked_in_the_ui_turn_green(browser, 
         page.goto(f"{at}/assets/gold/daily_metrics?view=lineage&lineageScope=upstream")
         page.get_by_role("button", name="All", exact=True).click()
         expect(page.get_by_text("interactions").first).to_be_visible()
+        page.wait_for_timeout(2000)  # it moves there
+        page.mouse.dblclick(720, 240)  # on the free background: the whole graph, as large as it fits
         shoot(page, images / "lineage.png")
         page.close()
 

@@ -89,23 +89,27 @@ def test_killed_processes_leave_old_or_new_rows_and_never_a_mix(make_lake, capsy
         deliveries.interactions(offset, "a.csv", offset)
     lake.run()
     environment = os.environ | {"LAKEHOUSE_HOME": str(lakehouse.settings.home_path), "LAKEHOUSE_TABLES": ",".join(CORE)}
+    written = [name for name in lakehouse.tables if not name.endswith(".users")]  # no users are delivered here
     reached: Counter[str] = Counter()
-    for kill in range(count(200)):
+    while reached["kills"] < count(200):
+        kill = reached["kills"] + reached["ended before"]
         old = digests(lake)
         deliveries.interactions(chance.randrange(3), "a.csv", chance.randrange(1 << 20))
         moment = chance.choice([*MOMENTS, "any moment"])
-        table = chance.choice(list(lakehouse.tables))
+        table = chance.choice(written)
         command = [sys.executable, "-m", "lakehouse_assets_tests.victim", moment, table]
         victim = subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        timer = threading.Timer(chance.uniform(3, 30) if moment == "any moment" else 300, _kill, [victim])
+        timer = threading.Timer(chance.uniform(3, 20) if moment == "any moment" else 300, _kill, [victim])
         timer.start()
         status = victim.wait(400)
         timer.cancel()
         assert status in (0, -signal.SIGKILL), (kill, moment, table)
         reached["kills" if status else "ended before"] += 1
         reached[moment] += bool(status)
+        if reached["kills"] % 20 == 0:
+            tell(capsys, dict(reached), began)
         killed = digests(lake)
         lake.run()
         new = digests(lake)
@@ -114,7 +118,6 @@ def test_killed_processes_leave_old_or_new_rows_and_never_a_mix(make_lake, capsy
                 assert killed[name] in (old[name], new[name]), (kill, moment, table, name)
         assert differences(lakehouse) == [], (kill, moment, table)
     tell(capsys, dict(reached), began)
-    assert reached["kills"] >= count(200) * 0.7
 
 
 def _kill(victim: subprocess.Popen[bytes]) -> None:
