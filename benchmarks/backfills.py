@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.run import LAKEHOUSE, say, timed
+from benchmarks.run import LAKEHOUSE, generate, land, say, timed
 from lakehouse_assets.io.catalog import Catalog
 from lakehouse_assets.io.landing import LandingZone
 from lakehouse_assets.io.query import connect
@@ -36,16 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run it and print what it took."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--users", type=int, default=2_500)
     parser.add_argument("--days", type=int, default=365)
     parser.add_argument("--parallel", type=int, default=8)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="lakehouse-backfills-") as folder:
         root = Path(folder)
         environment = os.environ | {"LAKEHOUSE_LANDING": str(root / "landing"), "LAKEHOUSE_DRIVER_MEMORY": "1g"}
-        size = ["--users", str(options.rows // 40), "--days", str(options.days), "--rows", str(options.rows)]
-        timed([*LAKEHOUSE, "generate", *size, "-o", str(root / "data")], environment)
-        timed([*LAKEHOUSE, "land", "interactions", str(root / "data" / "interactions.csv")], environment)
-        timed([*LAKEHOUSE, "land", "users", str(root / "data" / "users.csv")], environment)
+        generate(root / "data", options)
+        land(root / "data", environment)
         days = LandingZone(root / "landing").dates("interactions")
         ends = ["--start", str(days[0]), "--end", str(days[-1])]
         took, made = {}, {}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.backfills import digests
 from benchmarks.comparison import TABLES
-from benchmarks.run import LAKEHOUSE, Timed, say, timed
+from benchmarks.run import LAKEHOUSE, Timed, generate, land, say, timed
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets_tests.stack.services import running
 
@@ -30,13 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made = {}
     with tempfile.TemporaryDirectory(prefix="lakehouse-executors-") as folder:
         data = Path(folder) / "data"
-        size = ["--users", str(options.users), "--days", str(options.days), "--rows", str(options.rows)]
-        timed([*LAKEHOUSE, "generate", *size, "-o", str(data)], os.environ)
+        generate(data, options)
         for executors in (1, 2):
             with running(Path(folder) / str(executors), spark=True, workers=executors) as stack:
                 environment = {**os.environ, **stack.environment, "LAKEHOUSE_TABLES": ",".join(TABLES)}
-                for dataset in ("interactions", "users"):
-                    timed([*LAKEHOUSE, "land", dataset, str(data / f"{dataset}.csv")], environment)
+                land(data, environment)
                 took[executors] = timed([*LAKEHOUSE, "run"], environment)
                 os.environ.update(stack.environment)  # for the keys, which come from nowhere else
                 made[executors] = digests(load_settings())

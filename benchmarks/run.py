@@ -83,6 +83,18 @@ def timed(command: Sequence[str], environment: Mapping[str, str]) -> Timed:
     return Timed(seconds, lines)
 
 
+def generate(folder: Path, options: argparse.Namespace, *more: str) -> None:
+    """Make sample files of so many ``rows``, ``users`` and ``days`` as the options say."""
+    size = [part for name in ("rows", "users", "days") for part in (f"--{name}", str(vars(options)[name]))]
+    timed([*LAKEHOUSE, "generate", *size, *more, "-o", str(folder)], os.environ)
+
+
+def land(folder: Path, environment: Mapping[str, str]) -> None:
+    """Deliver both of those files."""
+    for dataset in ("interactions", "users"):
+        timed([*LAKEHOUSE, "land", dataset, str(folder / f"{dataset}.csv")], environment)
+
+
 def without_start(run: Timed) -> float:
     """Seconds of a `lakehouse run` from its first `… tables` line, where the computing begins, to its `done` line.
 

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.run import LAKEHOUSE, Timed, say, timed
+from benchmarks.run import LAKEHOUSE, Timed, generate, land, say, timed
 from lakehouse_assets.io.catalog import CATALOG, Catalog
 from lakehouse_assets.io.query import connect
 from lakehouse_assets.settings import load_settings
@@ -95,12 +96,9 @@ def measure(root: Path, options: argparse.Namespace, skew: float | None) -> tupl
         "LAKEHOUSE_DRIVER_MEMORY": options.heap,
         "SPARK_CONF_DIR": str(root),
     }
-    size = ["--users", str(options.users), "--days", str(options.days), "--rows", str(options.rows), "--seed", "1"]
-    more = ["--skew", str(skew)] if skew else []
-    timed([*LAKEHOUSE, "generate", *size, *more, "-o", str(root / "data")], environment)
-    for dataset in ("interactions", "users"):
-        timed([*LAKEHOUSE, "land", dataset, str(root / "data" / f"{dataset}.csv")], environment)
-        (root / "data" / f"{dataset}.csv").unlink()
+    generate(root / "data", options, *(["--skew", str(skew)] if skew else []))
+    land(root / "data", environment)
+    shutil.rmtree(root / "data")
     run = timed([*LAKEHOUSE, "run"], environment)
     lost = connect(Catalog(load_settings(home=root / "home"))).sql(_LOST).fetchall()[0][0]
     return work_of_tables(events(record), run), int(lost)
