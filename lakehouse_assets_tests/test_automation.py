@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import ClassVar
@@ -20,7 +21,7 @@ from lakehouse_assets.automation.instance import PROCESS_TAG, WatchingRunLaunche
 from lakehouse_assets.automation.jobs import DASHBOARD_JOB, JOB, daily_partitions
 from lakehouse_assets.automation.status import FAILED, STALE, UP_TO_DATE, status
 from lakehouse_assets.definitions import build_definitions
-from lakehouse_assets.io.catalog import files_overlapping
+from lakehouse_assets.io.catalog import Catalog, files_overlapping
 from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import EVER, days_between, month_first, month_last
@@ -416,3 +417,16 @@ def test_a_run_whose_process_is_gone_is_noticed(tmp_path):
         assert health(**{PROCESS_TAG: str(os.getpid())}) == WorkerStatus.RUNNING
         assert health(**{PROCESS_TAG: str(gone.pid)}) == WorkerStatus.FAILED
         assert health() == WorkerStatus.NOT_FOUND
+
+
+def test_whoever_opens_an_empty_lakehouse_at_once_finds_it_whole(tmp_path):
+    settings, together = load_settings(home=tmp_path / "home"), threading.Barrier(8)
+
+    def opened(_: int) -> tuple[list[str], int]:
+        together.wait(60)
+        names = Catalog(settings).names()
+        with terminal_instance(settings) as instance:
+            return names, len(instance.get_runs())
+
+    with ThreadPoolExecutor(8) as beside:
+        assert list(beside.map(opened, range(8))) == [([], 0)] * 8

@@ -11,6 +11,7 @@ import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 
+from lakehouse_assets.io.opening import one_at_a_time
 from lakehouse_assets.settings import Settings
 
 PROCESS_TAG = "lakehouse/process"
@@ -115,10 +116,11 @@ def dagster_home(settings: Settings) -> Path:
     home = settings.dagster_path
     home.mkdir(parents=True, exist_ok=True)
     config = home / "dagster.yaml"
-    if not config.exists():
-        shared = settings.dagster_postgres_url.get_secret_value()
-        storage = _POSTGRES if shared else _SQLITE.format(base_dir=home / "history" / "runs")
-        config.write_text(_INSTANCE.format(storage=storage))
+    with one_at_a_time(home):
+        if not config.exists():
+            shared = settings.dagster_postgres_url.get_secret_value()
+            storage = _POSTGRES if shared else _SQLITE.format(base_dir=home / "history" / "runs")
+            config.write_text(_INSTANCE.format(storage=storage))
     return home
 
 
@@ -126,5 +128,7 @@ def dagster_home(settings: Settings) -> Path:
 def terminal_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """The instance of a lakehouse for a command in a terminal."""
     home = dagster_home(settings)
-    with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=_IN_A_TERMINAL)) as instance:
+    with one_at_a_time(home):
+        instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=_IN_A_TERMINAL))
+    with instance:
         yield instance

@@ -40,6 +40,7 @@ from sqlalchemy.exc import OperationalError
 from urllib3.util import Retry
 
 from lakehouse_assets.io.file_io import StoreFileIO
+from lakehouse_assets.io.opening import one_at_a_time
 from lakehouse_assets.io.s3 import SCHEME, Store
 from lakehouse_assets.settings import Settings
 
@@ -152,7 +153,8 @@ class Catalog:
             ) from None
         uri = f"sqlite:///{sqlite_file(settings)}?timeout={settings.lock_timeout_seconds}"
         try:
-            catalog = cast("SqlCatalog", load_catalog(CATALOG, type="sql", uri=uri, **properties))
+            with one_at_a_time(settings.home_path):
+                catalog = cast("SqlCatalog", load_catalog(CATALOG, type="sql", uri=uri, **properties))
         except OperationalError as error:
             self._name_the_lock(error)
             raise
