@@ -141,6 +141,25 @@ def test_a_run_cancelled_during_a_write_publishes_nothing_of_it(lake, monkeypatc
     assert stale(lake) == {}
 
 
+def test_a_branch_made_while_another_commits_is_made_again(lake):
+    catalog = lake.lakehouse.catalog
+    made = []
+
+    def beaten_twice(table):
+        if len(made) < 2:
+            made.append(f"other-{len(made)}")
+            catalog.iceberg.load_table("gold.daily_metrics").manage_snapshots().create_branch(
+                table.current_snapshot().snapshot_id, made[-1]
+            ).commit()
+        table.manage_snapshots().create_branch(table.current_snapshot().snapshot_id, "mine").commit()
+
+    catalog.alter("gold.daily_metrics", beaten_twice)
+    assert refs(lake) == {"main", "mine", "other-0", "other-1"}
+    for branch in (*made, "mine"):
+        catalog.alter("gold.daily_metrics", lambda table, b=branch: table.manage_snapshots().remove_branch(b).commit())
+    assert refs(lake) == {"main"}
+
+
 def test_of_two_writers_of_one_day_the_later_computes_again(lake, monkeypatch):
     users = change(lake)
     honest = Warehouse.write

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pyiceberg.catalog import Catalog as PyIcebergCatalog
 from pyiceberg.catalog import load_catalog
 from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.conversions import from_bytes
-from pyiceberg.exceptions import CommitStateUnknownException, NoSuchTableError, RESTError
+from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, NoSuchTableError, RESTError
 from pyiceberg.io import PY_IO_IMPL, S3_ENDPOINT, S3_REGION
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionField, PartitionSpec
@@ -37,6 +37,7 @@ from requests.exceptions import ConnectionError as NoConnection
 from requests.exceptions import RequestException, Timeout
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 from urllib3.util import Retry
 
 from lakehouse_assets.io.file_io import StoreFileIO
@@ -47,6 +48,8 @@ from lakehouse_assets.settings import Settings
 CATALOG = "lake"
 _STAMPS = "lakehouse.stamps."
 _KEPT_FROM = "lakehouse.kept-from"
+_ALTER_ATTEMPTS = 50
+Altered = TypeVar("Altered")
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 60  # longest waits for a REST catalog, which PyIceberg would wait for for ever
 
 _TYPES: Mapping[str, IcebergType] = {
@@ -186,6 +189,22 @@ class Catalog:
             return self.iceberg.load_table(name)
         except NoSuchTableError:
             return None
+
+    def alter(self, name: str, change: Callable[[IcebergTable], Altered]) -> Altered:
+        """Commit a change of a table's metadata; again, on the table as it is then, where another commit came first.
+
+        PyIceberg does so by itself only for changes of rows.
+
+        Raises:
+            CommitFailedException: others came first every time.
+        """
+        patiently = Retrying(
+            retry=retry_if_exception_type(CommitFailedException),
+            stop=stop_after_attempt(_ALTER_ATTEMPTS),
+            wait=wait_random_exponential(multiplier=0.05, max=2),
+            reraise=True,
+        )
+        return patiently(lambda: change(self.iceberg.load_table(name)))
 
     def ensure(
         self, name: str, columns: Mapping[str, str], partition_column: str, also_partitioned_by: Iterable[str] = ()

@@ -296,10 +296,14 @@ class Warehouse:
 
     def _branch(self, name: str) -> tuple[str, int]:
         """A new branch to stage on, named after the second it began in, and the snapshot it starts from."""
-        table = self.catalog.iceberg.load_table(name)
-        start, branch = _head(table), f"stage_{int(time.time())}_{uuid.uuid4().hex}"
-        table.manage_snapshots().create_branch(start, branch).commit()
-        return branch, start
+        branch = f"stage_{int(time.time())}_{uuid.uuid4().hex}"
+
+        def create(table: IcebergTable) -> int:
+            start = _head(table)
+            table.manage_snapshots().create_branch(start, branch).commit()
+            return start
+
+        return branch, self.catalog.alter(name, create)
 
     def _append(self, name: str, branch: str, rows: DataFrame) -> tuple[int, list[DataFile]]:
         """Stage rows; the branch's head after it, and the files that were added."""
@@ -572,14 +576,18 @@ class Warehouse:
 
     def _discard(self, name: str, branch: str, start: int) -> None:
         """Undo a staging that won't be published: its branch, and the files it added to the snapshot it began at."""
-        table = self.catalog.iceberg.load_table(name)
-        if branch not in table.refs():  # removed as abandoned, with its files
-            return
-        head = _head(table, branch)
-        files = _added_files(table, head) if head != start else []  # a branch still at its start added nothing
-        table.manage_snapshots().remove_branch(branch).commit()
+
+        def remove(table: IcebergTable) -> list[DataFile]:
+            if branch not in table.refs():  # removed as abandoned, with its files
+                return []
+            head = _head(table, branch)
+            files = _added_files(table, head) if head != start else []  # a branch still at its start added nothing
+            table.manage_snapshots().remove_branch(branch).commit()
+            return files
+
+        files = self.catalog.alter(name, remove)
         for file in files:
-            table.io.delete(file.file_path)
+            self.catalog.iceberg.load_table(name).io.delete(file.file_path)
 
 
 def staging_began(branch: str) -> datetime | None:
