@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 
 from lakehouse_assets import cli
 from lakehouse_assets.assets import bronze
-from lakehouse_assets.io.catalog import CatalogError, sqlite_file
+from lakehouse_assets.io.catalog import Catalog, CatalogError, sqlite_file
 from lakehouse_assets.io.repair import DamagedTable
 from lakehouse_assets.io.trouble import StorageTrouble
 from lakehouse_assets.io.warehouse import ContractViolation, Warehouse
@@ -141,22 +141,26 @@ def test_a_run_cancelled_during_a_write_publishes_nothing_of_it(lake, monkeypatc
     assert stale(lake) == {}
 
 
-def test_a_branch_made_while_another_commits_is_made_again(lake):
-    catalog = lake.lakehouse.catalog
-    made = []
+def test_a_branch_made_while_another_commits_is_made_again(lake, monkeypatch):
+    catalog, others = lake.lakehouse.catalog, Catalog(lake.lakehouse.settings).iceberg
+    table, staged = "gold.daily_metrics", catalog.iceberg._update_and_stage_table
+    lost: list[str] = []
 
-    def beaten_twice(table):
-        if len(made) < 2:
-            made.append(f"other-{len(made)}")
-            catalog.iceberg.load_table("gold.daily_metrics").manage_snapshots().create_branch(
-                table.current_snapshot().snapshot_id, made[-1]
-            ).commit()
-        table.manage_snapshots().create_branch(table.current_snapshot().snapshot_id, "mine").commit()
+    def beaten_twice(*arguments):
+        if len(lost) < 2:  # another process commits between this one's look at the table and its commit
+            lost.append(others.load_table(table).metadata_location)
+            with others.load_table(table).transaction() as transaction:
+                transaction.set_properties(beaten=str(len(lost)))
+        return staged(*arguments)
 
-    catalog.alter("gold.daily_metrics", beaten_twice)
-    assert refs(lake) == {"main", "mine", "other-0", "other-1"}
-    for branch in (*made, "mine"):
-        catalog.alter("gold.daily_metrics", lambda table, b=branch: table.manage_snapshots().remove_branch(b).commit())
+    def toggle(now):
+        manage, head = now.manage_snapshots(), now.current_snapshot().snapshot_id
+        return (manage.remove_branch("mine") if "mine" in now.refs() else manage.create_branch(head, "mine")).commit()
+
+    monkeypatch.setattr(catalog.iceberg, "_update_and_stage_table", beaten_twice)
+    catalog.alter(table, toggle)
+    assert (len(lost), refs(lake)) == (2, {"main", "mine"})
+    catalog.alter(table, toggle)
     assert refs(lake) == {"main"}
 
 
