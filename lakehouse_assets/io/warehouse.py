@@ -586,8 +586,9 @@ class Warehouse:
             return files
 
         files = self.catalog.alter(name, remove)
+        storage = self.catalog.iceberg.load_table(name).io
         for file in files:
-            self.catalog.iceberg.load_table(name).io.delete(file.file_path)
+            storage.delete(file.file_path)
 
 
 def staging_began(branch: str) -> datetime | None:
