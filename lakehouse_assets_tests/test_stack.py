@@ -150,7 +150,7 @@ def test_a_few_bytes_are_read_from_a_busy_store(settings: Settings, stack: Stack
     before = proxy.injected
     proxy.faults = Faults(busy=0.5)
     try:
-        for _ in range(10):
+        for _ in range(5):
             stream, size = open_object(path.location)
             with stream:
                 assert (stream.read(), size) == (b"ab", 2)
