@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="lakehouse-backfills-") as folder:
         root = Path(folder)
         environment = os.environ | {"LAKEHOUSE_LANDING": str(root / "landing"), "LAKEHOUSE_DRIVER_MEMORY": "1g"}
-        generate(root / "data", options)
+        generate(root / "data", options, environment)
         land(root / "data", environment)
         days = LandingZone(root / "landing").dates("interactions")
         ends = ["--start", str(days[0]), "--end", str(days[-1])]

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made = {}
     with tempfile.TemporaryDirectory(prefix="lakehouse-executors-") as folder:
         data = Path(folder) / "data"
-        generate(data, options)
+        generate(data, options, os.environ)
         for executors in (1, 2):
             with running(Path(folder) / str(executors), spark=True, workers=executors) as stack:
                 environment = {**os.environ, **stack.environment, "LAKEHOUSE_TABLES": ",".join(TABLES)}

@@ -25,12 +25,12 @@ from typing import Any
 
 from benchmarks.comparison import TABLES, differences, landed_differently
 from benchmarks.warm_days import RESULT
+from lakehouse_assets.generate import DEFAULT_START
 
 PROJECT = Path(__file__).resolve().parents[1]
 LIMIT_SECONDS = 2 * 3600  # no single command may take longer
 SHORT_HISTORY_DAYS = 30
 STANDSTILL_SECONDS = 3  # a busy machine wakes a process later than asked, but not this much
-FIRST_DAY = date(2023, 1, 1)  # of what `lakehouse generate` makes
 EXTRA_DAYS = 3  # one for a process that starts, two for one that stays
 
 LAKEHOUSE = [sys.executable, "-m", "lakehouse_assets.cli"]
@@ -84,16 +84,16 @@ def timed(command: Sequence[str], environment: Mapping[str, str]) -> Timed:
     return Timed(seconds, lines)
 
 
-def generate(folder: Path, options: argparse.Namespace, *more: str) -> None:
+def generate(folder: Path, options: argparse.Namespace, environment: Mapping[str, str], *more: str) -> None:
     """Make sample files of so many ``rows``, ``users`` and ``days`` as the options say."""
     size = [part for name in ("rows", "users", "days") for part in (f"--{name}", str(vars(options)[name]))]
-    timed([*LAKEHOUSE, "generate", *size, *more, "-o", str(folder)], os.environ)
+    timed([*LAKEHOUSE, "generate", *size, *more, "-o", str(folder)], environment)
 
 
 def land(folder: Path, environment: Mapping[str, str]) -> None:
     """Deliver both of those files, the users on the first day that there are interactions of."""
     timed([*LAKEHOUSE, "land", "interactions", str(folder / "interactions.csv")], environment)
-    timed([*LAKEHOUSE, "land", "users", str(folder / "users.csv"), "--date", FIRST_DAY.isoformat()], environment)
+    timed([*LAKEHOUSE, "land", "users", str(folder / "users.csv"), "--date", DEFAULT_START.isoformat()], environment)
 
 
 def without_start(run: Timed) -> float:
@@ -169,9 +169,8 @@ class Benchmark:
         """The two sides from the raw file to every table, and whether they agree."""
         options, made = self.options, self.folder / "made"
         say(f"generating {options.rows:,} interactions of {options.users:,} users over {options.days} days")
-        size = ("--rows", str(options.rows), "--users", str(options.users), "--days", str(options.days))
         kind = ("--uniform",) if options.uniform else ()
-        self.home("generate", *size, "--seed", str(options.seed), *kind, "-o", made)
+        generate(made, options, self.home.environment, "--seed", str(options.seed), *kind)
 
         say("lakehouse: land")
         land = self.home("land", "interactions", made / "interactions.csv").seconds

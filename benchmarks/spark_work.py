@@ -96,7 +96,7 @@ def measure(root: Path, options: argparse.Namespace, skew: float | None) -> tupl
         "LAKEHOUSE_DRIVER_MEMORY": options.heap,
         "SPARK_CONF_DIR": str(root),
     }
-    generate(root / "data", options, *(["--skew", str(skew)] if skew else []))
+    generate(root / "data", options, environment, *(["--skew", str(skew)] if skew else []))
     land(root / "data", environment)
     shutil.rmtree(root / "data")
     run = timed([*LAKEHOUSE, "run"], environment)

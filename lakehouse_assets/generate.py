@@ -35,6 +35,7 @@ USERS_FILE = "users.csv"
 LATE_FILE = "interactions_late.csv"
 
 MAX_USERS = 9_999_999  # an id is `u` and seven digits
+DEFAULT_START = date(2023, 1, 1)
 FIRST_START = date(1970, 1, 1)
 LAST_DAY = date(9998, 12, 31)
 SECONDS_PER_DAY = 86_400
@@ -76,7 +77,7 @@ def generate(
     days: int,
     rows: int,
     seed: int,
-    start: date = date(2023, 1, 1),
+    start: date = DEFAULT_START,
     uniform: bool = False,
     skew: float | None = None,
     progress: Progress | None = None,

@@ -206,6 +206,18 @@ class Catalog:
         )
         return patiently(lambda: change(self.iceberg.load_table(name)))
 
+    def remove_branch(self, name: str, branch: str) -> int | None:
+        """Remove a table's branch; the snapshot it was at, or None where it is gone already."""
+
+        def remove(table: IcebergTable) -> int | None:
+            if branch not in table.refs():
+                return None
+            head = table.refs()[branch].snapshot_id
+            table.manage_snapshots().remove_branch(branch).commit()
+            return head
+
+        return self.alter(name, remove)
+
     def ensure(
         self, name: str, columns: Mapping[str, str], partition_column: str, also_partitioned_by: Iterable[str] = ()
     ) -> IcebergTable:

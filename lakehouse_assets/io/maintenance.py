@@ -102,23 +102,12 @@ class Maintenance:
         oldest = now - timedelta(hours=self._warehouse.settings.abandoned_hours)
         table = self._load(name)
         left = [branch for branch in table.refs() if (began := staging_began(branch)) and began < oldest]
-        heads = [head for branch in left if (head := self._remove_branch(name, branch))]
+        catalog = self._warehouse.catalog
+        heads = [head for branch in left if (head := catalog.remove_branch(name, branch))]  # else its run has ended
         table = self._load(name)
         kept = {snapshot.snapshot_id for snapshot in ancestors_of(table.current_snapshot(), table.metadata)}
         kept |= {ref.snapshot_id for ref in table.refs().values()}
         return len(heads), sorted(set(heads) - kept)
-
-    def _remove_branch(self, name: str, branch: str) -> int | None:
-        """Remove a branch; the snapshot it was at, or None where its run has ended after all."""
-
-        def remove(table: IcebergTable) -> int | None:
-            if branch not in table.refs():
-                return None
-            head = table.refs()[branch].snapshot_id
-            table.manage_snapshots().remove_branch(branch).commit()
-            return head
-
-        return self._warehouse.catalog.alter(name, remove)
 
     def compact(self, name: str) -> tuple[int, int]:
         """Put small files of consecutive days of finished months together.

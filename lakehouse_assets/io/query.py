@@ -112,7 +112,7 @@ def _dataset(table: IcebergTable) -> ds.Dataset:
     if not paths:
         return ds.dataset(schema.empty_table())
     parquet, storage = ds.ParquetFileFormat(), cast("PyArrowFileIO", table.io)
-    if isinstance(storage, StoreFileIO):
+    if isinstance(storage, StoreFileIO):  # whose files are read again where a busy store breaks a read off
         return ds.FileSystemDataset(
             [parquet.make_fragment(storage.new_input(p).open()) for p in paths], schema, parquet
         )

@@ -139,7 +139,7 @@ class Repair:
         if any(damage.file is None and not damage.earlier for damage in found):
             state = "an earlier version of itself" if self._go_back(name) else "empty"
             found = [*found, *self._look([name])]
-        table = self._forget_unreadable(self._catalog.iceberg.load_table(name))
+        table = self._forget_unreadable(name)
         files = [damage.file for damage in found if damage.file]
         days = {day for day in read_stamps(table) if any(low <= day <= high for _, low, high in files)}
         first = self._stamps.first_day(name)
@@ -222,11 +222,11 @@ class Repair:
                 keep_from(transaction, first)
         return False
 
-    def _forget_unreadable(self, table: IcebergTable) -> IcebergTable:
-        """Take earlier snapshots that can't be read out of a table, and what runs staged and left."""
-        name = ".".join(table.name())
-        for branch in table.refs().keys() - {"main"}:
-            table.manage_snapshots().remove_branch(branch).commit()
+    def _forget_unreadable(self, name: str) -> IcebergTable:
+        """Take earlier snapshots that can't be read out of a table, and what runs staged and left; the table then."""
+        for branch in self._catalog.iceberg.load_table(name).refs().keys() - {"main"}:
+            self._catalog.remove_branch(name, branch)
+        table = self._catalog.iceberg.load_table(name)
         gone = [snapshot.snapshot_id for snapshot in table.snapshots() if _unreadable(name, table, snapshot)]
         if gone:
             table.maintenance.expire_snapshots().by_ids(gone).commit()

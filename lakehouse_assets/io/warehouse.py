@@ -576,19 +576,15 @@ class Warehouse:
 
     def _discard(self, name: str, branch: str, start: int) -> None:
         """Undo a staging that won't be published: its branch, and the files it added to the snapshot it began at."""
-
-        def remove(table: IcebergTable) -> list[DataFile]:
-            if branch not in table.refs():  # removed as abandoned, with its files
-                return []
-            head = _head(table, branch)
-            files = _added_files(table, head) if head != start else []  # a branch still at its start added nothing
-            table.manage_snapshots().remove_branch(branch).commit()
-            return files
-
-        files = self.catalog.alter(name, remove)
-        storage = self.catalog.iceberg.load_table(name).io
+        table = self.catalog.iceberg.load_table(name)
+        if branch not in table.refs():  # removed as abandoned, with its files
+            return
+        head = _head(table, branch)  # which nobody but this run moves
+        files = _added_files(table, head) if head != start else []  # a branch still at its start added nothing
+        if self.catalog.remove_branch(name, branch) is None:
+            return
         for file in files:
-            storage.delete(file.file_path)
+            table.io.delete(file.file_path)
 
 
 def staging_began(branch: str) -> datetime | None:
