@@ -72,7 +72,7 @@ screenshots: $(DEV) ## the same, and keep its pictures in docs/images
 test-profiles: $(DEV) profiles ## the tests of profiles, with the package that draws them
 	$(BIN)/python -m pytest -m profiles
 
-test-notebooks: $(DEV) ## run the notebooks
+test-notebooks: $(DEV) ## run the notebooks, 4 minutes
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
 
 bench: $(DEV) ## a million rows, and one more day, beside the same work in DuckDB: 10 to 20 minutes

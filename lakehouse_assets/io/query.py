@@ -28,7 +28,6 @@ def connect(catalog: Catalog, names: Iterable[str] | None = None) -> duckdb.Duck
     """An in-memory DuckDB with a view per table, all or those named; it can read nothing else and change nothing."""
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
-    connection.execute("SET enable_progress_bar = false")
     connection.execute("SET enable_external_access = false")
     for name in catalog.names() if names is None else names:
         show(connection, name, catalog.iceberg.load_table(name))
