@@ -227,7 +227,7 @@ def test_a_process_killed_between_silver_and_gold_heals_on_the_next_run(lake):
         "LAKEHOUSE_HOME": str(lake.lakehouse.settings.home_path),
         "LAKEHOUSE_TABLES": ",".join(CORE),
     }
-    command = [sys.executable, "-m", "lakehouse_assets_tests.victim", "before the commit", "gold.daily_metrics"]
+    command = [sys.executable, "-m", "lakehouse_assets_tests.victim", "before the commit", "gold.daily_metrics", "0"]
     killed = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=False, timeout=300, start_new_session=True
     )

@@ -1,12 +1,14 @@
 """A worker that kills itself.
 
-`python -m lakehouse_assets_tests.victim MOMENT TABLE` brings the lake up to date and sends SIGKILL to its process
-group, its JVM included, at a moment of the table's write. Start it in a session of its own.
+`python -m lakehouse_assets_tests.victim MOMENT TABLE SECONDS` brings the lake up to date and sends SIGKILL to its
+process group, its JVM included, at a moment of the table's write, or so many seconds after the write began. Start it in
+a session of its own.
 """
 
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,14 +18,18 @@ from lakehouse_assets import cli
 from lakehouse_assets.io.warehouse import Warehouse
 
 MOMENTS = ("before staging", "staged", "before the commit", "after the commit")
+ANY_MOMENT = "any moment"
 
 
 def kill_group() -> None:
     os.killpg(os.getpid(), signal.SIGKILL)
 
 
-def arm(moment: str, table: str, strike: Callable[[], None]) -> None:
-    """Call ``strike`` at one of the `MOMENTS` of the next write of a table in this process."""
+def arm(moment: str, table: str, seconds: float, strike: Callable[[], None]) -> None:
+    """Call ``strike`` at one of the `MOMENTS` of the next write of a table in this process.
+
+    With `ANY_MOMENT` it is called so many seconds after that write began, if the process still runs.
+    """
     write, audit, publish, commit = (
         Warehouse.write,
         Warehouse._audit_of_stage,
@@ -36,6 +42,10 @@ def arm(moment: str, table: str, strike: Callable[[], None]) -> None:
         writing[:] = [name]
         if (moment, name) == ("before staging", table):
             strike()
+        if (moment, name) == (ANY_MOMENT, table):
+            timer = threading.Timer(seconds, strike)
+            timer.daemon = True
+            timer.start()
         return write(self, name, *arguments)
 
     def armed_audit(self: Warehouse, *arguments: Any) -> Any:
@@ -63,5 +73,5 @@ def arm(moment: str, table: str, strike: Callable[[], None]) -> None:
 
 
 if __name__ == "__main__":
-    arm(sys.argv[1], sys.argv[2], kill_group)
+    arm(sys.argv[1], sys.argv[2], float(sys.argv[3]), kill_group)
     sys.exit(cli.main(["run"]))
