@@ -18,12 +18,14 @@ from lakehouse_assets.automation.instance import terminal_instance
 from lakehouse_assets.automation.jobs import daily_partitions
 from lakehouse_assets.automation.sensors import landing_sensor
 from lakehouse_assets.automation.status import STALE, UP_TO_DATE, status
+from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import days_between
-from lakehouse_assets.stamps import OF_USERS
+from lakehouse_assets.stamps import Stale
 from lakehouse_assets_tests.conftest import CORE, small_disk
 from lakehouse_assets_tests.histories import DAYS, FIRST, SEED, Deliveries, differences
 from lakehouse_assets_tests.victim import ANY_MOMENT, MOMENTS
 
+IN_A_ROW = 5  # processes killed before one may finish
 SHARE = os.environ.get("LAKEHOUSE_CAMPAIGN_SHARE", "1")  # such as 0.1: a tenth of each campaign
 
 
@@ -33,7 +35,11 @@ def count(whole: int) -> int:
 
 def tell(capsys: pytest.CaptureFixture[str], reached: object, began: float) -> None:
     with capsys.disabled():
-        print(f"\nseed {SEED}: {reached} in {time.monotonic() - began:.0f} s")
+        print(f"\nseed {SEED}: {reached} in {time.monotonic() - began:.0f} s", flush=True)
+
+
+def stale_days(lakehouse: Lakehouse) -> Stale:
+    return lakehouse.stamps.stale(lakehouse.zone.look_at_all())
 
 
 def by_day(lake) -> dict[str, dict[date, list[dict]]]:
@@ -90,8 +96,7 @@ def test_random_histories_with_spark_end_as_clean_rebuilds(make_lake, capsys) ->
 def test_killed_processes_leave_old_or_new_rows_and_never_a_mix(make_lake, capsys) -> None:
     """Real `lakehouse run` processes, each with its JVM, killed at aimed moments and at random ones.
 
-    After each correction up to three are killed, each at a later table than the one before, so that the later ones die
-    while they mend what the earlier ones left.
+    After each correction several are killed, so that the later ones die while they mend what the earlier ones left.
     """
     lake, chance, began = make_lake(), random.Random(SEED), time.monotonic()
     lakehouse, deliveries = lake.lakehouse, Deliveries(lake.lakehouse.zone)
@@ -99,17 +104,13 @@ def test_killed_processes_leave_old_or_new_rows_and_never_a_mix(make_lake, capsy
         deliveries.interactions(offset, "a.csv", offset)
     lake.run()
     environment = os.environ | {"LAKEHOUSE_HOME": str(lakehouse.settings.home_path), "LAKEHOUSE_TABLES": ",".join(CORE)}
-    written = [name for name in lakehouse.tables if name not in OF_USERS]  # no users are delivered here
     reached: Counter[str] = Counter()
     while reached["kills"] < count(200):
-        old = by_day(lake)
+        aims: list[tuple[str, str]] = []
+        old, left = by_day(lake), []
         deliveries.interactions(chance.randrange(3), "a.csv", chance.randrange(1 << 20))
-        aims = [
-            (chance.choice([*MOMENTS, ANY_MOMENT]), written[place])
-            for place in sorted(chance.sample(range(len(written)), 3))
-        ]
-        left = []
-        for moment, table in aims:
+        while len(aims) < IN_A_ROW and (stale := [name for name, days in stale_days(lakehouse).items() if days]):
+            moment, table = chance.choice([*MOMENTS, ANY_MOMENT]), chance.choice(stale)
             seconds = f"{chance.uniform(0, 4)}"  # a write takes one or two
             command = [sys.executable, "-m", "lakehouse_assets_tests.victim", moment, table, seconds]
             victim = subprocess.Popen(
@@ -119,6 +120,7 @@ def test_killed_processes_leave_old_or_new_rows_and_never_a_mix(make_lake, capsy
             assert status in (0, -signal.SIGKILL), (reached, moment, table)
             reached["kills" if status else "ended before"] += 1
             reached[moment] += bool(status)
+            aims.append((moment, table))
             left.append(by_day(lake))
         lake.run()
         new = by_day(lake)
