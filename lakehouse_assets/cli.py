@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -21,8 +23,10 @@ from lakehouse_assets.settings import SETTINGS_FILE, Settings, SettingsError, lo
 if TYPE_CHECKING:
     from lakehouse_assets.stamps import Work
 
-_NEXT = 'next: lakehouse tables, lakehouse sql "select * from gold.daily_metrics order by date", lakehouse dev'
+_LOOK = 'sql "select * from gold.daily_metrics order by date"'
 _DEMO_DAYS = 90
+_STRAYS_TOLD = 3
+_FORMATS = {".csv": "csv", ".parquet": "parquet", ".json": "json", ".jsonl": "json"}
 
 
 class UsageError(ValueError):
@@ -39,6 +43,13 @@ def say(line: str) -> None:
     """A line for the person watching."""
     if not _Output.quiet:
         print(line, flush=True)
+
+
+def say_next(*commands: str, before: str = "", why: str = "") -> None:
+    """What to do next, in words that can be pasted: the command as it was called, unless it is on the path."""
+    called = Path(sys.argv[0])
+    own = os.path.relpath(called) if called.name == "lakehouse" and not shutil.which("lakehouse") else "lakehouse"
+    say(f"{before}next: {', '.join(f'{own} {command}' for command in commands)}{why}")
 
 
 def answer(what: object) -> None:
@@ -100,6 +111,10 @@ def _sentence(error: BaseException | None) -> str | None:
         from lakehouse_assets.automation.jobs import RangeError
 
         expected += (RangeError,)
+    if "lakehouse_assets.automation.runner" in sys.modules:
+        from lakehouse_assets.automation.runner import DaysLeftOut
+
+        expected += (DaysLeftOut,)
     if "lakehouse_assets.profiles" in sys.modules:
         from lakehouse_assets.profiles import ProfileError
 
@@ -133,7 +148,7 @@ def _init(options: argparse.Namespace, settings: Settings) -> None:
     except OSError as error:
         raise UsageError(f"{file} can't be written ({error.strerror})") from None
     say(f"{file}: every setting with its default, commented out; take the # from those you change")
-    say("next: lakehouse land interactions FILE")
+    say_next("land interactions FILE")
 
 
 def _name_trouble(error: Exception, settings: Settings) -> None:
@@ -149,6 +164,7 @@ def _name_trouble(error: Exception, settings: Settings) -> None:
 
 def _land(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.io import landing
+    from lakehouse_assets.partitions import in_words, some
 
     zone = landing.landing_zone(settings)
     setting = f"map_{options.dataset}"
@@ -179,16 +195,20 @@ def _land(options: argparse.Namespace, settings: Settings) -> None:
                 input_zone=settings.input_zone,
                 reporting_zone=settings.reporting_zone,
                 progress=_byte_progress(source.name),
+                replace=options.replace,
             )
             days = sorted(landed.rows)
             rows = sum(landed.rows.values())
             took = time.monotonic() - began
-            say(f"{source.name}: {rows:,} rows into {len(days)} days, {days[0]} … {days[-1]}, {took:.1f} s")
+            say(f"{source.name}: {rows:,} rows into {some(len(days), 'day')}, {days[0]} … {days[-1]}, {took:.1f} s")
             if landed.unreadable_day:
-                say(f"  {landed.unreadable_day:,} rows without a readable day went to {days[-1]}, rejected there")
+                rows = landed.unreadable_day
+                say(f"  {some(rows, 'row')} without a readable day went to {days[-1]}, rejected there")
         if landed.replaced:
-            say(f"  {len(landed.replaced)} earlier files of that name were replaced")
-    say("next: lakehouse run")
+            say(f"  replaced the file of that name landed before: {', '.join(in_words(landed.replaced))}")
+        if landed.extra:
+            say(f"  columns that nothing is computed from: {', '.join(landed.extra)}")
+    say_next("run")
 
 
 def _byte_progress(name: str) -> Callable[[int, int], None]:
@@ -212,8 +232,7 @@ def _run(options: argparse.Namespace, settings: Settings) -> None:
     if options.start:
         _run_range(options, settings, *_days(options))
         return
-    began = time.monotonic()
-    _report(options, _up_to_date(settings), settings, began)
+    _run_stale(options, settings)
 
 
 def _backfill(options: argparse.Namespace, settings: Settings) -> None:
@@ -231,8 +250,7 @@ def _backfill(options: argparse.Namespace, settings: Settings) -> None:
     if failed:
         raise UsageError("these ranges failed, see above: " + ", ".join(f"{start} … {end}" for start, end in failed))
     say("what one range computed from days another had not finished is computed once more")
-    began = time.monotonic()
-    _report(options, _up_to_date(settings), settings, began)
+    _run_stale(options, settings)
 
 
 def _by_month(first: date, last: date, parts: int) -> list[tuple[date, date]]:
@@ -268,6 +286,19 @@ def _run_range(options: argparse.Namespace, settings: Settings, first: date, las
     from lakehouse_assets.lakehouse import Lakehouse
 
     _report(options, Runner(Lakehouse(settings), say).run_range(first, last), settings, began)
+
+
+def _run_stale(options: argparse.Namespace, settings: Settings) -> None:
+    began = time.monotonic()
+    try:
+        work = _up_to_date(settings)
+    except Exception as error:
+        from lakehouse_assets.automation.runner import DaysLeftOut
+
+        if isinstance(error, DaysLeftOut) and error.work:  # what was done is told all the same
+            _report(options, error.work, settings, began)
+        raise
+    _report(options, work, settings, began)
 
 
 def _up_to_date(settings: Settings) -> list[Work]:
@@ -306,6 +337,8 @@ def _start_early(settings: Settings, size: int | None = None) -> None:
 
 
 def _report(options: argparse.Namespace, work: Sequence[Work], settings: Settings, began: float) -> None:
+    from lakehouse_assets.partitions import some
+
     page = _draw(settings) if work else settings.dashboard_path
     seconds = time.monotonic() - began
     if options.json:
@@ -315,8 +348,8 @@ def _report(options: argparse.Namespace, work: Sequence[Work], settings: Setting
         for line in _rejected(work, settings):
             say(line)
         days = sum(one.days * len(one.tables) for one in work)
-        say(f"done: {days:,} table days in {len(work)} runs, {seconds:.1f} s. Look at {page}")
-        say(_NEXT)
+        say(f"done: {days:,} table days in {some(len(work), 'run')}, {seconds:.1f} s. Look at {page}")
+        say_next("tables", _LOOK, "dev")
     else:
         say("everything is up to date")
 
@@ -340,7 +373,14 @@ def _rejected(work: Sequence[Work], settings: Settings) -> list[str]:
     if not reasons:
         return []
     named = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
-    return [f"rejected: {sum(reasons.values()):,} of {total:,} rows ({named}); see silver.rejected_interactions"]
+    late = reasons.get("late_event", 0)
+    hint = []
+    if late * 10 > total:
+        hint = [
+            f"  late_event: more than LAKEHOUSE_LATE_DAYS ({settings.late_days}) before the date they were delivered "
+            "under; lakehouse land without --date delivers each row under its own"
+        ]
+    return [f"rejected: {sum(reasons.values()):,} of {total:,} rows ({named}); see silver.rejected_interactions", *hint]
 
 
 def _draw(settings: Settings) -> Path:
@@ -366,7 +406,7 @@ def _generate(options: argparse.Namespace, settings: Settings) -> None:
     except ValueError as error:
         raise UsageError(str(error)) from None
     say(f"{made.rows:,} interactions of {made.users:,} users in {options.output}")
-    say(f"next: lakehouse land interactions {made.interactions_path}; lakehouse land users {made.users_path}")
+    say_next(f"land interactions {made.interactions_path}", f"land users {made.users_path}")
 
 
 def _export(options: argparse.Namespace, settings: Settings) -> None:
@@ -376,7 +416,10 @@ def _export(options: argparse.Namespace, settings: Settings) -> None:
 
     first = parse_date(options.start) if options.start else None
     last = parse_date(options.end) if options.end else None
-    rows = export(Catalog(settings), options.table, options.output, options.format, first, last)
+    file_format = options.format or _FORMATS.get(options.output.suffix)
+    if not file_format:
+        raise UsageError(f"-o {options.output}: its ending is none of {', '.join(_FORMATS)}; say --format")
+    rows = export(Catalog(settings), options.table, options.output, file_format, first, last)
     say(f"{rows:,} rows of {options.table} in {options.output}")
 
 
@@ -392,16 +435,16 @@ def _tables(options: argparse.Namespace, settings: Settings) -> None:
         answer([dict(zip(names, (*one, len(stale.get(one[0], ()))), strict=True)) for one in found])
         return
     if not found:
-        say("no tables yet; next: lakehouse land, lakehouse run, or lakehouse demo for sample data")
+        say_next("land", "run", "demo", before="no tables yet; ", why=" for sample data")
         return
     say(f"{'table':<32}{'rows':>14}{'files':>8}{'MB':>9}{'stale days':>12}  days")
     for name, rows, files, size, first, last in found:
         days = len(stale.get(name, ()))
         say(f"{name:<32}{rows:>14,}{files:>8,}{size / 1e6:>9.1f}{days:>12,}  {first} … {last}")
     if any(stale.values()):
-        say("stale days are landed or follow from what changed, and are not computed yet; next: lakehouse run")
+        say_next("run", before="stale days are landed or follow from what changed, and are not computed yet; ")
     else:
-        say('everything is up to date; next: lakehouse sql "select * from gold.daily_metrics order by date"')
+        say_next(_LOOK, before="everything is up to date; ")
 
 
 def _status(options: argparse.Namespace, settings: Settings) -> None:
@@ -410,21 +453,28 @@ def _status(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.lakehouse import Lakehouse
     from lakehouse_assets.partitions import span_in_words
 
+    lakehouse = Lakehouse(settings)
+    zone = lakehouse.zone
     with terminal_instance(settings) as instance:
-        found = status(Lakehouse(settings), instance)
+        found = status(lakehouse, instance)
     if options.json:
         answer([asdict(one) for one in found])
         return
+    strays = zone.strays()
+    for place in strays[:_STRAYS_TOLD]:
+        say(f"{place} is not read: what is delivered lies in DATASET/date=YYYY-MM-DD/ and ends in .csv or .csv.gz")
+    if len(strays) > _STRAYS_TOLD:
+        say(f"and {len(strays) - _STRAYS_TOLD:,} more that are not read")
     if not found:
-        say("nothing is landed and nothing computed; next: lakehouse land, or lakehouse demo for sample data")
+        say_next("land", "demo", before="nothing is landed and nothing computed; ", why=" for sample data")
         return
     say(f"{'days':<25}{'files':>7}  {'state':<12}why")
     for one in found:
         say(f"{span_in_words(one.first, one.last):<25}{one.files:>7,}  {one.state:<12}{one.why}".rstrip())
     if any(one.state == FAILED for one in found):
-        say("next: mend what failed, then lakehouse run")
+        say_next("run", why=", when what failed is mended")
     elif any(one.state != UP_TO_DATE for one in found):
-        say("next: lakehouse run, or lakehouse dev, whose sensor runs what is complete")
+        say_next("run", "dev", why=", whose sensor runs what is complete")
     else:
         say("everything is up to date")
 
@@ -440,7 +490,8 @@ def _sql(options: argparse.Namespace, settings: Settings) -> None:
         if relation is not None:
             relation.show(max_width=200, max_rows=200)
     except duckdb.Error as error:
-        raise UsageError(str(error).splitlines()[0]) from None
+        said = str(error).partition("\nLINE ")[0]  # where in the query it is, in a drawing
+        raise UsageError(f"{' '.join(said.split())}; `lakehouse tables` lists what is there") from None
 
 
 def _maintain(options: argparse.Namespace, settings: Settings) -> None:
@@ -493,7 +544,7 @@ def _repair(settings: Settings) -> None:
         if mended.lost:
             lost = ", ".join(in_words(mended.lost))
             say(f"  lost for good, as cleanup has dropped what they follow from: {lost}")
-    say("next: lakehouse run computes these days, and whatever an earlier version lacks")
+    say_next("run", why=" computes these days, and whatever an earlier version lacks")
 
 
 def _cleanup(options: argparse.Namespace, settings: Settings) -> None:
@@ -523,7 +574,7 @@ def _cleanup(options: argparse.Namespace, settings: Settings) -> None:
         else:
             say(f"landing of {dataset} before {first_kept}: files stay and are not computed; --landing deletes them")
     if plan and not options.dry_run:
-        say(f"next: lakehouse maintain frees the space {settings.snapshot_days} days from now")
+        say_next("maintain", why=f" frees the space {settings.snapshot_days} days from now")
 
 
 def _profile(options: argparse.Namespace, settings: Settings) -> None:
@@ -548,12 +599,18 @@ def _dev(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.automation.instance import dagster_home
     from lakehouse_assets.io.session import prepare_environment
 
+    with socket.socket() as port:
+        port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            port.bind(("127.0.0.1", options.port))
+        except (OSError, OverflowError) as error:
+            raise UsageError(f"--port {options.port} can't be had ({error}); take another") from None
     prepare_environment(settings)
     environment = os.environ | {
         "DAGSTER_HOME": str(dagster_home(settings)),
         "LAKEHOUSE_HOME": str(settings.home_path),
     }
-    say(f"Dagster on http://127.0.0.1:{options.port} for the lakehouse in {settings.home_path}; Ctrl-C ends it")
+    say(f"Dagster starts on http://127.0.0.1:{options.port} for the lakehouse in {settings.home_path}; Ctrl-C ends it")
     command = ["dagster", "dev", "-m", "lakehouse_assets.definitions", "-h", "127.0.0.1", "-p", str(options.port)]
     os.execve(sys.executable, [sys.executable, "-m", *command], environment)  # noqa: S606  our own arguments
 
@@ -583,13 +640,13 @@ def _demo(options: argparse.Namespace, settings: Settings) -> None:
             if made.late_path and made.late_date:
                 deliver(zone, "interactions", made.late_path, made.late_date, {})
             deliver(zone, "users", made.users_path, zone.dates("interactions")[0], {})
-        say(f"sample data: {made.rows:,} interactions over {_DEMO_DAYS} days")
+        say(f"sample data: {made.rows:,} interactions over {_DEMO_DAYS} days, late, doubled and faulty ones among them")
     work = _up_to_date(settings)
     page = _draw(settings)
     for line in _rejected(work, settings):
         say(line)
     say(f"done in {time.monotonic() - began:.0f} s. Look at {page}")
-    say(_NEXT)
+    say_next("tables", _LOOK, "dev")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -624,6 +681,9 @@ def _parser() -> argparse.ArgumentParser:
     land.add_argument("files", nargs="+", type=Path, metavar="FILE")
     land.add_argument("--date", metavar="D", help="deliver as it is under this landing date instead of splitting")
     land.add_argument("--map", action="append", default=[], metavar="OURS=THEIRS", help="rename a column")
+    land.add_argument(
+        "--replace", action="store_true", help="also where a file of that name landed before has more rows of a day"
+    )
     land.set_defaults(command=_land)
 
     run = commands.add_parser(
@@ -643,7 +703,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("table")
     export.add_argument("--start", metavar="D")
     export.add_argument("--end", metavar="D")
-    export.add_argument("--format", choices=("csv", "parquet", "json"), default="csv")
+    export.add_argument("--format", choices=("csv", "parquet", "json"), help="default: as FILE ends")
     export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     export.set_defaults(command=_export)
 

@@ -60,3 +60,8 @@ def in_words(days: Iterable[date]) -> list[str]:
 def span_in_words(first: date | str, last: date | str) -> str:
     """The days from ``first`` to ``last`` as text; a single day stands alone."""
     return f"{first}" if first == last else f"{first} … {last}"
+
+
+def some(count: int, what: str) -> str:
+    """A count and its noun as text: ``1 day``, ``2 days``."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

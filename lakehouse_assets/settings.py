@@ -305,6 +305,7 @@ def load_settings(**overrides: object) -> Settings:
     """
     file = settings_file(overrides.get("home"))  # type: ignore[arg-type]
     in_file = _read(file) if file else {}
+    _refuse_misspelt()
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -313,7 +314,17 @@ def load_settings(**overrides: object) -> Settings:
         variable = _variable(field, Settings.model_fields.get(field))
         place = f"{file}: {field} = " if field in in_file and variable not in os.environ else f"{variable}="
         given = variable if field in _secrets() else f"{place}{first['input']!r}"
-        raise SettingsError(f"{given} can't be used: {first['msg']}.") from None
+        raise SettingsError(f"{given} can't be used: {first['msg'].removeprefix('Value error, ')}.") from None
+
+
+def _refuse_misspelt() -> None:
+    """Refuse a variable that is almost a setting's: what it was meant to say would silently not count."""
+    known = {_variable(name, field) for name, field in Settings.model_fields.items()} | {"LAKEHOUSE_CACHE"}
+    for variable in sorted(os.environ):
+        if variable.startswith("LAKEHOUSE_") and variable not in known:
+            alike = get_close_matches(variable, known, 1, cutoff=0.9)
+            if alike:
+                raise SettingsError(f"there is no setting {variable}; did you mean {alike[0]}?")
 
 
 def _variable(name: str, field: FieldInfo | None) -> str:
@@ -361,10 +372,12 @@ OF_EVENTS = (
 def settings_template() -> str:
     """A settings file with every setting, its meaning and its default, all of them commented out."""
     fields = Settings.model_fields
+    secrets = [_variable(name, fields[name]) for name in fields if name in _secrets()]
     others = [name for name in fields if name not in {*OF_EVENTS, *_secrets()}]
     parts = [
         "# Settings of a lakehouse. A line without its # counts, unless the environment has the variable.",
         "# In the environment a list is written with commas, and pairs as ours=theirs.",
+        f"# Secrets stay out of files; the environment has them: {', '.join(secrets)}.",
         "# Relative folders are those of the folder a command is run in.",
         "",
         "# ---- Your events: what they are called, what is valid, when they were",

@@ -20,7 +20,8 @@ from functools import cache
 from pyiceberg.table import Table as IcebergTable
 
 from lakehouse_assets.io.catalog import Catalog, kept_from, read_stamps
-from lakehouse_assets.io.landing import LandingZone, Looks
+from lakehouse_assets.io.csv_files import FileRefused
+from lakehouse_assets.io.landing import DATASETS, LandingZone, Looks
 from lakehouse_assets.partitions import as_of, days_between, stretches
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.tables import Input, Table, settings_of
@@ -140,6 +141,21 @@ class Stamps:
         """
         for from_files in (True, False):
             yield self.stale(landed, from_files=from_files)
+
+    def refused(self, stale: Stale, landed: Looks) -> dict[date, str]:
+        """Stale landing dates with a file that can't be read, and what is wrong with it.
+
+        Who leaves them out keeps no other day waiting; each keeps the rows it had.
+        """
+        found = {}
+        for dataset in DATASETS:
+            for day in stale.get(f"bronze.{dataset}", ()):
+                try:
+                    for file in landed[dataset].get(day, ()):
+                        self._zone.inspect(dataset, file)
+                except FileRefused as error:
+                    found[day] = str(error)
+        return found
 
     def range_work(self, first: date, last: date) -> list[Work]:
         """Every table for the days ``first`` … ``last``, those of users only between their first and last file."""

@@ -19,6 +19,7 @@ from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG, RUN_KEY_TAG
 from lakehouse_assets.automation import sensors
 from lakehouse_assets.automation.instance import PROCESS_TAG, WatchingRunLauncher, terminal_instance
 from lakehouse_assets.automation.jobs import DASHBOARD_JOB, JOB, daily_partitions
+from lakehouse_assets.automation.runner import DaysLeftOut
 from lakehouse_assets.automation.status import FAILED, STALE, UP_TO_DATE, status
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.io.catalog import Catalog, files_overlapping
@@ -273,21 +274,20 @@ def test_a_refused_file_keeps_no_other_day_waiting_and_is_told_of(make_lake):
         # the file that can't be read may hold late rows of the day before
         assert stands["2024-03-01"].state == STALE
         assert stands["2024-03-01"].why.startswith("silver.interactions: follows from bronze.interactions, and ")
-        assert (stands["2024-03-02"].state, stands["2024-03-02"].files) == (STALE, 1)
-        assert stands["2024-03-02"].why.startswith("bronze.interactions: not computed yet, and ")
+        assert (stands["2024-03-02"].state, stands["2024-03-02"].files, stands["2024-03-02"].why) == (FAILED, 1, reason)
 
-        with pytest.raises(Exception, match="is empty"):
-            lake.run()  # a person who asks for it hears it at once
-        failed = {one.first.isoformat(): one for one in status(lake.lakehouse, daemon.instance)}["2024-03-02"]
-        assert failed.state == FAILED
-        assert failed.why.startswith(f"{bad}: is empty (0 bytes); a day without rows needs at least the header (run ")
+        lake.rows("2024-03-03", "w,2024-03-03 10:00:00,edit,p,1,1")
+        with pytest.raises(DaysLeftOut, match=r"is empty .*; every other day is up to date"):
+            lake.run()  # a person who asks for it hears it, when all the rest is done
+        users = {day: row["daily_active_users"] for day, row in lake.by_day("gold.daily_metrics").items()}
+        assert users == {"2024-03-01": 1, "2024-03-03": 1}
 
         lake.rows("2024-03-02", "v,2024-03-02 10:00:00,edit,p,1,1")
         mended = {one.first.isoformat(): one for one in status(lake.lakehouse, daemon.instance)}["2024-03-02"]
         assert mended.state == STALE
         assert daemon.until_quiet()[1] == "everything is up to date"
         assert [one.state for one in status(lake.lakehouse, daemon.instance)] == [UP_TO_DATE]
-    assert lake.by_day("gold.daily_metrics")["2024-03-02"]["monthly_active_users_30d"] == 2
+    assert lake.by_day("gold.daily_metrics")["2024-03-03"]["monthly_active_users_30d"] == 3
 
 
 def test_a_day_without_a_file_gets_its_rows_and_a_warning(make_lake):

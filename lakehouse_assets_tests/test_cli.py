@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+import socket
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from itertools import pairwise
@@ -165,6 +166,7 @@ def test_an_unknown_command_or_a_missing_option_shows_the_usage(
         ("LAKEHOUSE_ALLOWED_ACTIONS", " , "),
         ("LAKEHOUSE_START_DATE", "first of may"),
         ("LAKEHOUSE_DRIVER_MEMORY", "lots"),
+        ("LAKEHOUSE_ALOWED_ACTIONS", "edit"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(
@@ -252,9 +254,27 @@ def test_land_says_what_went_where(lakehouse_command: Run, home: Path) -> None:
     status, printed, _ = lakehouse_command("land", "interactions", events)
     assert status == 0
     assert "events.csv: 3 rows into 2 days, 2024-03-01 … 2024-03-02" in printed
-    assert "1 rows without a readable day went to 2024-03-02, rejected there" in printed
+    assert "1 row without a readable day went to 2024-03-02, rejected there" in printed
     again = lakehouse_command("land", "interactions", events)[1]
-    assert "2 earlier files of that name were replaced" in again
+    assert "replaced the file of that name landed before: 2024-03-01 … 2024-03-02" in again
+
+    def lines() -> dict[str, int]:
+        return {path.parent.name: path.read_text().count("\n") for path in (home / "landing").rglob("events.csv")}
+
+    assert lines() == {"date=2024-03-01": 2, "date=2024-03-02": 3}
+    fewer = source(home, f"{HEADER}\nu,2024-03-02 10:00:00,edit,p,10,1\n")
+    refused = lakehouse_command("land", "interactions", fewer)
+    assert_one_sentence(refused, r"events\.csv has 1 row of 2024-03-02, .* has 2; rename it .* or say --replace")
+    assert lines() == {"date=2024-03-01": 2, "date=2024-03-02": 3}
+    assert lakehouse_command("land", "interactions", fewer, "--replace")[0] == 0
+    assert lines() == {"date=2024-03-01": 2, "date=2024-03-02": 2}
+    extra = source(home, f"{HEADER},channel\n{ROW},web\n", "extra.csv")
+    assert "columns that nothing is computed from: channel" in lakehouse_command("land", "interactions", extra)[1]
+    users = source(home, "user_id,signup,country\nu,2024-03-01,NO\n", "users.csv")
+    assert_one_sentence(
+        lakehouse_command("land", "users", users),
+        r"column 'join_date', 'device_type', .* --map join_date=THEIRS --map device_type=",
+    )
     renamed = source(home, f"uid{HEADER.removeprefix('user_id')}\n{ROW}\n", "renamed.csv")
     assert lakehouse_command("land", "interactions", renamed, "--map", "user_id=uid", "--date", "2024-03-05")[0] == 0
     assert (home / "landing/interactions/date=2024-03-05/renamed.csv").read_text() == f"{HEADER}\n{ROW}\n"
@@ -265,7 +285,7 @@ def test_files_before_a_mistake_stay_landed_and_the_mistake_is_named(lakehouse_c
     bad = source(home, "user;timestamp\n", "bad.csv")
     outcome = lakehouse_command("land", "interactions", good, bad)
     assert_one_sentence(outcome, r"bad\.csv: its columns are not separated by commas")
-    assert "good.csv: 1 rows into 1 days" in outcome[1]
+    assert "good.csv: 1 rows into 1 day" in outcome[1]
     assert [path.name for path in (home / "landing").rglob("*") if path.is_file()] == ["good.csv"]
 
 
@@ -324,8 +344,10 @@ def test_export_mistakes_are_one_sentence_and_leave_nothing(lakehouse_command: R
     assert_one_sentence(lakehouse_command("export", "gold.daily", "-o", "x.csv"), there_are)
     for target in ("nowhere/x.csv", "home"):
         assert_one_sentence(
-            lakehouse_command("export", "gold.daily_metrics", "-o", target), f"{target} can't be written"
+            lakehouse_command("export", "gold.daily_metrics", "-o", target, "--format", "csv"),
+            f"{target} can't be written",
         )
+    assert_one_sentence(lakehouse_command("export", "gold.daily_metrics", "-o", "x.xlsx"), r"none of \.csv, .*--format")
     assert sorted(path.name for path in home.parent.iterdir()) == ["home"]
 
 
@@ -342,6 +364,8 @@ def test_sql_answers_from_the_tables(lakehouse_command: Run, home: Path) -> None
     status, printed, _ = lakehouse_command("sql", "select total_actions from gold.daily_metrics")
     assert status == 0
     assert "4711" in printed
+    close = lakehouse_command("sql", "select total_action from gold.daily_metrics")
+    assert_one_sentence(close, 'column "total_action" not found .* "total_actions".*; `lakehouse tables` lists')
 
 
 @pytest.mark.parametrize(
@@ -391,6 +415,14 @@ def test_a_run_says_how_many_rows_were_rejected_and_why(home: Path) -> None:
     assert cli._rejected(work[1:], lakehouse.settings) == []
 
 
+def test_a_run_says_why_a_history_delivered_under_one_date_is_late(home: Path) -> None:
+    day = date(2024, 3, 1)
+    rows = [{"landing_date": day, "event_date": None, "reason": "late_event", "delivered_rows": 7}]
+    lakehouse = store(home, "silver.interaction_routing", rows)
+    _, hint = cli._rejected([Work(("silver.interaction_routing",), day, day)], lakehouse.settings)
+    assert "more than LAKEHOUSE_LATE_DAYS (3) before the date they were delivered under" in hint
+
+
 def test_scripts_get_json_and_nothing_else(lakehouse_command: Run, home: Path) -> None:
     assert lakehouse_command("tables", "--json") == (0, "[]\n", "")
     assert lakehouse_command("land", "--quiet", "interactions", source(home, f"{HEADER}\n{ROW}\n")) == (0, "", "")
@@ -407,7 +439,29 @@ def test_status_says_what_waits(lakehouse_command: Run, home: Path) -> None:
     code, said, _ = lakehouse_command("status")
     assert code == 0
     assert re.search(r"2024-03-01 +1  stale +bronze.interactions: not computed yet, and \d+ tables that follow", said)
-    assert said.endswith("next: lakehouse run, or lakehouse dev, whose sensor runs what is complete\n")
+    assert said.endswith("next: lakehouse run, lakehouse dev, whose sensor runs what is complete\n")
+    landing = home / "landing"
+    for stray in ("a.csv", "interactions/2024-03-01/a.csv", "interactions/date=2024-03-01/a.CSV"):
+        (landing / stray).parent.mkdir(exist_ok=True)
+        (landing / stray).touch()
+        assert f"{landing / stray} is not read: what is delivered lies in DATASET" in lakehouse_command("status")[1]
+    for meant in (".a.csv", "interactions/date=2024-03-01/_SUCCESS", "interactions/date=2024-03-01/a.csv.tmp"):
+        (landing / meant).touch()
+        assert f"{landing / meant} is" not in lakehouse_command("status")[1]
+    (landing / "interactions/date=2024-03-01/a.csv").touch()
+    assert re.search(r"2024-03-01 +2  failed +.*a\.csv: is empty", lakehouse_command("status")[1])
+
+
+def test_what_is_next_can_be_pasted(lakehouse_command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", [str(Path(".venv/bin/lakehouse").resolve())])
+    monkeypatch.setenv("PATH", "")
+    assert "next: .venv/bin/lakehouse land, .venv/bin/lakehouse demo" in lakehouse_command("status")[1]
+
+
+def test_a_taken_port_is_one_sentence(lakehouse_command: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert_one_sentence(lakehouse_command("dev", "--port", port), f"--port {port} can't be had .*; take another")
 
 
 def test_tables_lists_what_is_there(lakehouse_command: Run, home: Path) -> None:

@@ -248,7 +248,7 @@ def test_the_same_name_with_new_content_replaces_the_file(zone: LandingZone, tmp
     split_utc(zone, source(tmp_path, rows_of("a,2024-03-01 10:00:00,edit,p,1,1", "b,2024-03-02 10:00:00,edit,p,1,1")))
     before = {file.path: zone.fingerprint(file) for files in zone.look("interactions").values() for file in files}
     landed = split_utc(zone, source(tmp_path, rows_of("c,2024-03-01 11:00:00,edit,p,1,1")))
-    assert [path.parent.name for path in landed.replaced] == ["date=2024-03-01"]
+    assert landed.replaced == [date(2024, 3, 1)]
     assert delivered_user_ids(zone) == {"2024-03-01": ["c"], "2024-03-02": ["b"]}
     after = {file.path: zone.fingerprint(file) for files in zone.look("interactions").values() for file in files}
     assert {path.parent.name for path in before if before[path] != after[path]} == {"date=2024-03-01"}
@@ -377,6 +377,26 @@ def test_two_sources_that_differ_only_in_their_ending_do_not_replace_each_other(
     split_utc(zone, source(tmp_path, rows_of("a,2024-03-01 10:00:00,edit,p,1,1"), "events.csv"))
     landed = split_utc(zone, source(tmp_path, rows_of("b,2024-03-01 10:00:00,edit,p,1,1"), "events.log"))
     assert landed.replaced or delivered_user_ids(zone) == {"2024-03-01": ["a", "b"]}, "a replacement is not told"
+
+
+def test_a_file_with_fewer_rows_of_a_day_replaces_the_one_of_its_name_only_when_told_to(
+    zone: LandingZone, tmp_path: Path
+) -> None:
+    rows = [
+        "a,2024-03-01 10:00:00,edit,p,1,1",
+        'b,2024-03-02 10:00:00,edit,"p\nq",1,1',
+        "c,2024-03-02 11:00:00,e,p,1,1",
+    ]
+    split_utc(zone, source(tmp_path, rows_of(*rows)))
+    before = delivered_user_ids(zone)
+    fewer = source(tmp_path, rows_of("d,2024-03-01 10:00:00,edit,p,1,1", "d,2024-03-02 10:00:00,edit,p,1,1"))
+    with pytest.raises(LandingError, match=r"has 1 row of 2024-03-02, .* would replace, has 2;"):
+        split_utc(zone, fewer)
+    assert delivered_user_ids(zone) == before
+    assert [path for path in zone.root.rglob("*") if path.is_file() and path.suffix != ".csv"] == []
+    landed = split(zone, fewer, {}, input_zone=ZoneInfo("UTC"), reporting_zone=ZoneInfo("UTC"), replace=True)
+    assert landed.replaced == [date(2024, 3, 1), date(2024, 3, 2)]
+    assert delivered_user_ids(zone) == {"2024-03-01": ["d"], "2024-03-02": ["d"]}
 
 
 def test_an_interrupted_split_publishes_nothing(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from textwrap import shorten
 
 import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -63,5 +64,7 @@ def _innermost(error: SerializableErrorInfo) -> str:
     """The message of the error that caused all the others, without the name of its class, on one line."""
     while error.cause:
         error = error.cause
+    if error.cls_name == DagsterExecutionInterruptedError.__name__:
+        return "it was stopped"
     message = re.sub(rf"^[\w.]*{re.escape(error.cls_name or '')}: ", "", error.message)
     return shorten(message, _LONGEST_REASON, placeholder=" …")

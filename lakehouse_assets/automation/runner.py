@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
+from itertools import chain
 
 import dagster as dg
 
@@ -15,9 +16,25 @@ from lakehouse_assets.automation.jobs import JOB, check_range, run_tags
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.io.landing import Looks, signatures
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.partitions import some
 from lakehouse_assets.stamps import Work
 
 Say = Callable[[str], None]
+_TOLD = 3  # files that can't be read, named in one sentence
+
+
+class DaysLeftOut(ValueError):
+    """Landing dates with a file that can't be read; every other day is up to date.
+
+    Attributes:
+        work: the runs made.
+    """
+
+    def __init__(self, refused: Mapping[date, str], work: Sequence[Work]) -> None:
+        self.work = work
+        sentences = [refused[day] for day in sorted(refused)]
+        more = [f"and {len(sentences) - _TOLD} more"] if len(sentences) > _TOLD else []
+        super().__init__("; ".join([*sentences[:_TOLD], *more, "every other day is up to date"]))
 
 
 class Runner:
@@ -35,6 +52,9 @@ class Runner:
 
         Returns:
             The runs made.
+
+        Raises:
+            DaysLeftOut: there are files that can't be read; told when every other day has been computed.
         """
         zone = self._lakehouse.zone
         now = zone.look_at_all()
@@ -43,7 +63,14 @@ class Runner:
             self._say(f"{dataset} {day}: files are still being written; left for the next run")
         left = {day for _, day in incomplete}
         stamps = self._lakehouse.stamps
-        return self._execute(work for stale in stamps.phases(now) for work in stamps.work(stale, left))
+        phases = stamps.phases(now)
+        changed = next(phases)
+        refused = {day: why for day, why in stamps.refused(changed, now).items() if day not in left}
+        left.update(refused)
+        done = self._execute(work for stale in chain([changed], phases) for work in stamps.work(stale, left))
+        if refused:
+            raise DaysLeftOut(refused, done)
+        return done
 
     def run_range(self, first: date, last: date) -> list[Work]:
         """Compute every table for the days ``first`` … ``last``, up to date or not.
@@ -87,7 +114,7 @@ class _Progress:
         self._started: dict[str, float] = {}
         self._done = 0
         span = f"{work.first}" if work.days == 1 else f"{work.first} … {work.last} ({work.days} days)"
-        say(f"{span}: {len(work.tables)} tables")
+        say(f"{span}: {some(len(work.tables), 'table')}")
 
     def __call__(self, event: dg.EventLogEntry) -> None:
         kind, step = event.dagster_event_type, event.step_key or ""

@@ -11,7 +11,6 @@ from dagster._core.storage.tags import RUN_KEY_TAG
 
 from lakehouse_assets.automation.failures import failure_of
 from lakehouse_assets.automation.jobs import DASHBOARD_JOB, JOB, run_tags, unfinished_runs
-from lakehouse_assets.io.csv_files import FileRefused
 from lakehouse_assets.io.landing import DATASETS, Looks, Signatures, signatures
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import DAY, days_between, in_words
@@ -61,7 +60,7 @@ def landing_sensor(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinitio
         unlike = lakehouse.zone.incomplete(before, signed)
         incomplete = {day for dataset, day in unlike if day.isoformat() in signed[dataset]}
         outside = _outside(partitions, {day for days in now.values() for day in days})
-        refused = _refused(lakehouse, changed, now)
+        refused = lakehouse.stamps.refused(changed, now)
         left = incomplete | outside | refused.keys()
         reasons = [
             *(f"{days} may still be written to" for days in in_words(incomplete)),
@@ -188,19 +187,6 @@ def _signatures_of_changed(changed: Stale, landed: Looks) -> Signatures:
         }
         for dataset in DATASETS
     }
-
-
-def _refused(lakehouse: Lakehouse, changed: Stale, landed: Looks) -> dict[date, str]:
-    """Landing dates to be computed with a file that can't be read, so that it keeps no other day waiting."""
-    refused = {}
-    for dataset in DATASETS:
-        for day in changed.get(f"bronze.{dataset}", ()):
-            try:
-                for file in landed[dataset].get(day, ()):
-                    lakehouse.zone.inspect(dataset, file)
-            except FileRefused as error:
-                refused[day] = str(error)
-    return refused
 
 
 def _runs_of(instance: dg.DagsterInstance, keys: Collection[str]) -> Sequence[dg.DagsterRun]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -26,7 +27,7 @@ class Stretch:
     Attributes:
         first: first day.
         last: last day.
-        files: delivered files of interactions.
+        files: delivered files.
         state: `UP_TO_DATE`, `STALE`, `RUNNING` or `FAILED`.
         why: what is not up to date and why; empty if all is.
     """
@@ -49,16 +50,25 @@ def status(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> list[Stretch]:
     )
     running = unfinished_runs(instance)
     failures = _failures(instance, landed) if any(stale.values()) else []
-    stands = [(day, *_stands(day, stale, running, failures)) for day in days]
-    return list(_stretches(stands, {day: len(files) for day, files in landed["interactions"].items()}))
+    refused = lakehouse.stamps.refused(stale, landed)
+    stands = [(day, *_stands(day, stale, refused, running, failures)) for day in days]
+    files = Counter({day: len(found) for day, found in landed["interactions"].items()})
+    files.update({day: len(found) for day, found in landed["users"].items()})
+    return list(_stretches(stands, files))
 
 
 def _stands(
-    day: date, stale: Mapping[str, Mapping[date, str]], running: Sequence[dg.DagsterRun], failures: Sequence[Failure]
+    day: date,
+    stale: Mapping[str, Mapping[date, str]],
+    refused: Mapping[date, str],
+    running: Sequence[dg.DagsterRun],
+    failures: Sequence[Failure],
 ) -> tuple[str, str]:
     tables = [name for name, days in stale.items() if day in days]
     if not tables:
         return UP_TO_DATE, ""
+    if day in refused:
+        return FAILED, refused[day]
     text = day.isoformat()
     for run in running:
         first, last = days_of_run(run)

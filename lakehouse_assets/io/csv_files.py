@@ -218,7 +218,9 @@ def _header(path: str, line: str, columns: Sequence[str]) -> tuple[str, ...]:
         )
     if missing:
         raise FileRefused(
-            path, f"column {missing[0]!r} is missing (found: {', '.join(header)}); `land --map` can rename columns"
+            path,
+            f"column {', '.join(map(repr, missing))} is missing (found: {', '.join(header)}); `land` can rename "
+            f"columns: {' '.join(f'--map {name}=THEIRS' for name in missing)}",
         )
     return header
 

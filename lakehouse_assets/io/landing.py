@@ -39,6 +39,7 @@ from lakehouse_assets.io.csv_files import (
     rows_over_lines,
 )
 from lakehouse_assets.io.s3 import SCHEME, S3Path, Store
+from lakehouse_assets.partitions import some
 from lakehouse_assets.settings import EARLIEST_LANDING_DATE, Settings
 
 DATASETS: Mapping[str, tuple[str, ...]] = {
@@ -47,6 +48,8 @@ DATASETS: Mapping[str, tuple[str, ...]] = {
 }
 SUCCESS_MARKER = "_SUCCESS"  # what Hadoop and Spark write into a folder when it is complete
 _FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
+_DELIVERY = re.compile(rf"({'|'.join(DATASETS)})/{_FOLDER.pattern}/[^/]+\.csv(\.gz)?")
+_SET_ASIDE = re.compile(r"(^|/)[._][^/]*$")
 _BUFFERED_BYTES = 64 << 20
 _COMMA = ord(",")
 _SECONDS = len("YYYY-MM-DD HH:MM:SS")
@@ -110,12 +113,21 @@ def signatures(looks: Looks) -> Signatures:
 
 @dataclass(frozen=True)
 class Landed:
-    """What one `land` did: rows and files per landing date, and which files took the place of earlier ones."""
+    """What one `land` did.
+
+    Attributes:
+        rows: per landing date; -1 where they were not counted.
+        files: what was written.
+        replaced: landing dates whose earlier file of the same name gave way.
+        unreadable_day: rows whose day can't be read.
+        extra: columns that nothing is computed from.
+    """
 
     rows: Mapping[date, int]
     files: Sequence[Place]
-    replaced: Sequence[Place]
+    replaced: Sequence[date]
     unreadable_day: int = 0
+    extra: Sequence[str] = ()
 
 
 def parse_date(text: str) -> date:
@@ -154,6 +166,9 @@ class Storage(Protocol):
 
     def staging(self, dataset: str, day: date | None) -> Path:
         """A folder of this machine for a file on its way to a landing date, or to one not known yet."""
+
+    def entries(self) -> Iterator[str]:
+        """Everything that lies in the zone, relative to its root, with ``/`` between folder and name."""
 
     def publish(self, temporary: Path, dataset: str, day: date, name: str) -> tuple[Place, bool]:
         """Let a staged file appear whole under its name; where it is, and whether it took another's place."""
@@ -222,6 +237,10 @@ class Folder:
             ) from None
         return folder
 
+    def entries(self) -> Iterator[str]:  # noqa: D102
+        for folder, _, names in os.walk(self.root):
+            yield from ((Path(folder) / name).relative_to(self.root).as_posix() for name in names)
+
     def publish(self, temporary: Path, dataset: str, day: date, name: str) -> tuple[Path, bool]:  # noqa: D102
         target = folder_of(self.root, dataset, day) / name
         existed = target.exists()
@@ -284,6 +303,10 @@ class Bucket:
 
     def staging(self, dataset: str, day: date | None) -> Path:  # noqa: D102
         return Path(tempfile.gettempdir())
+
+    def entries(self) -> Iterator[str]:  # noqa: D102
+        for page in self._objects(""):
+            yield from (entry["Key"].removeprefix(f"{self.root.key}/") for entry in page.get("Contents", ()))
 
     def publish(self, temporary: Path, dataset: str, day: date, name: str) -> tuple[S3Path, bool]:  # noqa: D102
         target = folder_of(self.root, dataset, day) / name
@@ -368,6 +391,17 @@ class LandingZone:
     def look(self, dataset: str) -> dict[date, tuple[LandedFile, ...]]:
         """Every landing date with its files as they are now."""
         return self.storage.look(dataset)
+
+    def strays(self) -> list[Place]:
+        """What lies in the zone and is read by nobody, because of its folder or its name.
+
+        Hidden files, markers and temporary files are left out on purpose and are not among them.
+        """
+        return [
+            self.root / entry
+            for entry in sorted(self.storage.entries())
+            if not entry.endswith(("/", ".tmp")) and not _SET_ASIDE.search(entry) and not _DELIVERY.fullmatch(entry)
+        ]
 
     def look_at_all(self) -> Looks:
         """Every dataset's landing dates with their files as they are now."""
@@ -463,10 +497,12 @@ def deliver(zone: LandingZone, dataset: str, source: Path, day: date, renames: M
         renames: our column name -> theirs.
 
     Raises:
+        FileRefused: the file can't be what it claims to be.
         LandingError: the file or the date can't be used.
     """
     _check_day(day)
     _check_source(source)
+    inspection = inspect(source, [renames.get(name, name) for name in DATASETS[dataset]])
     folder = zone.storage.staging(dataset, day)
     name = _target_name(source, keep_compression=not renames)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp", delete=False) as sink:
@@ -479,7 +515,7 @@ def deliver(zone: LandingZone, dataset: str, source: Path, day: date, renames: M
             Path(sink.name).unlink()
             raise
     target, existed = zone.storage.publish(Path(sink.name), dataset, day, name)
-    return Landed(rows={day: -1}, files=[target], replaced=[target] if existed else [])
+    return Landed({day: -1}, [target], [day] if existed else [], extra=inspection.extra)
 
 
 def split(
@@ -491,15 +527,17 @@ def split(
     reporting_zone: ZoneInfo,
     progress: Progress | None = None,
     today: date | None = None,
+    replace: bool = False,
 ) -> Landed:
     """Split a file of interactions by event date, in one pass and bounded memory, rows kept byte for byte.
 
     A row whose day can't be read, or lies outside 2000-01-01 … today, goes to the file's last date: it is rejected
-    there and never lost.
+    there and never lost. An earlier file of the same name gives way, but not to one with fewer rows of that date,
+    unless ``replace`` says so.
 
     Raises:
         FileRefused: the file can't be what it claims to be.
-        LandingError: no row has a usable day.
+        LandingError: no row has a usable day, or a date would have fewer rows than before.
     """
     _check_source(source)
     columns = [renames.get(name, name) for name in DATASETS["interactions"]]
@@ -513,8 +551,22 @@ def split(
         reporting_zone,
         today or datetime.now(tz=UTC).date(),
     )
-    chunk = Chunk(
-        path=str(source),
+    with ExitStack() as stack:
+        sinks = _Sinks(zone, _target_name(source, keep_compression=False), header, replace, inspection.extra)
+        stack.callback(sinks.discard)
+        done = 0
+        for block in row_blocks(_whole(inspection, columns), keep_long_rows=True):
+            for day, rows, count in days.divide(block):
+                sinks.write(day, rows, count)
+            done += len(block)
+            if progress:
+                progress(min(done, inspection.size), inspection.size)
+        return sinks.publish()
+
+
+def _whole(inspection: Inspection, columns: Sequence[str]) -> Chunk:
+    return Chunk(
+        path=inspection.path,
         size=inspection.size,
         header=inspection.header,
         columns=tuple(columns),
@@ -523,17 +575,23 @@ def split(
         quoted=inspection.quoted,
         carriage_returns_only=inspection.carriage_returns_only,
     )
-    with ExitStack() as stack:
-        sinks = _Sinks(zone, _target_name(source, keep_compression=False), header)
-        stack.callback(sinks.discard)
-        done = 0
-        for block in row_blocks(chunk, keep_long_rows=True):
-            for day, rows, count in days.divide(block):
-                sinks.write(day, rows, count)
-            done += len(block)
-            if progress:
-                progress(min(done, inspection.size), inspection.size)
-        return sinks.publish()
+
+
+def _count_rows(zone: LandingZone, day: date, name: str) -> int:
+    """Rows of interactions in a landed file; 0 if there is none of that name, or it can't be read."""
+    columns = DATASETS["interactions"]
+    rows = 0
+    for file in zone.files("interactions", day):
+        if file.path.name == name:
+            try:
+                inspection = inspect(file.path, columns)
+            except FileRefused:
+                return 0
+            for block in row_blocks(_whole(inspection, columns), keep_long_rows=True):
+                lines = Lines.of(block)
+                over_lines, _ = rows_over_lines(lines, len(inspection.header))
+                rows += len(lines.ends) - sum(last - first for first, last in over_lines.items())
+    return rows
 
 
 def _check_day(day: date) -> None:
@@ -580,6 +638,8 @@ class _Sinks:
     zone: LandingZone
     name: str
     header: bytes
+    replace: bool
+    extra: Sequence[str]
     buffers: dict[date | None, list[bytes]] = field(default_factory=dict)
     counts: dict[date | None, int] = field(default_factory=dict)
     temporary: dict[date | None, Path] = field(default_factory=dict)
@@ -624,14 +684,26 @@ class _Sinks:
                 shutil.copyfileobj(stream, sink)
             rest.unlink()
             self.counts[readable[-1]] += unreadable
+        if not self.replace:
+            self._check_replaced(readable)
         files, replaced = [], []
         for day in readable:
             target, existed = self.zone.storage.publish(self.temporary[day], "interactions", day, self.name)
             del self.temporary[day]
             files.append(target)
             if existed:
-                replaced.append(target)
-        return Landed({day: self.counts[day] for day in readable}, files, replaced, unreadable)
+                replaced.append(day)
+        return Landed({day: self.counts[day] for day in readable}, files, replaced, unreadable, self.extra)
+
+    def _check_replaced(self, days: Sequence[date]) -> None:
+        """Nobody's rows are to vanish because the next export has the name of the last."""
+        for day in days:
+            before = _count_rows(self.zone, day, self.name)
+            if self.counts[day] < before:
+                raise LandingError(
+                    f"{self.name} has {some(self.counts[day], 'row')} of {day}, and the {self.name} landed before, "
+                    f"which it would replace, has {before:,}; rename it to add its rows, or say --replace"
+                )
 
     def discard(self) -> None:
         for path in self.temporary.values():
