@@ -609,6 +609,8 @@ def _dev(options: argparse.Namespace, settings: Settings) -> None:
     environment = os.environ | {
         "DAGSTER_HOME": str(dagster_home(settings)),
         "LAKEHOUSE_HOME": str(settings.home_path),
+        # what would replace `dagster dev` wants a project of its own layout
+        "PYTHONWARNINGS": ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:Function `dev_command`"])),
     }
     say(f"Dagster starts on http://127.0.0.1:{options.port} for the lakehouse in {settings.home_path}; Ctrl-C ends it")
     command = ["dagster", "dev", "-m", "lakehouse_assets.definitions", "-h", "127.0.0.1", "-p", str(options.port)]
