@@ -206,8 +206,9 @@ def _land(options: argparse.Namespace, settings: Settings) -> None:
                 say(f"  {some(rows, 'row')} without a readable day went to {days[-1]}, rejected there")
         if landed.replaced:
             say(f"  replaced the file of that name landed before: {', '.join(in_words(landed.replaced))}")
-        if landed.extra:
-            say(f"  columns that nothing is computed from: {', '.join(landed.extra)}")
+        unused = [name for name in landed.extra if options.dataset == "interactions" or name not in settings.segments]
+        if unused:
+            say(f"  columns that nothing is computed from: {', '.join(unused)}")
     say_next("run")
 
 
@@ -488,7 +489,7 @@ def _sql(options: argparse.Namespace, settings: Settings) -> None:
     try:
         relation = connect(Catalog(settings)).sql(options.query)
         if relation is not None:
-            relation.show(max_width=200, max_rows=200)
+            relation.show(max_width=shutil.get_terminal_size((200, 0)).columns, max_rows=200)
     except duckdb.Error as error:
         said = str(error).partition("\nLINE ")[0]  # where in the query it is, in a drawing
         raise UsageError(f"{' '.join(said.split())}; `lakehouse tables` lists what is there") from None
@@ -656,19 +657,21 @@ def _parser() -> argparse.ArgumentParser:
         prog="lakehouse", description="From interaction logs to DAU, WAU, MAU and sessions."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, what: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        return commands.add_parser(name, parents=parents, help=what, description=f"{what[0].upper()}{what[1:]}.")
+
     acts, tells = argparse.ArgumentParser(add_help=False), argparse.ArgumentParser(add_help=False)
     acts.add_argument("-q", "--quiet", action="store_true", help="print nothing but what went wrong")
     tells.add_argument("--json", action="store_true", help="print one JSON value, for scripts")
 
-    demo = commands.add_parser(
-        "demo", parents=[acts], help="sample data -> every table -> a dashboard; prints where to look"
-    )
+    demo = add("demo", "sample data -> every table -> a dashboard; prints where to look", acts)
     demo.set_defaults(command=_demo)
 
-    init = commands.add_parser("init", parents=[acts], help=f"write {SETTINGS_FILE}, a settings file to fill in")
+    init = add("init", f"write {SETTINGS_FILE}, a settings file to fill in", acts)
     init.set_defaults(command=_init)
 
-    generate = commands.add_parser("generate", parents=[acts], help="make sample data, realistic or uniform")
+    generate = add("generate", "make sample data, realistic or uniform", acts)
     generate.add_argument("--users", type=int, default=25_000)
     generate.add_argument("--days", type=int, default=365)
     generate.add_argument("--rows", type=int, default=1_000_000)
@@ -678,7 +681,7 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     generate.set_defaults(command=_generate)
 
-    land = commands.add_parser("land", parents=[acts], help="deliver files into the landing zone")
+    land = add("land", "deliver files into the landing zone", acts)
     land.add_argument("dataset", choices=("interactions", "users"))
     land.add_argument("files", nargs="+", type=Path, metavar="FILE")
     land.add_argument("--date", metavar="D", help="deliver as it is under this landing date instead of splitting")
@@ -688,20 +691,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     land.set_defaults(command=_land)
 
-    run = commands.add_parser(
-        "run", parents=[acts, tells], help="compute what is landed and not up to date, or a range"
-    )
+    run = add("run", "compute what is landed and not up to date, or a range", acts, tells)
     run.add_argument("--start", metavar="D")
     run.add_argument("--end", metavar="D")
     run.set_defaults(command=_run)
 
-    backfill = commands.add_parser("backfill", parents=[acts, tells], help="compute every table for a range again")
+    backfill = add("backfill", "compute every table for a range again", acts, tells)
     backfill.add_argument("--start", metavar="D", required=True)
     backfill.add_argument("--end", metavar="D", required=True)
     backfill.add_argument("--parallel", type=int, default=1, metavar="N", help="processes to divide the range among")
     backfill.set_defaults(command=_backfill)
 
-    export = commands.add_parser("export", parents=[acts], help="write a table to a file")
+    export = add("export", "write a table to a file", acts)
     export.add_argument("table")
     export.add_argument("--start", metavar="D")
     export.add_argument("--end", metavar="D")
@@ -709,35 +710,33 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     export.set_defaults(command=_export)
 
-    commands.add_parser("tables", parents=[tells], help="what is there").set_defaults(command=_tables)
+    add("tables", "what is there", tells).set_defaults(command=_tables)
 
-    commands.add_parser("status", parents=[tells], help="where each day stands, and why").set_defaults(command=_status)
+    add("status", "where each day stands, and why", tells).set_defaults(command=_status)
 
-    sql = commands.add_parser("sql", help="ask the tables")
+    sql = add("sql", "ask the tables")
     sql.add_argument("query")
     sql.set_defaults(command=_sql)
 
-    profile = commands.add_parser("profile", parents=[acts], help="describe a table's newest days on an HTML page")
+    profile = add("profile", "describe a table's newest days on an HTML page", acts)
     profile.add_argument("table")
     profile.add_argument("--rows", type=int, default=20_000, metavar="N", help="rows in the sample")
     profile.add_argument("--against", metavar="D", help="compare with the profile of this day, not the newest before")
     profile.set_defaults(command=_profile)
 
-    maintain = commands.add_parser(
-        "maintain", parents=[acts], help="compact files, expire snapshots, remove what killed runs left"
-    )
+    maintain = add("maintain", "compact files, expire snapshots, remove what killed runs left", acts)
     maintain.add_argument(
         "--repair", action="store_true", help="only look for files that are gone or damaged, and take them out"
     )
     maintain.set_defaults(command=_maintain)
 
-    cleanup = commands.add_parser("cleanup", parents=[acts], help="drop old days")
+    cleanup = add("cleanup", "drop old days", acts)
     cleanup.add_argument("--retention-days", type=int, metavar="N", required=True, help="days kept before the newest")
     cleanup.add_argument("--landing", action="store_true", help="delete the landed files of the dropped days too")
     cleanup.add_argument("--dry-run", action="store_true", help="only say what would be dropped")
     cleanup.set_defaults(command=_cleanup)
 
-    dev = commands.add_parser("dev", help="the Dagster UI on this lakehouse")
+    dev = add("dev", "the Dagster UI on this lakehouse")
     dev.add_argument("--port", type=int, default=3000)
     dev.set_defaults(command=_dev)
     return parser

@@ -145,7 +145,7 @@ class Stamps:
     def refused(self, stale: Stale, landed: Looks) -> dict[date, str]:
         """Stale landing dates with a file that can't be read, and what is wrong with it.
 
-        Who leaves them out keeps no other day waiting; each keeps the rows it had.
+        Who leaves them out keeps no other day waiting; each keeps the rows it had. New files are read for it, once.
         """
         found = {}
         for dataset in DATASETS:

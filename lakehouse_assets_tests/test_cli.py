@@ -449,6 +449,8 @@ def test_status_says_what_waits(lakehouse_command: Run, home: Path) -> None:
         (landing / meant).touch()
         assert f"{landing / meant} is" not in lakehouse_command("status")[1]
     (landing / "interactions/date=2024-03-01/a.csv").touch()
+    assert "failed" not in lakehouse_command("status")[1]  # which reads no file
+    assert lakehouse_command("run")[0] == 1
     assert re.search(r"2024-03-01 +2  failed +.*a\.csv: is empty", lakehouse_command("status")[1])
 
 

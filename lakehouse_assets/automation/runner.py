@@ -24,7 +24,7 @@ _TOLD = 3  # files that can't be read, named in one sentence
 
 
 class DaysLeftOut(ValueError):
-    """Landing dates with a file that can't be read; every other day is up to date.
+    """Landing dates with a file that can't be read; every other day that is complete is up to date.
 
     Attributes:
         work: the runs made.
@@ -34,7 +34,7 @@ class DaysLeftOut(ValueError):
         self.work = work
         sentences = [refused[day] for day in sorted(refused)]
         more = [f"and {len(sentences) - _TOLD} more"] if len(sentences) > _TOLD else []
-        super().__init__("; ".join([*sentences[:_TOLD], *more, "every other day is up to date"]))
+        super().__init__("; ".join([*sentences[:_TOLD], *more, "every other day that is complete is up to date"]))
 
 
 class Runner:
@@ -126,5 +126,6 @@ class _Progress:
         self._done += 1
         total = len(self._work.tables)
         left = (now - self._began) / self._done * (total - self._done)
+        ahead = f"   about {left:.0f} s left" if self._done < total else ""
         name = step.replace("__", ".")
-        self._say(f"  {self._done}/{total} {name:<32} {now - self._started[step]:5.1f} s   about {left:.0f} s left")
+        self._say(f"  {self._done}/{total} {name:<32} {now - self._started[step]:5.1f} s{ahead}")

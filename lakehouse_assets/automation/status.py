@@ -50,7 +50,13 @@ def status(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> list[Stretch]:
     )
     running = unfinished_runs(instance)
     failures = _failures(instance, landed) if any(stale.values()) else []
-    refused = lakehouse.stamps.refused(stale, landed)
+    refused = {
+        day: why
+        for dataset, found in landed.items()
+        for day in stale.get(f"bronze.{dataset}", ())
+        for file in found.get(day, ())
+        if (why := lakehouse.zone.known_refusal(file))
+    }
     stands = [(day, *_stands(day, stale, refused, running, failures)) for day in days]
     files = Counter({day: len(found) for day, found in landed["interactions"].items()})
     files.update({day: len(found) for day, found in landed["users"].items()})
