@@ -7,6 +7,7 @@ from datetime import date
 import duckdb
 import pytest
 
+from lakehouse_assets.automation.runner import DaysLeftOut
 from lakehouse_assets.io.csv_files import FileRefused
 from lakehouse_assets.io.warehouse import ContractViolation
 from lakehouse_assets.lakehouse import Lakehouse
@@ -227,10 +228,14 @@ def test_a_refused_file_leaves_the_day_as_it_was(make_lake):
     lake.run()
     before = lake.table("gold.daily_metrics")
     lake.deliver("2024-03-01", b"")
-    with pytest.raises(Exception) as failed:  # noqa: PT011  Dagster wraps it
+    with pytest.raises(DaysLeftOut) as failed:
         lake.run()
-    assert "is empty" in str(failed.value) or "is empty" in str(failed.value.__cause__)
+    assert "is empty" in str(failed.value)
     assert lake.table("gold.daily_metrics") == before
+    another = Lakehouse(lake.lakehouse.settings)  # as a later process, which inspects no file to tell
+    assert date(2024, 3, 1) in another.stamps.stale(another.zone.look_at_all())["bronze.interactions"]
+    [file] = another.zone.files("interactions", date(2024, 3, 1))
+    assert "is empty" in (another.zone.known_refusal(file) or "")
 
 
 def test_header_only_is_a_valid_empty_day(make_lake):

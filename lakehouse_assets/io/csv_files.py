@@ -217,10 +217,11 @@ def _header(path: str, line: str, columns: Sequence[str]) -> tuple[str, ...]:
             "or `land --map ours=theirs` say what they are called in it",
         )
     if missing:
+        lacks = f"column {missing[0]!r} is" if len(missing) == 1 else f"columns {', '.join(map(repr, missing))} are"
         raise FileRefused(
             path,
-            f"column {', '.join(map(repr, missing))} is missing (found: {', '.join(header)}); `land` can rename "
-            f"columns: {' '.join(f'--map {name}=THEIRS' for name in missing)}",
+            f"{lacks} missing (found: {', '.join(header)}); "
+            "`land --map ours=theirs` says what a column is called in it",
         )
     return header
 

@@ -57,7 +57,7 @@ _DIGITS = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18]
 _TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}:\d{2}([.]\d{1,9})?(Z|[+-]\d{2}(:?\d{2})?)?")
 _NO_SIGN_NOR_Z = np.frombuffer(b".:0123456789", np.uint8)
 _OFFSET = re.compile(r"[+-]\d{2}(:?\d{2})?$|Z$")
-_REFUSED = "refused"
+_REFUSED = "refused "  # before a path in the index: why the file can't be read
 _UNREADABLE, _SINGLY = 0, -1  # stand beside the ordinals of days
 
 Progress = Callable[[int, int], None]
@@ -342,7 +342,7 @@ class LandingZone:
 
         Args:
             storage: where the files are; a path is a folder.
-            index: where fingerprints are remembered between processes, by path, size and time of change.
+            index: where fingerprints and refusals are remembered between processes, by path, size and time of change.
             marker: a date is complete once its folder holds `SUCCESS_MARKER`, and not before.
         """
         self.storage: Storage = Folder(storage) if isinstance(storage, Path) else storage
@@ -436,21 +436,22 @@ class LandingZone:
             try:
                 self._inspections[file] = inspect(file.path, DATASETS[dataset])
             except FileRefused as error:
-                self._remember(file, {_REFUSED: str(error)})
+                self._known()[_REFUSED + str(file.path)] = [*file.version, str(error)]
                 raise
+            self._known().pop(_REFUSED + str(file.path), None)
             self._remember(file, self._inspections[file].sha256)
         return self._inspections[file]
 
     def known_refusal(self, file: LandedFile) -> str | None:
         """What an earlier look, by this process or another, found wrong with a file; it is not read for that."""
-        known = self._known().get(str(file.path), [])
-        return known[-1][_REFUSED] if known[:-1] == file.version and isinstance(known[-1], dict) else None
+        known = self._known().get(_REFUSED + str(file.path), [])
+        return str(known[-1]) if known[:-1] == file.version else None
 
     def fingerprint(self, file: LandedFile) -> str:
         """SHA-256 of a file's content; read only when its size or time of change is new."""
         known = self._known().get(str(file.path))
-        if known and known[:-1] == file.version and isinstance(known[-1], str):
-            return known[-1]
+        if known and known[:-1] == file.version:
+            return str(known[-1])
         stream, _ = open_bytes(file.location)
         with stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -477,9 +478,8 @@ class LandingZone:
                 self._fingerprints = {}
         return cast("dict[str, list[Any]]", self._fingerprints)
 
-    def _remember(self, file: LandedFile, found: str | Mapping[str, str]) -> None:
-        """Keep a file's fingerprint, or why it is refused."""
-        self._known()[str(file.path)] = [*file.version, found]
+    def _remember(self, file: LandedFile, digest: str) -> None:
+        self._known()[str(file.path)] = [*file.version, digest]
 
 
 def landing_zone(settings: Settings) -> LandingZone:
