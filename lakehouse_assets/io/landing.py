@@ -48,8 +48,6 @@ DATASETS: Mapping[str, tuple[str, ...]] = {
 }
 SUCCESS_MARKER = "_SUCCESS"  # what Hadoop and Spark write into a folder when it is complete
 _FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
-_DELIVERY = re.compile(rf"({'|'.join(DATASETS)})/{_FOLDER.pattern}/[^/]+\.csv(\.gz)?")
-_SET_ASIDE = re.compile(r"(^|/)[._][^/]*$")
 _BUFFERED_BYTES = 64 << 20
 _COMMA = ord(",")
 _SECONDS = len("YYYY-MM-DD HH:MM:SS")
@@ -171,8 +169,11 @@ class Storage(Protocol):
     def entries(self) -> Iterator[str]:
         """Everything that lies in the zone, relative to its root, with ``/`` between folder and name."""
 
-    def publish(self, temporary: Path, dataset: str, day: date, name: str) -> tuple[Place, bool]:
-        """Let a staged file appear whole under its name; where it is, and whether it took another's place."""
+    def find(self, dataset: str, day: date, name: str) -> LandedFile | None:
+        """The file of that name, if there is one that can be looked at."""
+
+    def publish(self, temporary: Path, dataset: str, day: date, name: str) -> Place:
+        """Let a staged file appear whole under its name, in the place of an earlier one; where it is."""
 
 
 def folder_of(root: Place, dataset: str, day: date) -> Place:
@@ -214,7 +215,7 @@ class Folder:
             except OSError as error:
                 raise FileRefused(path, f"can't be looked at ({error.strerror}); remove or mend it") from None
             if not stat.S_ISDIR(status.st_mode):
-                found.append(LandedFile(path, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)))
+                found.append(_as_landed(path, status))
         return found
 
     def look(self, dataset: str) -> dict[date, tuple[LandedFile, ...]]:  # noqa: D102
@@ -242,12 +243,15 @@ class Folder:
         for folder, _, names in os.walk(self.root):
             yield from ((Path(folder) / name).relative_to(self.root).as_posix() for name in names)
 
-    def publish(self, temporary: Path, dataset: str, day: date, name: str) -> tuple[Path, bool]:  # noqa: D102
+    def find(self, dataset: str, day: date, name: str) -> LandedFile | None:  # noqa: D102
+        path = folder_of(self.root, dataset, day) / name
+        return _as_landed(path, path.stat()) if path.exists() else None
+
+    def publish(self, temporary: Path, dataset: str, day: date, name: str) -> Path:  # noqa: D102
         target = folder_of(self.root, dataset, day) / name
-        existed = target.exists()
         temporary.chmod(0o644)
         temporary.replace(target)
-        return target, existed
+        return target
 
 
 class Bucket:
@@ -310,21 +314,39 @@ class Bucket:
         for page in self._objects(""):
             yield from (entry["Key"].removeprefix(f"{self.root.key}/") for entry in page.get("Contents", ()))
 
-    def publish(self, temporary: Path, dataset: str, day: date, name: str) -> tuple[S3Path, bool]:  # noqa: D102
+    def find(self, dataset: str, day: date, name: str) -> LandedFile | None:  # noqa: D102
+        return next((file for file in self.files(dataset, day) if file.path.name == name), None)
+
+    def publish(self, temporary: Path, dataset: str, day: date, name: str) -> S3Path:  # noqa: D102
         target = folder_of(self.root, dataset, day) / name
-        existed = any(file.path.name == name for file in self.files(dataset, day))
         with self._store.errors(target):
             self._store.client.upload_file(str(temporary), target.bucket, target.key)  # appears whole or not at all
         temporary.unlink()
-        return target, existed
+        return target
 
     def _file(self, entry: Mapping[str, Any]) -> LandedFile:
         path = S3Path(self.root.bucket, entry["Key"], self.root.region, self.root.endpoint)
         return LandedFile(path, entry["Size"], int(entry["LastModified"].timestamp() * 1e9), entry["ETag"])
 
 
+def _as_landed(path: Path, status: os.stat_result) -> LandedFile:
+    return LandedFile(path, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns))
+
+
 def _is_delivery(name: str) -> bool:
-    return not name.startswith((".", "_")) and name.endswith((".csv", ".csv.gz"))
+    return not _is_set_aside(name) and name.endswith((".csv", ".csv.gz"))
+
+
+def _is_set_aside(name: str) -> bool:
+    return name.startswith((".", "_"))
+
+
+def _is_stray(entry: str) -> bool:
+    folder, _, name = entry.rpartition("/")
+    dataset, _, day = folder.partition("/")
+    if not name or _is_set_aside(name) or name.endswith(".tmp"):
+        return False
+    return not (dataset in DATASETS and _FOLDER.fullmatch(day) and _is_delivery(name))
 
 
 def _date_of(folder: str, path: Path | S3Path) -> date:
@@ -399,11 +421,7 @@ class LandingZone:
 
         Hidden files, markers and temporary files are left out on purpose and are not among them.
         """
-        return [
-            self.root / entry
-            for entry in sorted(self.storage.entries())
-            if not entry.endswith(("/", ".tmp")) and not _SET_ASIDE.search(entry) and not _DELIVERY.fullmatch(entry)
-        ]
+        return [self.root / entry for entry in sorted(self.storage.entries()) if _is_stray(entry)]
 
     def look_at_all(self) -> Looks:
         """Every dataset's landing dates with their files as they are now."""
@@ -526,8 +544,9 @@ def deliver(zone: LandingZone, dataset: str, source: Path, day: date, renames: M
         except BaseException:
             Path(sink.name).unlink()
             raise
-    target, existed = zone.storage.publish(Path(sink.name), dataset, day, name)
-    return Landed({day: -1}, [target], [day] if existed else [], extra=inspection.extra)
+    earlier = zone.storage.find(dataset, day, name)
+    target = zone.storage.publish(Path(sink.name), dataset, day, name)
+    return Landed({day: -1}, [target], [day] if earlier else [], extra=inspection.extra)
 
 
 def split(
@@ -564,7 +583,7 @@ def split(
         today or datetime.now(tz=UTC).date(),
     )
     with ExitStack() as stack:
-        sinks = _Sinks(zone, _target_name(source, keep_compression=False), header, replace, inspection.extra)
+        sinks = _Sinks(zone, _target_name(source, keep_compression=False), header)
         stack.callback(sinks.discard)
         done = 0
         for block in row_blocks(_whole(inspection, columns), keep_long_rows=True):
@@ -573,7 +592,7 @@ def split(
             done += len(block)
             if progress:
                 progress(min(done, inspection.size), inspection.size)
-        return sinks.publish()
+        return sinks.publish(inspection.extra, replace=replace)
 
 
 def _whole(inspection: Inspection, columns: Sequence[str]) -> Chunk:
@@ -589,20 +608,18 @@ def _whole(inspection: Inspection, columns: Sequence[str]) -> Chunk:
     )
 
 
-def _count_rows(zone: LandingZone, day: date, name: str) -> int:
-    """Rows of interactions in a landed file; 0 if there is none of that name, or it can't be read."""
+def _count_rows(file: LandedFile) -> int:
+    """Rows of interactions in a landed file; 0 if it can't be read."""
     columns = DATASETS["interactions"]
+    try:
+        inspection = inspect(file.path, columns)
+    except FileRefused:
+        return 0
     rows = 0
-    for file in zone.files("interactions", day):
-        if file.path.name == name:
-            try:
-                inspection = inspect(file.path, columns)
-            except FileRefused:
-                return 0
-            for block in row_blocks(_whole(inspection, columns), keep_long_rows=True):
-                lines = Lines.of(block)
-                over_lines, _ = rows_over_lines(lines, len(inspection.header))
-                rows += len(lines.ends) - sum(last - first for first, last in over_lines.items())
+    for block in row_blocks(_whole(inspection, columns), keep_long_rows=True):
+        lines = Lines.of(block)
+        over_lines, _ = rows_over_lines(lines, len(inspection.header))
+        rows += len(lines.ends) - sum(last - first for first, last in over_lines.items())
     return rows
 
 
@@ -650,8 +667,6 @@ class _Sinks:
     zone: LandingZone
     name: str
     header: bytes
-    replace: bool
-    extra: Sequence[str]
     buffers: dict[date | None, list[bytes]] = field(default_factory=dict)
     counts: dict[date | None, int] = field(default_factory=dict)
     temporary: dict[date | None, Path] = field(default_factory=dict)
@@ -677,7 +692,7 @@ class _Sinks:
                 sink.writelines(rows)
         self.buffers, self.buffered = {}, 0
 
-    def publish(self) -> Landed:
+    def publish(self, extra: Sequence[str], *, replace: bool) -> Landed:
         readable = sorted(day for day in self.counts if day)
         if not readable and None not in self.counts:
             raise LandingError(
@@ -696,21 +711,20 @@ class _Sinks:
                 shutil.copyfileobj(stream, sink)
             rest.unlink()
             self.counts[readable[-1]] += unreadable
-        if not self.replace:
-            self._check_replaced(readable)
-        files, replaced = [], []
+        storage = self.zone.storage
+        earlier = {day: file for day in readable if (file := storage.find("interactions", day, self.name))}
+        if not replace:
+            self._check_replaced(earlier)
+        files = []
         for day in readable:
-            target, existed = self.zone.storage.publish(self.temporary[day], "interactions", day, self.name)
+            files.append(storage.publish(self.temporary[day], "interactions", day, self.name))
             del self.temporary[day]
-            files.append(target)
-            if existed:
-                replaced.append(day)
-        return Landed({day: self.counts[day] for day in readable}, files, replaced, unreadable, self.extra)
+        return Landed({day: self.counts[day] for day in readable}, files, list(earlier), unreadable, extra)
 
-    def _check_replaced(self, days: Sequence[date]) -> None:
+    def _check_replaced(self, earlier: Mapping[date, LandedFile]) -> None:
         """Nobody's rows are to vanish because the next export has the name of the last."""
-        for day in days:
-            before = _count_rows(self.zone, day, self.name)
+        for day, file in earlier.items():
+            before = _count_rows(file)
             if self.counts[day] < before:
                 raise LandingError(
                     f"{self.name} has {some(self.counts[day], 'row')} of {day}, and the {self.name} landed before, "
