@@ -13,6 +13,7 @@ from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.io.session import start_spark
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.settings import Settings, load_settings
+from lakehouse_assets.stamps import Stale
 
 # What most tests look at; each further table costs every run of every test some tenths of a second.
 CORE = (
@@ -77,6 +78,11 @@ class Lake:
     def run(self) -> list[tuple[tuple[str, ...], str, str]]:
         done = self.runner.run_stale(self.lakehouse.zone.look_at_all())
         return [(work.tables, str(work.first), str(work.last)) for work in done]
+
+    def stale(self) -> Stale:
+        """The tables that have days to be computed, with those days and why."""
+        found = self.lakehouse.stamps.stale(self.lakehouse.zone.look_at_all())
+        return {name: days for name, days in found.items() if days}
 
     def table(self, name: str) -> list[dict]:
         loaded = self.lakehouse.catalog.load(name)

@@ -18,9 +18,7 @@ from lakehouse_assets.automation.instance import terminal_instance
 from lakehouse_assets.automation.jobs import daily_partitions
 from lakehouse_assets.automation.sensors import landing_sensor
 from lakehouse_assets.automation.status import STALE, UP_TO_DATE, status
-from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import days_between
-from lakehouse_assets.stamps import Stale
 from lakehouse_assets_tests.conftest import CORE, small_disk
 from lakehouse_assets_tests.histories import DAYS, FIRST, SEED, Deliveries, differences
 from lakehouse_assets_tests.victim import ANY_MOMENT, MOMENTS
@@ -36,10 +34,6 @@ def count(whole: int) -> int:
 def tell(capsys: pytest.CaptureFixture[str], reached: object, began: float) -> None:
     with capsys.disabled():
         print(f"\nseed {SEED}: {reached} in {time.monotonic() - began:.0f} s", flush=True)
-
-
-def stale_days(lakehouse: Lakehouse) -> Stale:
-    return lakehouse.stamps.stale(lakehouse.zone.look_at_all())
 
 
 def by_day(lake) -> dict[str, dict[date, list[dict]]]:
@@ -109,7 +103,7 @@ def test_killed_processes_leave_old_or_new_rows_and_never_a_mix(make_lake, capsy
         aims: list[tuple[str, str]] = []
         old, left = by_day(lake), []
         deliveries.interactions(chance.randrange(3), "a.csv", chance.randrange(1 << 20))
-        while len(aims) < IN_A_ROW and (stale := [name for name, days in stale_days(lakehouse).items() if days]):
+        while len(aims) < IN_A_ROW and (stale := list(lake.stale())):
             moment, table = chance.choice([*MOMENTS, ANY_MOMENT]), chance.choice(stale)
             seconds = f"{chance.uniform(0, 4)}"  # a write takes one or two
             command = [sys.executable, "-m", "lakehouse_assets_tests.victim", moment, table, seconds]

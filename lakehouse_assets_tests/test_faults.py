@@ -60,11 +60,6 @@ def refs(lake):
     return {ref for name in lake.lakehouse.catalog.names() for ref in lake.lakehouse.catalog.load(name).refs()}
 
 
-def stale(lake):
-    found = lake.lakehouse.stamps.stale(lake.lakehouse.zone.look_at_all())
-    return {name: days for name, days in found.items() if days}
-
-
 def sentence(error):
     """What the command would say about an error of a run; None where it would show a stack trace."""
     return cli._sentence(error)
@@ -85,7 +80,7 @@ def test_a_day_run_five_times_is_the_same(lake):
     for _ in range(4):  # and once by the fixture
         lake.runner.run_range(D2, D2)
     assert published(lake) == before
-    assert stale(lake) == {}
+    assert lake.stale() == {}
 
 
 def test_a_range_that_fails_on_one_day_publishes_none_of_its_days(lake, monkeypatch):
@@ -109,12 +104,12 @@ def test_a_range_that_fails_on_one_day_publishes_none_of_its_days(lake, monkeypa
     after = published(lake)
     for name in ("gold.session_metrics", "gold.daily_session_metrics"):
         assert after[name] == before[name]
-        assert D2 in stale(lake)[name]
+        assert D2 in lake.stale()[name]
     assert refs(lake) == {"main"}
     lake.run()
     assert active_users(lake) == users
     assert len(lake.table("gold.session_metrics")) == 2 * (2 + users + 2)
-    assert stale(lake) == {}
+    assert lake.stale() == {}
 
 
 def test_a_run_cancelled_during_a_write_publishes_nothing_of_it(lake, monkeypatch):
@@ -134,11 +129,11 @@ def test_a_run_cancelled_during_a_write_publishes_nothing_of_it(lake, monkeypatc
     after = published(lake)
     for name in ("silver.user_days", "gold.daily_metrics", "gold.monthly_metrics"):
         assert after[name] == before[name]
-    assert set(stale(lake)["silver.user_days"]) == {D2}
+    assert set(lake.stale()["silver.user_days"]) == {D2}
     assert refs(lake) == {"main"}
     lake.run()
     assert active_users(lake) == users
-    assert stale(lake) == {}
+    assert lake.stale() == {}
 
 
 def test_a_branch_made_while_another_commits_is_made_again(lake, monkeypatch):
@@ -180,7 +175,7 @@ def test_of_two_writers_of_one_day_the_later_computes_again(lake, monkeypatch):
     lake.run()
     assert len(writes) == 2
     assert active_users(lake) == users
-    assert stale(lake) == {}
+    assert lake.stale() == {}
     assert refs(lake) == {"main"}
     with dg.DagsterInstance.from_config(str(lake.lakehouse.settings.dagster_path)) as instance:
         kinds = [
@@ -235,10 +230,10 @@ def test_a_process_killed_between_silver_and_gold_heals_on_the_next_run(lake):
     after = published(lake)
     assert after["silver.user_days"] != before["silver.user_days"]
     assert after["gold.daily_metrics"] == before["gold.daily_metrics"]
-    assert D2 in stale(lake)["gold.daily_metrics"]
+    assert D2 in lake.stale()["gold.daily_metrics"]
     lake.run()
     assert active_users(lake) == users
-    assert stale(lake) == {}
+    assert lake.stale() == {}
     left = lake.lakehouse.catalog.load("gold.daily_metrics").location().removeprefix("file://")
     stored = set(Path(left).rglob("*.parquet"))
     later, maintenance = datetime.now(tz=UTC) + timedelta(days=2), lake.lakehouse.maintenance
@@ -335,7 +330,7 @@ def test_damaged_files_are_named_and_their_days_computed_again(lake, capsys, mon
     assert "every file of every table can be read" in capsys.readouterr().out
     lake.run()
     assert published(lake) == before
-    assert stale(lake) == {}
+    assert lake.stale() == {}
 
 
 def test_a_read_only_home_is_named(tmp_path, capsys, monkeypatch):
@@ -384,10 +379,10 @@ def test_a_file_replaced_while_it_is_read_is_read_again_by_the_next_run(lake, mo
     with monkeypatch.context() as patch:
         patch.setattr(bronze, "read_deliveries", overtaken)
         lake.run()
-    assert D2 in stale(lake)["bronze.interactions"]
+    assert D2 in lake.stale()["bronze.interactions"]
     lake.run()
     assert active_users(lake) == users + 1
-    assert stale(lake) == {}
+    assert lake.stale() == {}
 
 
 # lakes share a catalog, and this one is made anew: what uses the module's lake stands above
@@ -427,6 +422,6 @@ def test_a_full_disk_and_a_read_only_one_are_named_and_change_nothing(make_lake,
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
         lake.run()
         assert active_users(lake, D1) == users
-        assert stale(lake) == {}
+        assert lake.stale() == {}
         for name in lake.lakehouse.catalog.names():
             lake.lakehouse.catalog.iceberg.drop_table(name)
