@@ -455,13 +455,12 @@ def _status(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.partitions import span_in_words
 
     lakehouse = Lakehouse(settings)
-    zone = lakehouse.zone
     with terminal_instance(settings) as instance:
         found = status(lakehouse, instance)
     if options.json:
         answer([asdict(one) for one in found])
         return
-    strays = zone.strays()
+    strays = lakehouse.zone.strays()
     for place in strays[:_STRAYS_TOLD]:
         say(f"{place} is not read: what is delivered lies in DATASET/date=YYYY-MM-DD/ and ends in .csv or .csv.gz")
     if len(strays) > _STRAYS_TOLD:
@@ -706,7 +705,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("table")
     export.add_argument("--start", metavar="D")
     export.add_argument("--end", metavar="D")
-    export.add_argument("--format", choices=("csv", "parquet", "json"), help="default: as FILE ends")
+    export.add_argument("--format", choices=tuple(dict.fromkeys(_FORMATS.values())), help="default: as FILE ends")
     export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     export.set_defaults(command=_export)
 

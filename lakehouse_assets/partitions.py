@@ -62,6 +62,12 @@ def span_in_words(first: date | str, last: date | str) -> str:
     return f"{first}" if first == last else f"{first} … {last}"
 
 
+def at_most(sentences: Sequence[str], limit: int) -> list[str]:
+    """The first of many sentences, and how many more there are."""
+    more = len(sentences) - limit
+    return [*sentences[:limit], *([f"and {more} more"] if more > 0 else [])]
+
+
 def some(count: int, what: str) -> str:
     """A count and its noun as text: ``1 day``, ``2 days``."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -16,7 +16,7 @@ from lakehouse_assets.automation.jobs import JOB, check_range, run_tags
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.io.landing import Looks, signatures
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.partitions import some
+from lakehouse_assets.partitions import at_most, some
 from lakehouse_assets.stamps import Work
 
 Say = Callable[[str], None]
@@ -32,9 +32,8 @@ class DaysLeftOut(ValueError):
 
     def __init__(self, refused: Mapping[date, str], work: Sequence[Work]) -> None:
         self.work = work
-        sentences = [refused[day] for day in sorted(refused)]
-        more = [f"and {len(sentences) - _TOLD} more"] if len(sentences) > _TOLD else []
-        super().__init__("; ".join([*sentences[:_TOLD], *more, "every other day that is complete is up to date"]))
+        sentences = at_most([refused[day] for day in sorted(refused)], _TOLD)
+        super().__init__("; ".join([*sentences, "every other day that is complete is up to date"]))
 
 
 class Runner:

@@ -13,7 +13,7 @@ from lakehouse_assets.automation.failures import failure_of
 from lakehouse_assets.automation.jobs import DASHBOARD_JOB, JOB, run_tags, unfinished_runs
 from lakehouse_assets.io.landing import DATASETS, Looks, Signatures, signatures
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.partitions import DAY, days_between, in_words
+from lakehouse_assets.partitions import DAY, at_most, days_between, in_words
 from lakehouse_assets.stamps import Stale, Work, calendar_of
 
 LOOK_SECONDS = 15
@@ -83,9 +83,7 @@ def landing_sensor(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinitio
                 break
         lakehouse.zone.save_index()
         cursor = json.dumps(signed)
-        told = "; ".join(
-            [*reasons[:_REASONS_TOLD], *([f"and {more} more"] if (more := len(reasons) - _REASONS_TOLD) > 0 else [])]
-        )
+        told = "; ".join(at_most(reasons, _REASONS_TOLD))
         at_rest[:] = [] if requests or told else [seen]
         if not requests:
             return dg.SensorResult(skip_reason=told or "everything is up to date", cursor=cursor)

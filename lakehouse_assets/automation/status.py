@@ -52,14 +52,15 @@ def status(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> list[Stretch]:
     failures = _failures(instance, landed) if any(stale.values()) else []
     refused = {
         day: why
-        for dataset, found in landed.items()
+        for dataset, delivered in landed.items()
         for day in stale.get(f"bronze.{dataset}", ())
-        for file in found.get(day, ())
+        for file in delivered.get(day, ())
         if (why := lakehouse.zone.known_refusal(file))
     }
     stands = [(day, *_stands(day, stale, refused, running, failures)) for day in days]
-    files = Counter({day: len(found) for day, found in landed["interactions"].items()})
-    files.update({day: len(found) for day, found in landed["users"].items()})
+    files: Counter[date] = Counter()
+    for delivered in landed.values():
+        files.update({day: len(found) for day, found in delivered.items()})
     return list(_stretches(stands, files))
 
 

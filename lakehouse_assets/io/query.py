@@ -17,8 +17,6 @@ from pyiceberg.table import Table as IcebergTable
 from lakehouse_assets.io.catalog import Catalog
 from lakehouse_assets.io.file_io import StoreFileIO
 
-FORMATS = ("csv", "parquet", "json")
-
 
 class QueryError(ValueError):
     """A question or an export that can't be answered; the message says why."""
