@@ -185,8 +185,10 @@ def _land(options: argparse.Namespace, settings: Settings) -> None:
     for source in options.files:
         began = time.monotonic()
         if day or options.dataset == "users":
-            landed = landing.deliver(zone, options.dataset, source, day or datetime.now(tz=UTC).date(), renames)
-            say(f"{source.name}: delivered as it is under {next(iter(landed.rows))}")
+            under = day or datetime.now(tz=UTC).date()
+            landed = landing.deliver(zone, options.dataset, source, under, renames, replace=options.replace)
+            why = "" if day else ", today in UTC; --date D delivers it under another date"
+            say(f"{source.name}: delivered as it is under {under}{why}")
         else:
             landed = landing.split(
                 zone,
@@ -683,10 +685,15 @@ def _parser() -> argparse.ArgumentParser:
     land = add("land", "deliver files into the landing zone", acts)
     land.add_argument("dataset", choices=("interactions", "users"))
     land.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    land.add_argument("--date", metavar="D", help="deliver as it is under this landing date instead of splitting")
+    land.add_argument(
+        "--date",
+        metavar="D",
+        help="deliver as it is under this landing date; without it interactions are split by event date and users go "
+        "under today's date in UTC",
+    )
     land.add_argument("--map", action="append", default=[], metavar="OURS=THEIRS", help="rename a column")
     land.add_argument(
-        "--replace", action="store_true", help="also where a file of that name landed before has more rows of a day"
+        "--replace", action="store_true", help="also where a file of that name landed before has more rows of a date"
     )
     land.set_defaults(command=_land)
 

@@ -280,6 +280,31 @@ def test_land_says_what_went_where(lakehouse_command: Run, home: Path) -> None:
     assert (home / "landing/interactions/date=2024-03-05/renamed.csv").read_text() == f"{HEADER}\n{ROW}\n"
 
 
+def test_users_land_under_today_and_give_way_only_to_as_many_rows(lakehouse_command: Run, home: Path) -> None:
+    header = ",".join(DATASETS["users"])
+    two = source(home, f"{header}\na,2024-01-01,DE,ios,paid\nb,2024-01-01,DE,ios,paid\n", "users.csv")
+    told = f"users.csv: delivered as it is under {datetime.now(tz=UTC).date()}, today in UTC; --date D delivers it"
+    assert told in lakehouse_command("land", "users", two)[1]
+    dated = lakehouse_command("land", "users", two, "--date", "2024-03-01")[1]
+    assert "users.csv: delivered as it is under 2024-03-01\n" in dated
+    one = source(home, f"{header}\nc,2024-01-01,DE,ios,paid\n", "users.csv")
+    refused = lakehouse_command("land", "users", one, "--date", "2024-03-01")
+    assert_one_sentence(
+        refused, r"users\.csv has 1 row of 2024-03-01, and the users\.csv landed before, .* has 2; .* say --replace"
+    )
+    landed = home / "landing/users/date=2024-03-01/users.csv"
+    assert landed.read_text().count("\n") == 3
+    assert [path.name for path in landed.parent.iterdir()] == ["users.csv"]
+    replaced = lakehouse_command("land", "users", one, "--date", "2024-03-01", "--replace")[1]
+    assert "replaced the file of that name landed before: 2024-03-01" in replaced
+    assert landed.read_text().count("\n") == 2
+    as_it_is = ("land", "interactions", "events.csv", "--date", "2024-03-01")
+    source(home, f"{HEADER}\n{ROW}\n{ROW}\n")
+    assert lakehouse_command(*as_it_is)[0] == 0
+    source(home, f"{HEADER}\n{ROW}\n")
+    assert_one_sentence(lakehouse_command(*as_it_is), r"events\.csv has 1 row of 2024-03-01")
+
+
 def test_files_before_a_mistake_stay_landed_and_the_mistake_is_named(lakehouse_command: Run, home: Path) -> None:
     good = source(home, f"{HEADER}\n{ROW}\n", "good.csv")
     bad = source(home, "user;timestamp\n", "bad.csv")

@@ -516,8 +516,12 @@ def landing_zone(settings: Settings) -> LandingZone:
     return LandingZone(storage, settings.home_path / "landing-index.json", marker=settings.success_marker)
 
 
-def deliver(zone: LandingZone, dataset: str, source: Path, day: date, renames: Mapping[str, str]) -> Landed:
+def deliver(
+    zone: LandingZone, dataset: str, source: Path, day: date, renames: Mapping[str, str], *, replace: bool = False
+) -> Landed:
     """Deliver a file as it is under one landing date; only its header changes, and only with ``renames``.
+
+    An earlier file of the same name gives way, but not to one with fewer rows, unless ``replace`` says so.
 
     Args:
         zone: the landing zone.
@@ -525,16 +529,21 @@ def deliver(zone: LandingZone, dataset: str, source: Path, day: date, renames: M
         source: the file.
         day: landing date.
         renames: our column name -> theirs.
+        replace: the file may have fewer rows than the one it replaces.
 
     Raises:
         FileRefused: the file can't be what it claims to be.
-        LandingError: the file or the date can't be used.
+        LandingError: the file or the date can't be used, or the date would have fewer rows than before.
     """
     _check_day(day)
     _check_source(source)
-    inspection = inspect(source, [renames.get(name, name) for name in DATASETS[dataset]])
-    folder = zone.storage.staging(dataset, day)
+    columns = [renames.get(name, name) for name in DATASETS[dataset]]
+    inspection = inspect(source, columns)
     name = _target_name(source, keep_compression=not renames)
+    earlier = zone.storage.find(dataset, day, name)
+    if earlier and not replace:
+        _check_replaced(dataset, name, day, earlier, _count_rows(_whole(inspection, columns)))
+    folder = zone.storage.staging(dataset, day)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp", delete=False) as sink:
         try:
             with source.open("rb") if not renames else open_text_bytes(source) as stream:
@@ -544,7 +553,6 @@ def deliver(zone: LandingZone, dataset: str, source: Path, day: date, renames: M
         except BaseException:
             Path(sink.name).unlink()
             raise
-    earlier = zone.storage.find(dataset, day, name)
     target = zone.storage.publish(Path(sink.name), dataset, day, name)
     return Landed({day: -1}, [target], [day] if earlier else [], extra=inspection.extra)
 
@@ -608,17 +616,29 @@ def _whole(inspection: Inspection, columns: Sequence[str]) -> Chunk:
     )
 
 
-def _count_rows(file: LandedFile) -> int:
-    """Rows of interactions in a landed file; 0 if it can't be read."""
-    columns = DATASETS["interactions"]
+def _check_replaced(dataset: str, name: str, day: date, earlier: LandedFile, rows: int) -> None:
+    """Refuse a file with fewer rows than the landed one it would replace; one that can't be read may go.
+
+    Nobody's rows are to vanish because the next export has the name of the last.
+    """
+    columns = DATASETS[dataset]
     try:
-        inspection = inspect(file.path, columns)
+        before = _count_rows(_whole(inspect(earlier.path, columns), columns))
     except FileRefused:
-        return 0
+        return
+    if rows < before:
+        raise LandingError(
+            f"{name} has {some(rows, 'row')} of {day}, and the {name} landed before, which it would replace, has "
+            f"{before:,}; rename it to add its rows, or say --replace"
+        )
+
+
+def _count_rows(whole: Chunk) -> int:
+    """Rows of a file; one that is too long counts too."""
     rows = 0
-    for block in row_blocks(_whole(inspection, columns), keep_long_rows=True):
+    for block in row_blocks(whole):
         lines = Lines.of(block)
-        over_lines, _ = rows_over_lines(lines, len(inspection.header))
+        over_lines, _ = rows_over_lines(lines, len(whole.header))
         rows += len(lines.ends) - sum(last - first for first, last in over_lines.items())
     return rows
 
@@ -713,23 +733,14 @@ class _Sinks:
             self.counts[readable[-1]] += unreadable
         storage = self.zone.storage
         earlier = {day: file for day in readable if (file := storage.find("interactions", day, self.name))}
-        if not replace:
-            self._check_replaced(earlier)
+        for day, file in earlier.items():
+            if not replace:
+                _check_replaced("interactions", self.name, day, file, self.counts[day])
         files = []
         for day in readable:
             files.append(storage.publish(self.temporary[day], "interactions", day, self.name))
             del self.temporary[day]
         return Landed({day: self.counts[day] for day in readable}, files, list(earlier), unreadable, extra)
-
-    def _check_replaced(self, earlier: Mapping[date, LandedFile]) -> None:
-        """Nobody's rows are to vanish because the next export has the name of the last."""
-        for day, file in earlier.items():
-            before = _count_rows(file)
-            if self.counts[day] < before:
-                raise LandingError(
-                    f"{self.name} has {some(self.counts[day], 'row')} of {day}, and the {self.name} landed before, "
-                    f"which it would replace, has {before:,}; rename it to add its rows, or say --replace"
-                )
 
     def discard(self) -> None:
         for path in self.temporary.values():
