@@ -7,11 +7,11 @@ TOOLS := $(VENV)/.stack-tools
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-s3 demo dev test test-faults browser test-browser screenshots profiles test-profiles notebooks test-notebooks lint format bench diagrams docs lock clean
+.PHONY: help setup setup-s3 demo dev test test-stack test-faults browser test-browser screenshots profiles test-profiles notebooks test-notebooks lint format bench diagrams docs lock clean
 .PHONY: stack stack-env stack-images stack-demo stack-down rehearsal
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##@ Use
 setup: $(DEV) ## virtual environment, pinned packages, Java if missing, jars
@@ -54,8 +54,11 @@ rehearsal: $(DEV) $(TOOLS) ## the stack as plain processes, without Docker: demo
 	$(BIN)/python -m lakehouse_assets_tests.stack.rehearsal
 
 ##@ Develop
-test: $(DEV) $(TOOLS) ## the test suite, minutes
+test: $(DEV) ## the test suite; needs nothing but what `make demo` needs
 	$(BIN)/python -m pytest
+
+test-stack: $(DEV) $(TOOLS) ## the tests with an S3 server, a REST catalog, Postgres and a Spark cluster, built once
+	$(BIN)/python -m pytest -m "services and not faults"
 
 test-faults: $(DEV) $(TOOLS) ## long campaigns of faults, seeded and bounded
 	$(BIN)/python -m pytest -m faults
@@ -101,6 +104,7 @@ lock: $(DEV) ## compile the lock files again
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -q -o requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -q --extra stack --extra java --extra notebook -c requirements.lock -o requirements-stack.lock pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -q --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -q --no-deps --group services -o requirements-services.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -q --extra profile -c requirements-dev.lock -o requirements-profile.lock pyproject.toml
 
 clean: ## remove the virtual environment and caches of this folder
@@ -121,7 +125,7 @@ $(DEV): $(READY) requirements-dev.lock
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode --require-hashes -r requirements-dev.lock
 	@touch $@
 
-$(TOOLS): $(DEV) lakehouse_assets_tests/stack/tools.py lakehouse_assets_tests/stack/RestCatalog.java
+$(TOOLS): $(DEV) requirements-services.lock lakehouse_assets_tests/stack/tools.py lakehouse_assets_tests/stack/RestCatalog.java
 	$(BIN)/python -m lakehouse_assets.runtime --s3
 	$(BIN)/python -m lakehouse_assets_tests.stack.tools
 	@touch $@

@@ -330,6 +330,7 @@ def rows_in_postgres(address: str) -> dict[str, list[Any]]:
     }
 
 
+@pytest.mark.services
 @pytest.mark.usefixtures("no_timer")
 def test_postgres_has_the_rows_and_answers_of_the_plain_storage(
     events: list[EventLogEntry], postgres: str, monkeypatch: pytest.MonkeyPatch
@@ -351,6 +352,7 @@ def test_postgres_has_the_rows_and_answers_of_the_plain_storage(
     assert rows[BatchingPostgresEventLogStorage] == rows[PostgresEventLogStorage]
 
 
+@pytest.mark.services
 def test_a_lakehouse_with_postgres_keeps_all_its_records_there(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

