@@ -96,7 +96,7 @@ class Table:
         rules: further laws of a row.
         checks: names of laws shown as asset checks of their own; the audit before publication counts them all.
         by_month: few rows a day: all days of a month share a file and are rewritten together.
-        also_partitioned_by: further identity partition columns.
+        sorted_by: columns that the rows of a file are sorted by before its days and its key.
         settings: names of the settings that change its content.
         version: raised by hand when its computation changes, so that every day counts as stale.
     """
@@ -110,7 +110,7 @@ class Table:
     rules: tuple[Rule, ...] = ()
     checks: tuple[str, ...] = ()
     by_month: bool = False
-    also_partitioned_by: tuple[str, ...] = ()
+    sorted_by: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     version: int = 1
 
@@ -360,7 +360,7 @@ def declare(settings: Settings) -> Mapping[str, Table]:
         ),
         Table(
             name="silver.users",
-            description="Users over time, stored by country: each version with its first day and the day it ended.",
+            description="Users over time, sorted by country: each version with its first day and the day it ended.",
             schema=_schema(
                 **version,
                 valid_to=_column(DATE, "First day of the user's next version; null without one.", nullable=True),
@@ -381,7 +381,7 @@ def declare(settings: Settings) -> Mapping[str, Table]:
                 ),
             ),
             by_month=True,
-            also_partitioned_by=("country",),
+            sorted_by=("country",),
             settings=("segments",),
         ),
         Table(

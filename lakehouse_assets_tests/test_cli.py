@@ -78,7 +78,7 @@ def store(home: Path, name: str, rows: Sequence[dict[str, Any]]) -> Lakehouse:
     lakehouse = Lakehouse(load_settings(home=home))
     declared = lakehouse.tables[name]
     columns = {field.name: field.dataType.simpleString() for field in declared.spark_schema.fields}
-    table = lakehouse.catalog.ensure(name, columns, declared.partition_column, declared.also_partitioned_by)
+    table = lakehouse.catalog.ensure(name, columns, declared.partition_column)
     fill = {
         "string": "x",
         "bigint": 1,

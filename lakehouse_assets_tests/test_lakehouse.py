@@ -2,7 +2,9 @@
 
 import gzip
 import itertools
+import os
 from datetime import date
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -351,15 +353,74 @@ def test_users_keep_their_history_whatever_the_order_of_deliveries(make_lake):
 
 def test_a_table_whose_days_went_by_another_column_is_made_anew(tmp_path):
     catalog = Lakehouse(load_settings(home=tmp_path)).catalog
-    older = catalog.ensure(
-        "silver.users", {"snapshot_date": "date", "country": "string"}, "snapshot_date", ("country",)
-    )
+    older = catalog.ensure("silver.users", {"snapshot_date": "date", "country": "string"}, "snapshot_date")
     columns = {"valid_from": "date", "country": "string", "is_current": "boolean"}
-    newer = catalog.ensure("silver.users", columns, "valid_from", ("country",))
+    newer = catalog.ensure("silver.users", columns, "valid_from")
     assert newer.metadata.table_uuid != older.metadata.table_uuid
     assert newer.schema().column_names == list(columns)
-    again = catalog.ensure("silver.users", columns, "valid_from", ("country",))
+    again = catalog.ensure("silver.users", columns, "valid_from")
     assert again.metadata.table_uuid == newer.metadata.table_uuid
+
+
+def files_under(lake, name):
+    folder = Path(lake.lakehouse.catalog.iceberg.load_table(name).location())
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_values_of_300_letters_and_2000_countries_are_no_names_of_files(make_lake):
+    scripts = "aЖ漢ก😀/%"
+    long = [letter * 300 for letter in scripts]
+    action = "visit_" * 50  # 300 letters
+    lake = make_lake(
+        ("silver.users", "gold.session_metrics", "gold.segment_metrics", "gold.version_performance"),
+        allowed_actions=("page_view", action),
+    )
+    countries = [f"{scripts[n % len(scripts)]}{n:04}" * 60 for n in range(2000)]
+    users = [f"{text},2024-01-01,{country},{text},{text}" for text, country in zip(long, countries, strict=False)]
+    users += [f"u{n},2024-01-01,{countries[n]},ios,free" for n in range(len(users), 2000)]
+    lake.rows("2024-03-05", *users, dataset="users")
+    lake.rows("2024-03-05", *(f"{text},2024-03-05 10:00:00,{action},{text},5,{text}" for text in long))
+    lake.run()
+
+    assert sorted(row["country"] for row in lake.table("silver.users")) == sorted(countries)
+    assert {row["session_id"] for row in lake.table("gold.session_metrics")} == {f"{t}_20240305_0" for t in long}
+    assert {row["value"] for row in lake.table("gold.segment_metrics") if row["segment"] == "country"} == set(
+        countries[: len(long)]
+    )
+    assert {(row["app_version"], row["action_type"]) for row in lake.table("gold.version_performance")} == {
+        (text, action) for text in long
+    }
+    for name in lake.lakehouse.catalog.names():
+        data = [path for path in files_under(lake, name) if path.suffix == ".parquet"]
+        assert len(data) <= 2, name
+        assert all(len(os.fsencode(path.name)) <= 100 and path.parent.name.count("=") <= 1 for path in data)
+
+
+def test_a_table_of_users_partitioned_by_country_goes_on(make_lake):
+    lake = make_lake(("silver.users",))
+    lake.rows("2024-03-01", "a,2024-01-01,DE,ios,free", "b,2024-01-01,FR,ios,free", dataset="users")
+    lake.rows("2024-03-01", "a,2024-03-01 10:00:00,edit,p,5,1.0.0")
+    lake.run()
+    catalog, day = lake.lakehouse.catalog, date(2024, 3, 1)
+    with catalog.iceberg.load_table("silver.users").update_spec() as update:  # as earlier versions laid it out
+        update.add_identity("country")
+    lake.lakehouse.warehouse.compact("silver.users", day, day, {})
+    before = lake.table("silver.users")
+    assert {path.parent.name for path in files_under(lake, "silver.users")} >= {"country=DE", "country=FR"}
+
+    lake.rows("2024-03-02", f"c,2024-01-01,{'Ж' * 300},ios,free", "a,2024-01-01,ES,ios,free", dataset="users")
+    lake.run()
+    table = catalog.iceberg.load_table("silver.users")
+    assert [part.name for part in table.spec().fields] == ["valid_from_month"]
+    live = list(table.scan().plan_files())
+    assert len(live) == 1
+    assert "country=" not in live[0].file.file_path
+    ended = {"valid_to": date(2024, 3, 2), "is_current": False}
+    kept = [row | (ended if row["user_id"] == "a" else {}) for row in before]
+    new = [(row["user_id"], row["country"]) for row in lake.table("silver.users") if row not in kept]
+    assert sorted(new) == [("a", "ES"), ("c", "Ж" * 300)]
+    assert len(lake.table("silver.users")) == 4
+    assert lake.stale() == {}
 
 
 def test_checks_show_a_result_for_every_day_of_a_range(make_lake):

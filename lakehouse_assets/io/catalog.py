@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -20,7 +20,7 @@ from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table import Transaction
-from pyiceberg.transforms import IdentityTransform, MonthTransform
+from pyiceberg.transforms import MonthTransform
 from pyiceberg.types import (
     BooleanType,
     DateType,
@@ -218,19 +218,18 @@ class Catalog:
 
         return self.alter(name, remove)
 
-    def ensure(
-        self, name: str, columns: Mapping[str, str], partition_column: str, also_partitioned_by: Iterable[str] = ()
-    ) -> IcebergTable:
+    def ensure(self, name: str, columns: Mapping[str, str], partition_column: str) -> IcebergTable:
         """A table as it is now; created if it is not there, and given the columns it lacks.
 
         One whose days go by another column was laid out by an earlier version of this project. Its days could not be
         told from each other any more, and all of them follow from landing, so it is made anew and they are computed.
+        A partition by any further column is ended: it made the values of users' files names of folders. Files written
+        before stay where they are until their month is written again.
 
         Args:
             name: ``layer.table``.
             columns: Spark type name by column, in order.
             partition_column: date column; storage is partitioned by its month, days are found by file statistics.
-            also_partitioned_by: further identity partition columns.
         """
         table = self.load(name)
         if table and table.schema().find_column_name(table.spec().fields[0].source_id) != partition_column:
@@ -239,16 +238,16 @@ class Catalog:
         if table is None:
             fields = [NestedField(i, column, _TYPES[kind]) for i, (column, kind) in enumerate(columns.items(), start=1)]
             ids = {field.name: field.field_id for field in fields}
-            parts = [PartitionField(ids[partition_column], 1000, MonthTransform(), f"{partition_column}_month")]
-            for column in also_partitioned_by:
-                parts.append(PartitionField(ids[column], 1000 + len(parts), IdentityTransform(), column))
+            month = PartitionField(ids[partition_column], 1000, MonthTransform(), f"{partition_column}_month")
             self.iceberg.create_namespace_if_not_exists(name.split(".")[0])
             table = self.iceberg.create_table_if_not_exists(
-                name, Schema(*fields), partition_spec=PartitionSpec(*parts), properties=_TABLE_PROPERTIES
+                name, Schema(*fields), partition_spec=PartitionSpec(month), properties=_TABLE_PROPERTIES
             )
             if table.current_snapshot() is None:  # a branch needs a snapshot to start from
                 with table.transaction() as transaction, transaction.update_snapshot().fast_append():
                     pass
+        if len(table.spec().fields) > 1:
+            table = self.alter(name, _partition_by_month_only)
         lacking = {column: kind for column, kind in columns.items() if column not in table.schema().column_names}
         if lacking:
             with table.update_schema() as update:
@@ -270,6 +269,13 @@ class Catalog:
         """For each day of a table the stamp of what it was computed from; days never computed are missing."""
         table = self.load(name)
         return {} if table is None else read_stamps(table)
+
+
+def _partition_by_month_only(table: IcebergTable) -> IcebergTable:
+    with table.update_spec() as update:
+        for part in table.spec().fields[1:]:
+            update.remove_field(part.name)
+    return table
 
 
 def name_lock(error: BaseException | None, settings: Settings) -> None:

@@ -168,7 +168,7 @@ class Warehouse:
         """
         declared = self.tables[name]
         kinds = {f.name: f.dataType.simpleString() for f in declared.spark_schema.fields}
-        table = self.catalog.ensure(name, kinds, declared.partition_column, declared.also_partitioned_by)
+        table = self.catalog.ensure(name, kinds, declared.partition_column)
         return Base(table, stamps)
 
     def read(self, name: str, first: date, last: date) -> DataFrame:
@@ -356,7 +356,7 @@ class Warehouse:
         month = F.year(declared.partition_column) * 12 + F.month(declared.partition_column)
         rows = rows.withColumn(PART, F.lit(0) if declared.by_month else month)
         rows = rows.repartition(1) if declared.by_month else rows.repartition(PART)
-        order = [PART, *declared.also_partitioned_by, declared.partition_column, *declared.key]
+        order = [PART, *declared.sorted_by, declared.partition_column, *declared.key]
         return _copies_counted(declared, rows).sortWithinPartitions(*dict.fromkeys(order))
 
     def _current(self, declared: Table, table: IcebergTable, files: Iterable[tuple[DataFile, date, date]]) -> DataFrame:
