@@ -26,7 +26,7 @@ from botocore.exceptions import ClientError
 from lakehouse_assets import cli, runtime
 from lakehouse_assets.io.catalog import Catalog
 from lakehouse_assets.io.landing import Bucket, LandingZone, Signatures, deliver, signatures
-from lakehouse_assets.io.query import export
+from lakehouse_assets.io.query import connect, export
 from lakehouse_assets.io.s3 import Store, open_object
 from lakehouse_assets.settings import Settings, load_settings
 from lakehouse_assets_tests.conftest import HEADERS, Lake
@@ -117,6 +117,17 @@ def test_what_is_there_is_told_without_spark(
         == 0
     )
     assert " 10 " in capsys.readouterr().out
+
+
+def test_a_table_in_s3_that_is_scanned_twice_at_once_is_counted_right(settings: Settings) -> None:
+    connection = connect(Catalog(settings), ["gold.daily_metrics"])
+    [(rows,)] = connection.execute("SELECT count(*) FROM gold.daily_metrics").fetchall()
+    assert rows
+    joined = "SELECT count(*) FROM gold.daily_metrics a JOIN gold.daily_metrics b ON a.date = b.date"
+    twice = "SELECT count(*) FROM (FROM gold.daily_metrics UNION ALL FROM gold.daily_metrics)"
+    for _ in range(100):
+        assert connection.execute(joined).fetchall() == [(rows,)]
+        assert connection.execute(twice).fetchall() == [(2 * rows,)]
 
 
 def test_a_bucket_is_listed_in_pages_and_only_deliveries_are_read(settings: Settings, stack: Stack) -> None:

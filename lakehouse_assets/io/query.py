@@ -15,7 +15,6 @@ from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
 from pyiceberg.table import Table as IcebergTable
 
 from lakehouse_assets.io.catalog import Catalog
-from lakehouse_assets.io.file_io import StoreFileIO
 
 
 class QueryError(ValueError):
@@ -78,8 +77,9 @@ def export(catalog: Catalog, name: str, target: Path, file_format: str, first: d
                     sink.writelines(json.dumps(row, default=str) + "\n" for row in batch.to_pylist())
         temporary.replace(target)
     except (OSError, duckdb.Error) as error:
-        temporary.unlink(missing_ok=True)
         raise QueryError(f"{target} can't be written ({error})") from None
+    finally:
+        temporary.unlink(missing_ok=True)
     return int(rows)
 
 
@@ -108,14 +108,11 @@ def _dataset(table: IcebergTable) -> ds.Dataset:
     paths = [task.file.file_path for task in table.scan().plan_files()]
     if not paths:
         return ds.dataset(schema.empty_table())
-    parquet, storage = ds.ParquetFileFormat(), cast("PyArrowFileIO", table.io)
-    if isinstance(storage, StoreFileIO):  # whose files are read again where a busy store breaks a read off
-        return ds.FileSystemDataset(
-            [parquet.make_fragment(storage.new_input(p).open()) for p in paths], schema, parquet
-        )
+    storage = cast("PyArrowFileIO", table.io)
     scheme, netloc, _ = storage.parse_location(paths[0])
     files = [storage.parse_location(path)[2] for path in paths]
-    return ds.dataset(files, schema=schema, format=parquet, filesystem=storage.fs_by_scheme(scheme, netloc))
+    # from paths and not from open files: each scan opens its own, as those that share one read each other's bytes
+    return ds.dataset(files, schema=schema, format="parquet", filesystem=storage.fs_by_scheme(scheme, netloc))
 
 
 def _exported(column: str, kind: str, file_format: str) -> str:

@@ -8,7 +8,7 @@ keys from the standard AWS chain: nothing here holds one.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -107,16 +107,16 @@ def arrow_store(region: str, endpoint: str) -> S3FileSystem:
     )
 
 
-def patiently(opens: Callable[[], NativeFile]) -> io.RawIOBase:
-    """An object that is opened when it is first read, its reads repeated where Arrow's client does not repeat them.
+def patiently(opened: NativeFile) -> io.RawIOBase:
+    """An opened object, for one reader, its reads repeated where Arrow's client does not repeat them.
 
     The client writes whatever is answered into a buffer of the size it asked for. A busy store's answer does not fit
     where a few bytes are read, which the client takes for a failure of this machine's.
 
     Args:
-        opens: opens it with that client.
+        opened: as that client opened it.
     """
-    return _Object(opens)
+    return _Object(opened)
 
 
 def open_object(location: str) -> tuple[io.BufferedReader, int]:
@@ -128,26 +128,22 @@ def open_object(location: str) -> tuple[io.BufferedReader, int]:
     address, _, query = location.removeprefix(SCHEME).partition("?")
     options = dict(parse_qsl(query))
     opened = arrow_store(options["region"], options.get("endpoint", "")).open_input_file(unquote(address))
-    return io.BufferedReader(patiently(lambda: opened), _BUFFER_BYTES), opened.size()
+    return io.BufferedReader(patiently(opened), _BUFFER_BYTES), opened.size()
 
 
 class _Object(io.RawIOBase):
     """What `patiently` gives."""
 
-    def __init__(self, opens: Callable[[], NativeFile]) -> None:
+    def __init__(self, opened: NativeFile) -> None:
         from tenacity import Retrying, retry_if_exception_message, stop_after_attempt, wait_random_exponential
 
-        self._opens = opens
+        self._opened = opened
         self._patiently = Retrying(
             retry=retry_if_exception_message(match=".*Failed to flush response stream"),
             stop=stop_after_attempt(_ATTEMPTS),
             wait=wait_random_exponential(multiplier=0.1, max=5),
             reraise=True,
         )
-
-    @cached_property
-    def _opened(self) -> NativeFile:
-        return self._opens()
 
     def readable(self) -> bool:
         return True
@@ -168,8 +164,7 @@ class _Object(io.RawIOBase):
         return int(self._opened.tell())
 
     def close(self) -> None:
-        if "_opened" in vars(self):
-            self._opened.close()
+        self._opened.close()
         super().close()
 
 
