@@ -81,14 +81,7 @@ def _table(table: Table) -> list[str]:
 
 
 def _input(i: Input) -> str:
-    link = f"[{i.table}](#{i.table.replace('.', '')})"
-    if i.as_of:
-        return f"{link}, the snapshot as of the day"
-    if (i.first_offset, i.last_offset) == (0, 0):
-        return f"{link} of the day"
-    begin = "the first day" if i.first_offset < -3000 else f"day {i.first_offset:+d}" if i.first_offset else "the day"
-    end = f"day {i.last_offset:+d}" if i.last_offset else "the day"
-    return f"{link} from {begin} to {end}" + (f" within the {i.within}" if i.within else "")
+    return f"[{i.table}](#{i.table.replace('.', '')}) {i.in_words}"
 
 
 PAGES = {"settings.md": settings_page, "tables.md": tables_page}

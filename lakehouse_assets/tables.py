@@ -64,6 +64,26 @@ class Input:
     within: str | None = None
     as_of: bool = False
 
+    @property
+    def reads_other_days(self) -> bool:
+        """Whether a day reads more than the same day of the table."""
+        return self.as_of or (self.first_offset, self.last_offset) != (0, 0)
+
+    @property
+    def in_words(self) -> str:
+        """Which days of the table a day reads, as text: ``of the day``, ``from day -29 to the day``."""
+        if self.as_of:
+            return "as of the day"
+        if not self.reads_other_days:
+            return "of the day"
+        begin, end = _offset_in_words(self.first_offset, "first"), _offset_in_words(self.last_offset, "last")
+        return f"from {begin} to {end}" + (f" within the {self.within}" if self.within else "")
+
+    def span_read(self, first: date, last: date) -> tuple[date, date]:
+        """The first and the last day that the days ``first`` … ``last`` read."""
+        (low, _), (_, high) = (self._around(day, self.first_offset, self.last_offset) for day in (first, last))
+        return low, high
+
     def days_read(self, day: date, first: date, last: date) -> list[date]:
         """The days from ``first`` to ``last`` that the content of ``day`` follows from."""
         low, high = self._around(day, self.first_offset, self.last_offset)
@@ -80,6 +100,12 @@ class Input:
         if self.within:
             low, high = max(low, period_first(day, self.within)), min(high, period_last(day, self.within))
         return low, high
+
+
+def _offset_in_words(days: int, extreme: str) -> str:
+    if abs(days) >= -EVER:
+        return f"the {extreme} day"
+    return f"day {days:+d}" if days else "the day"
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,19 @@ import base64
 import os
 import subprocess
 import sys
+import time
 from datetime import UTC, date, datetime
 
 import dagster as dg
 import pytest
+from dagster._core.execution.asset_backfill import AssetBackfillData
 
 from lakehouse_assets.charts import CHARTS
 from lakehouse_assets.checks.asset_checks import segments_add_up, unusual_days
+from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.io import deliveries
 from lakehouse_assets.io.warehouse import Audit
+from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.tables import declare
 
@@ -31,6 +35,22 @@ def test_definitions_load_as_the_code_server_loads_them(tmp_path):
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "passed validation" in done.stdout + done.stderr
+
+
+def test_three_days_chosen_in_the_asset_graph_are_three_days_of_each_table_in_one_run(tmp_path):
+    graph = build_definitions(Lakehouse(load_settings(home=tmp_path))).resolve_asset_graph()
+    tables = [key for key in graph.get_all_asset_keys() if graph.get(key).is_partitioned]
+    days = ["2024-02-28", "2024-02-29", "2024-03-01"]
+    with dg.DagsterInstance.ephemeral() as instance:
+        backfill = AssetBackfillData.from_asset_partitions(graph, days, tables, instance, time.time(), False)
+    assert len(tables) == len(declare(load_settings()))
+    for key in tables:
+        assert list(backfill.target_subset.get_asset_subset(key).subset_value.get_partition_keys()) == days, key
+        # what would keep a table out of the run of those it is computed from
+        assert not graph.get(key).has_self_dependency
+        assert graph.get(key).backfill_policy == dg.BackfillPolicy.single_run()
+    described = graph.get(dg.AssetKey(["gold", "daily_metrics"])).description
+    assert described.endswith("A day is computed from silver.user_days from day -29 to the day.")
 
 
 def test_days_show_their_rows_and_an_open_window_warns_until_it_is_complete(make_lake):

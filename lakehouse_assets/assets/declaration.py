@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from lakehouse_assets.io.iceberg_io_manager import column_schema
-from lakehouse_assets.tables import Input, Table
+from lakehouse_assets.tables import Table
 
 OWNERS = ["team:data-platform"]
 
@@ -19,22 +19,25 @@ def table_asset(
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Decorator: a function from the inputs' frames (in the order of ``table.inputs``) to the table's frame.
 
+    To Dagster day D of a table follows from day D of its inputs, and the I/O manager reads the further days that the
+    declaration names. If Dagster knew of those, a backfill of three days would compute every day that may follow from
+    them, up to today, in a run for each table (docs/decisions/0010-days-of-a-backfill.md). For the same reason a table
+    is no input of itself to Dagster: its function asks the I/O manager for its earlier days.
+
     Args:
         table: the declaration.
         partitions: the daily partitions.
-        arguments: names of the function's parameters that take the inputs; default the inputs' table names.
+        arguments: names of the function's parameters that take the other tables; default these tables' names.
     """
-    names = arguments or tuple(i.table.split(".")[1] for i in table.inputs)
+    inputs = [i for i in table.inputs if i.table != table.name]
+    names = arguments or tuple(i.table.split(".")[1] for i in inputs)
     layer, short = table.name.split(".")
     return dg.asset(
         name=short,
         key_prefix=[layer],
         group_name=layer,
-        description=table.description,
-        ins={
-            name: dg.AssetIn(key=i.table.split("."), partition_mapping=_mapping(i))
-            for name, i in zip(names, table.inputs, strict=True)
-        },
+        description=_described(table),
+        ins={name: dg.AssetIn(key=i.table.split(".")) for name, i in zip(names, inputs, strict=True)},
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         kinds={"pyspark", "iceberg", "parquet"},
@@ -43,14 +46,15 @@ def table_asset(
         code_version=str(table.version),
         metadata={"dagster/column_schema": column_schema(table), "dagster/table_name": table.name},
         io_manager_key="iceberg",
-        required_resource_keys=set() if table.inputs else {"iceberg"},  # to note the table before files are read
+        # for what no input loads: delivered files, and a table's own earlier days
+        required_resource_keys={"iceberg"} if table.reads_itself or not table.inputs else set(),
     )
 
 
-def _mapping(i: Input) -> dg.TimeWindowPartitionMapping:
-    return dg.TimeWindowPartitionMapping(
-        start_offset=i.first_offset, end_offset=i.last_offset, allow_nonexistent_upstream_partitions=True
-    )
+def _described(table: Table) -> str:
+    """A table's description, with what its lineage does not show: which days of other tables a day is computed from."""
+    windows = [f"{i.table} {i.in_words}" for i in table.inputs if i.reads_other_days]
+    return f"{table.description}\n\nA day is computed from {'; '.join(windows)}." if windows else table.description
 
 
 def days_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> tuple[date, date]:

@@ -54,8 +54,9 @@ def silver_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition
     ) -> DataFrame:
         return counts.interaction_counts(bronze, rejected, routing, accepted, *days_of(context))
 
-    @table_asset(tables["silver.user_changes"], partitions, ("bronze", "earlier"))
-    def user_changes(bronze: DataFrame, earlier: DataFrame) -> DataFrame:
+    @table_asset(tables["silver.user_changes"], partitions, ("bronze",))
+    def user_changes(context: dg.AssetExecutionContext, bronze: DataFrame) -> DataFrame:
+        earlier = context.resources.iceberg.earlier(context)
         return users_over_time.user_changes(bronze, earlier, users_over_time.attributes(settings.segments))
 
     @table_asset(tables["silver.users"], partitions, ("changes",))
@@ -78,9 +79,9 @@ def silver_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition
     def duration_classes(interactions: DataFrame) -> DataFrame:
         return performance.duration_classes(interactions)
 
-    @table_asset(tables["silver.user_first_days"], partitions, ("user_days", "earlier"))
-    def user_first_days(user_days: DataFrame, earlier: DataFrame) -> DataFrame:
-        return lifecycle.first_days(user_days, earlier)
+    @table_asset(tables["silver.user_first_days"], partitions, ("user_days",))
+    def user_first_days(context: dg.AssetExecutionContext, user_days: DataFrame) -> DataFrame:
+        return lifecycle.first_days(user_days, context.resources.iceberg.earlier(context))
 
     return [
         rejected_interactions,

@@ -17,7 +17,7 @@ from lakehouse_assets.io.catalog import CatalogLocked
 from lakehouse_assets.io.ui_metadata import UiMetadata
 from lakehouse_assets.io.warehouse import Base, PublishConflict, Published
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.partitions import DAY, EVER, days_between
+from lakehouse_assets.partitions import DAY, days_between
 from lakehouse_assets.tables import Table
 
 _MOST_RETRIES, _LONGEST_WAIT_SECONDS = 20, 3.0
@@ -32,21 +32,28 @@ class IcebergIOManager(dg.IOManager):
         self._bases: dict[tuple[str, str], Base] = {}
 
     def load_input(self, context: dg.InputContext) -> DataFrame:
-        """The days of a table that its declaration as an input names; of the asset's own those before the run's."""
+        """The days of a table that its declaration as an input names for the run's days."""
         step = context.step_context
-        name, (first, last) = table_name(step.step.key), _range(step.partition_key_range)
-        source = table_name(context.asset_key)
+        return self._read(
+            step.run_id, table_name(step.step.key), table_name(context.asset_key), step.partition_key_range
+        )
+
+    def earlier(self, context: dg.AssetExecutionContext) -> DataFrame:
+        """The days of the asset's own table before those of the run."""
+        name = table_name(context.asset_key)
+        return self._read(context.run_id, name, name, context.partition_key_range)
+
+    def _read(self, run_id: str, name: str, source: str, keys: dg.PartitionKeyRange) -> DataFrame:
+        first, last = _range(keys)
         declared = next(i for i in self._lakehouse.tables[name].inputs if i.table == source)
-        days = [date.fromisoformat(key) for key in context.asset_partition_keys]
+        low, high = declared.span_read(first, last)
         with self._naming_damage(name):
-            self.note_base(step.run_id, name, first, last)
+            self.note_base(run_id, name, first, last)
             if declared.as_of:
-                newest = self._lakehouse.stamps.snapshots(source, first, last)[-1:]
-                days = [EVER[0], *newest] if newest else []
+                high = max(self._lakehouse.stamps.snapshots(source, first, last), default=low - DAY)
             if source == name:
-                days = [day for day in days if day < first]
-            # there may be none: before the first partition, or of snapshots
-            return self._lakehouse.warehouse.read(source, min(days, default=first), max(days, default=first - DAY))
+                high = first - DAY
+            return self._lakehouse.warehouse.read(source, low, high)
 
     def handle_output(self, context: dg.OutputContext, obj: DataFrame) -> None:
         """Replace the run's days of a table by the frame's rows."""
