@@ -107,10 +107,6 @@ def _sentence(error: BaseException | None) -> str | None:
         from lakehouse_assets.io.query import QueryError
 
         expected += (QueryError,)
-    if "lakehouse_assets.automation.jobs" in sys.modules:
-        from lakehouse_assets.automation.jobs import RangeError
-
-        expected += (RangeError,)
     if "lakehouse_assets.automation.runner" in sys.modules:
         from lakehouse_assets.automation.runner import DaysLeftOut
 
@@ -120,9 +116,9 @@ def _sentence(error: BaseException | None) -> str | None:
 
         expected += (ProfileError,)
     if "lakehouse_assets.stamps" in sys.modules:
-        from lakehouse_assets.stamps import DroppedDays
+        from lakehouse_assets.stamps import DroppedDays, RangeError
 
-        expected += (DroppedDays,)
+        expected += (DroppedDays, RangeError)
     if "lakehouse_assets.io.warehouse" in sys.modules:
         from lakehouse_assets.io.warehouse import ContractViolation, PublishConflict
 

@@ -39,7 +39,7 @@ def build_definitions(lakehouse: Lakehouse) -> dg.Definitions:
 
 
 def _build(lakehouse: Lakehouse) -> dg.Definitions:
-    settings, partitions = lakehouse.settings, daily_partitions(lakehouse)
+    settings, partitions = lakehouse.settings, daily_partitions(lakehouse.settings)
     assets = [
         *bronze_assets(lakehouse, partitions),
         *silver_assets(lakehouse, partitions),
@@ -56,7 +56,7 @@ def _build(lakehouse: Lakehouse) -> dg.Definitions:
         asset_checks=asset_checks(lakehouse, partitions),
         jobs=[lakehouse_job(settings), dashboard_job(), maintenance_job(), profiles_job()],
         sensors=[
-            landing_sensor(lakehouse, partitions),
+            landing_sensor(lakehouse),
             dashboard_sensor(lakehouse),
             *([failure_sensor(lakehouse)] if settings.webhook_url else []),
         ],

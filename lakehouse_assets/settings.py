@@ -68,10 +68,10 @@ class Settings(BaseSettings):
     catalog_credential: SecretStr = Field(
         SecretStr(""), description="`client:secret` for the REST catalog; default none is asked for."
     )
-    start_date: date | None = Field(
-        None,
-        examples=[date(2024, 1, 1)],
-        description="First daily partition; default the first landed date (2000-01-01 at the earliest).",
+    start_date: date = Field(
+        EARLIEST_LANDING_DATE,
+        ge=EARLIEST_LANDING_DATE,
+        description="First landing date that is read; Dagster's partitions begin with the days its rows may belong to.",
     )
     tables: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Tables to keep, with all they are computed from; default every table."

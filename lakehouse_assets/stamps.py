@@ -14,7 +14,7 @@ import json
 from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache
 
 from pyiceberg.table import Table as IcebergTable
@@ -22,7 +22,7 @@ from pyiceberg.table import Table as IcebergTable
 from lakehouse_assets.io.catalog import Catalog, kept_from, read_stamps
 from lakehouse_assets.io.csv_files import FileRefused
 from lakehouse_assets.io.landing import DATASETS, LandingZone, Looks
-from lakehouse_assets.partitions import as_of, days_between, stretches
+from lakehouse_assets.partitions import DAY, EVER, as_of, days_between, stretches
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.tables import Input, Table, settings_of
 
@@ -30,6 +30,7 @@ Recorded = Callable[[str], Mapping[date, str]]  # the stamps of a table
 Loaded = Callable[[str], IcebergTable | None]  # a table
 Routes = Callable[[], Mapping[date, set[date]]]  # event dates that each landing date sent rows to
 Stale = dict[str, dict[date, str]]  # days of each table that are to be computed, and why
+Spans = Mapping[str, tuple[date, date]]  # first and last day of each table
 ROUTING = "silver.interaction_routing"
 # What can be known before a delivery is read, and what only after.
 FROM_FILES = (
@@ -41,6 +42,10 @@ FROM_FILES = (
     "silver.users",
 )
 OF_USERS = ("bronze.users", "silver.user_changes", "silver.users")
+
+
+class RangeError(ValueError):
+    """Days that a lakehouse has not; the message names those that it has."""
 
 
 class DroppedDays(ValueError):
@@ -59,6 +64,29 @@ class Work:
     def days(self) -> int:
         """Number of days."""
         return (self.last - self.first).days + 1
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A day of a table that is not up to date though all that it is computed from is, and why."""
+
+    table: str
+    day: date
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.table} {self.day}: {self.why}"
+
+
+class OneLook:
+    """What tables say, each loaded when it is first asked for and kept as it was then."""
+
+    def __init__(self, load: Loaded, routes: Routes) -> None:
+        self.load, self.routes, self.stamps = cache(load), cache(routes), cache(self._stamps)
+
+    def _stamps(self, name: str) -> Mapping[date, str]:
+        table = self.load(name)
+        return read_stamps(table) if table else {}
 
 
 class Stamps:
@@ -95,36 +123,62 @@ class Stamps:
                 f"begin at {earliest} or later"
             )
 
+    def check_range(self, first: date, last: date) -> None:
+        """Refuse days that would be made up: before the first landed one, not over yet, or with a gap before them.
+
+        A lake begins with what is landed first and ends with what is landed last, or with a later day that was computed
+        when it was over and had no file.
+
+        Raises:
+            RangeError: says which days there are.
+        """
+        landed = {dataset: dict.fromkeys(self._zone.dates(dataset), ()) for dataset in DATASETS}
+        days = _calendar(landed, self._catalog.stamps, self._routes)["events"]
+        if not days:
+            raise RangeError("there are no days to compute: no interactions are landed yet")
+        over = max(days[-1], datetime.now(tz=self._settings.reporting_zone).date() - DAY)
+        if first < days[0]:
+            raise RangeError(f"{first} is before {days[0]}, the first day of what is landed; begin there, or land more")
+        if first > days[-1] + DAY:
+            raise RangeError(
+                f"{days[-1]} is the last day that is landed or computed; begin at {days[-1] + DAY}, so that no day is "
+                "left out between"
+            )
+        if last > over:
+            raise RangeError(f"{last} has no file and is not over; end at {over}, or land its file")
+
     def first_day(self, name: str) -> date:
         """The first day of a table that can be computed."""
         return self._first_day(name, self._catalog.load)
 
-    def stale(self, landed: Looks, *, from_files: bool | None = None) -> Stale:
+    def one_look(self) -> OneLook:
+        """The tables as they are when each is first asked for."""
+        return OneLook(self._catalog.load, self._routes)
+
+    def stale(self, landed: Looks, spans: Spans | None = None, tables: OneLook | None = None) -> Stale:
         """Days of each table whose recorded stamp is not the expected one, or whose inputs are stale, and why.
 
         Args:
             landed: files per landing date of each dataset.
-            from_files: only look at the tables that depend on nothing but what is delivered, or only at the others.
+            spans: the tables to look at, and the first and last day of each; what they are computed from is taken for
+                up to date where it is not among them. Default every table and day.
+            tables: the tables as they are; default as they are now.
         """
-        loaded, routes = cache(self._catalog.load), cache(self._routes)  # one look at each table
-
-        @cache
-        def recorded_stamps(name: str) -> Mapping[date, str]:
-            table = loaded(name)
-            return read_stamps(table) if table else {}
-
-        calendar = _calendar(landed, recorded_stamps, routes)
+        spans = dict.fromkeys(self._tables, EVER) if spans is None else spans
+        tables = tables or self.one_look()
+        calendar = _calendar(landed, tables.stamps, tables.routes)
         stale: dict[str, dict[date, str]] = {}
         for name, table in self._tables.items():
-            if from_files is not None and (name in FROM_FILES) != from_files:
+            if name not in spans:
                 continue
-            earliest = self._first_day(name, loaded)
-            days = [day for day in calendar[calendar_of(name)] if day >= earliest]
-            recorded = recorded_stamps(name)
+            first, last = spans[name]
+            first = max(first, self._first_day(name, tables.load))
+            days = [day for day in calendar[calendar_of(name)] if first <= day <= last]
+            recorded = tables.stamps(name)
             why: dict[date, str] = {}
             for i in reversed(table.inputs):  # the first that holds is told
                 why |= dict.fromkeys(_reached(i, stale.get(i.table, {}), days, landed), f"follows from {i.table}")
-            expected = self._expected(name, [d for d in days if d in recorded], recorded_stamps, routes)
+            expected = self._expected(name, [d for d in days if d in recorded], tables.stamps, tables.routes)
             changed = "its files changed" if table.layer == "bronze" else "its inputs or settings changed"
             why |= {day: changed for day, stamp in expected.items() if recorded[day] != stamp}
             why |= {day: "not computed yet" for day in days if day not in recorded}
@@ -140,7 +194,47 @@ class Stamps:
             landed: files per landing date of each dataset.
         """
         for from_files in (True, False):
-            yield self.stale(landed, from_files=from_files)
+            yield self.stale(landed, {name: EVER for name in self._tables if (name in FROM_FILES) == from_files})
+
+    def waiting_for(
+        self, name: str, first: date, last: date, landed: Looks, tables: OneLook | None = None
+    ) -> dict[date, Origin]:
+        """Days of a table whose rows are not final, and what each waits for.
+
+        A day is final when it and every day that it is computed from, up to the delivered files, is up to date.
+
+        Args:
+            name: ``layer.table``.
+            first: first day to look at.
+            last: last day.
+            landed: files per landing date of each dataset.
+            tables: the tables as they are; default as they are now.
+        """
+        stale = self.stale(landed, self._looked_back_on(name, first, last), tables)
+        return {day: self._origin(name, day, stale, landed) for day in stale[name]}
+
+    def _looked_back_on(self, name: str, first: date, last: date) -> Spans:
+        """A table and all it is computed from, and the days of each that the table's days follow from."""
+        spans = {name: (first, last)}
+        for table in reversed(list(self._tables.values())):
+            if table.name not in spans:
+                continue
+            # its own earlier days first, as these look back further
+            for i in sorted(table.inputs, key=lambda i: i.table != table.name):
+                low, high = EVER if i.as_of else i.span_read(*spans[table.name])
+                before = spans.get(i.table, (low, high))
+                spans[i.table] = (min(low, before[0]), max(high, before[1]))
+        return spans
+
+    def _origin(self, name: str, day: date, stale: Stale, landed: Looks) -> Origin:
+        """What a stale day waits for: a day that is stale and is computed from nothing that is."""
+        for i in sorted(self._tables[name].inputs, key=lambda i: i.table == name):  # its own earlier days last
+            above, (low, high) = stale.get(i.table, {}), i.span_read(day, day)
+            if i.as_of:
+                low = high = as_of(day, _delivered_users(landed) or [day])
+            if read := [other for other in above if low <= other <= high]:
+                return self._origin(i.table, min(read), stale, landed)
+        return Origin(name, day, stale[name][day])
 
     def refused(self, stale: Stale, landed: Looks) -> dict[date, str]:
         """Stale landing dates with a file that can't be read, and what is wrong with it.
@@ -329,12 +423,16 @@ def calendar_of(name: str) -> str:
     return "landings" if name in FROM_FILES else "events"
 
 
+def _delivered_users(landed: Looks) -> list[date]:
+    return sorted(day for day, files in landed["users"].items() if files)
+
+
 def _reached(i: Input, stale: Collection[date], days: Sequence[date], landed: Looks) -> Iterable[date]:
     """Those of the days that read a stale day of an input."""
     if not stale or not days:
         return ()
     if i.as_of:
-        delivered = sorted(day for day, files in landed["users"].items() if files)
+        delivered = _delivered_users(landed)
         return (day for day in days if delivered and as_of(day, delivered) in stale)
     return (day for stretch in stretches(stale) for day in i.days_reached(stretch, days[0], days[-1]))
 

@@ -17,6 +17,7 @@ from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG, RUN_KEY_TAG
 
 from lakehouse_assets.automation import sensors
+from lakehouse_assets.automation.failures import failure_of
 from lakehouse_assets.automation.instance import PROCESS_TAG, WatchingRunLauncher, terminal_instance
 from lakehouse_assets.automation.jobs import DASHBOARD_JOB, JOB, daily_partitions
 from lakehouse_assets.automation.runner import DaysLeftOut
@@ -27,7 +28,7 @@ from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import EVER, days_between, month_first, month_last
 from lakehouse_assets.settings import SettingsError, load_settings
-from lakehouse_assets.stamps import OF_USERS, Stamps, Work
+from lakehouse_assets.stamps import OF_USERS, RangeError, Stamps, Work
 
 
 class Daemon:
@@ -35,7 +36,7 @@ class Daemon:
 
     def __init__(self, lakehouse, instance):
         self.lakehouse, self.instance, self.cursor = lakehouse, instance, None
-        self.sensor = sensors.landing_sensor(lakehouse, daily_partitions(lakehouse))
+        self.sensor = sensors.landing_sensor(lakehouse)
         self.job = build_definitions(lakehouse).resolve_job_def(JOB)
 
     def tick(self, cursor=None):
@@ -77,7 +78,7 @@ def daemon_of(lakehouse):
 
 def planned_only(tmp_path, **settings):
     """A lakehouse whose runs are asked for and not made, so no Spark is needed."""
-    return Lakehouse(load_settings(home=tmp_path, start_date=date(2021, 1, 1), **settings))
+    return Lakehouse(load_settings(home=tmp_path, **settings))
 
 
 def drop(lakehouse, day, text="u,{day} 10:00:00,edit,p,1,1", dataset="interactions", name="a.csv"):
@@ -334,14 +335,62 @@ def test_with_markers_a_date_waits_for_its_own(tmp_path):
         assert "2024-03-02 may still be written to" not in (daemon.tick().skip_message or "")
 
 
-def test_files_of_a_day_without_a_partition_are_told_of(tmp_path):
+def test_a_server_that_began_before_anything_was_landed_computes_a_file_of_any_day(tmp_path):
     lakehouse = planned_only(tmp_path)
     with daemon_of(lakehouse) as daemon:
-        drop(lakehouse, "2019-12-31")
+        partitions = daily_partitions(lakehouse.settings)
+        drop(lakehouse, "2003-05-06")
+        assert daily_partitions(lakehouse.settings) == partitions
         daemon.tick()
-        assert daemon.tick().skip_message == (
-            "2019-12-31 has no partition; set LAKEHOUSE_START_DATE if it is too early, and reload the definitions"
-        )
+        asked = [described(request)[1:] for request in daemon.tick().run_requests]
+        assert asked == [("2003-05-06", "2003-05-06")]
+        drop(lakehouse, "2003-05-03")  # earlier than any before: the days between are of the lake too
+        daemon.tick()
+        asked = [described(request)[1:] for request in daemon.tick().run_requests]
+        assert asked == [("2003-05-03", "2003-05-06")]
+    known = partitions.get_partition_keys()
+    assert known[0] == "1999-12-29"  # rows landed on the first landing date may be of the days before
+    assert known[-1] == f"{datetime.now(tz=UTC).date()}"
+
+
+def test_days_that_the_lake_has_not_are_refused_in_one_sentence_and_never_made_up(tmp_path):
+    lakehouse = planned_only(tmp_path)
+    today = datetime.now(tz=UTC).date()
+
+    def refused(first, last):
+        with pytest.raises(RangeError) as error:
+            lakehouse.stamps.check_range(first, last)
+        return str(error.value)
+
+    day = date(2024, 3, 4)
+    assert refused(day, day) == "there are no days to compute: no interactions are landed yet"
+    drop(lakehouse, "2024-03-04")
+    drop(lakehouse, "2024-03-06")
+    lakehouse.stamps.check_range(day, date(2024, 3, 6))
+    lakehouse.stamps.check_range(date(2024, 3, 7), today - timedelta(1))  # over, and no file came
+    assert refused(date(2016, 3, 1), day) == (
+        "2016-03-01 is before 2024-03-04, the first day of what is landed; begin there, or land more"
+    )
+    assert refused(date(2024, 3, 8), date(2024, 3, 8)) == (
+        "2024-03-06 is the last day that is landed or computed; begin at 2024-03-07, so that no day is left out between"
+    )
+    assert refused(date(2024, 3, 7), today) == (
+        f"{today} has no file and is not over; end at {today - timedelta(1)}, or land its file"
+    )
+    with daemon_of(lakehouse) as daemon:  # the same from the UI, table by table, before anything is read
+        for partition, why in (
+            ("2016-03-01", "2016-03-01 is before 2024-03-04"),
+            (f"{today}", "2024-03-06 is the last"),
+        ):
+            for table in ("bronze.interactions", "gold.daily_metrics"):
+                run = daemon.job.execute_in_process(
+                    instance=daemon.instance,
+                    asset_selection=[dg.AssetKey(table.split("."))],
+                    partition_key=partition,
+                    raise_on_error=False,
+                ).dagster_run
+                assert failure_of(daemon.instance, run).reason.startswith(why)
+    assert lakehouse.catalog.names() == []
 
 
 class Webhook(BaseHTTPRequestHandler):

@@ -15,7 +15,6 @@ import duckdb
 import pytest
 
 from lakehouse_assets.automation.instance import terminal_instance
-from lakehouse_assets.automation.jobs import daily_partitions
 from lakehouse_assets.automation.sensors import landing_sensor
 from lakehouse_assets.automation.status import STALE, UP_TO_DATE, status
 from lakehouse_assets.partitions import days_between
@@ -305,7 +304,7 @@ def test_ten_years_of_days_are_computed_in_one_run_and_planned_in_seconds(make_l
     took = {"first run": time.monotonic() - began}
     lake.rows("2024-06-01", "u,2024-06-01 10:00:00,edit,p,1,1")
     with terminal_instance(lake.lakehouse.settings) as instance:
-        sensor = landing_sensor(lake.lakehouse, daily_partitions(lake.lakehouse))
+        sensor = landing_sensor(lake.lakehouse)
         cursor = None
         for what in ("first look", "second look"):
             start = time.monotonic()

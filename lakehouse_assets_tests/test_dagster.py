@@ -11,6 +11,9 @@ import dagster as dg
 import pytest
 from dagster._core.execution.asset_backfill import AssetBackfillData
 
+from lakehouse_assets.automation.failures import failure_of
+from lakehouse_assets.automation.instance import terminal_instance
+from lakehouse_assets.automation.jobs import JOB
 from lakehouse_assets.charts import CHARTS
 from lakehouse_assets.checks.asset_checks import segments_add_up, unusual_days
 from lakehouse_assets.definitions import build_definitions
@@ -45,11 +48,14 @@ def test_three_days_chosen_in_the_asset_graph_are_three_days_of_each_table_in_on
         backfill = AssetBackfillData.from_asset_partitions(graph, days, tables, instance, time.time(), False)
     assert len(tables) == len(declare(load_settings()))
     for key in tables:
-        assert list(backfill.target_subset.get_asset_subset(key).subset_value.get_partition_keys()) == days, key
+        chosen = backfill.target_subset.get_asset_subset(key)
+        assert chosen
+        assert list(chosen.subset_value.get_partition_keys()) == days, key
         # what would keep a table out of the run of those it is computed from
         assert not graph.get(key).has_self_dependency
         assert graph.get(key).backfill_policy == dg.BackfillPolicy.single_run()
     described = graph.get(dg.AssetKey(["gold", "daily_metrics"])).description
+    assert described
     assert described.endswith("A day is computed from silver.user_days from day -29 to the day.")
 
 
@@ -68,7 +74,7 @@ def test_days_show_their_rows_and_an_open_window_warns_until_it_is_complete(make
 
     first = latest()
     assert (first.passed, first.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert first.metadata["detail"].value == "landed and not computed: 2024-03-01 … 2024-03-01"
+    assert first.metadata["detail"].value == "bronze.interactions 2024-03-01: not computed yet"
     lake.run()
     assert latest().passed
 
@@ -115,6 +121,28 @@ def test_days_show_their_rows_and_an_open_window_warns_until_it_is_complete(make
 
 def records(table):
     return [record.data for record in table.records]
+
+
+def test_a_law_that_breaks_as_an_input_is_not_computed_names_the_input(make_lake):
+    lake = make_lake()
+    for day in ("2024-03-01", "2024-03-02"):
+        lake.rows(day, f"u,{day} 10:00:00,edit,p,1,1")
+    job = build_definitions(lake.lakehouse).resolve_job_def(JOB)
+    tables = ("bronze.interactions", "silver.rejected_interactions", "silver.interactions", "silver.interaction_counts")
+    with terminal_instance(lake.lakehouse.settings) as instance:
+        run = job.execute_in_process(
+            instance=instance,
+            asset_selection=[dg.AssetKey(table.split(".")) for table in tables],
+            partition_key="2024-03-01",
+            raise_on_error=False,
+        ).dagster_run
+        reason = failure_of(instance, run).reason
+    assert reason.startswith(
+        "silver.interaction_counts 2024-03-01 was not published, as it follows from what is not up to date "
+        "(bronze.interactions 2024-03-02: not computed yet); compute that first"
+    ), reason
+    assert "rows_reconcile" in reason
+    assert lake.table("silver.interaction_counts") == []
 
 
 def test_every_gold_table_has_a_chart_and_every_chart_a_table():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 
 import dagster as dg
 from dagster._core.launcher import WorkerStatus
@@ -11,14 +11,10 @@ from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG
 
 from lakehouse_assets.assets.maintenance import MAINTENANCE_GROUP
 from lakehouse_assets.assets.reports import DASHBOARD, PROFILES, REPORTS_GROUP
-from lakehouse_assets.io.landing import DATASETS
-from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.partitions import month_first
 from lakehouse_assets.profiles import NOT_INSTALLED, extra_is_installed
-from lakehouse_assets.settings import EARLIEST_LANDING_DATE, Settings
+from lakehouse_assets.settings import Settings
 from lakehouse_assets.stamps import Work
 
-_YEARS_TO_BEGIN_WITH = timedelta(days=5 * 365)
 JOB = "lakehouse"
 DASHBOARD_JOB = "dashboard"
 RUNS_OF_TABLES = (JOB, "__ASSET_JOB")  # the second is what the UI's Materialize button starts
@@ -26,38 +22,14 @@ MAINTENANCE_JOB = "maintenance"
 PROFILES_JOB = "profiles"
 
 
-class RangeError(ValueError):
-    """Days that the lakehouse has no partitions for; the message names them."""
+def daily_partitions(settings: Settings) -> dg.DailyPartitionsDefinition:
+    """One partition a day in UTC, from the first that a landed row may belong to, to today, today included.
 
-
-def daily_partitions(lakehouse: Lakehouse) -> dg.DailyPartitionsDefinition:
-    """One partition a day in UTC, from `start_date` to today, today included.
-
-    Without `start_date`, from the first landed date; with nothing landed, from five years ago, so that a code server
-    that is running before the first file comes has partitions for it.
+    They follow from the settings alone, never from what is landed, so that a process knows every day that comes while
+    it runs.
     """
-    landed = [days[0] for dataset in DATASETS if (days := lakehouse.zone.dates(dataset))]
-    first = lakehouse.settings.start_date or min(landed, default=datetime.now(tz=UTC).date() - _YEARS_TO_BEGIN_WITH)
-    # an event may belong to a day before the first delivery
-    first = max(EARLIEST_LANDING_DATE, month_first(first - timedelta(lakehouse.settings.late_days)))
+    first = settings.start_date - timedelta(settings.late_days)
     return dg.DailyPartitionsDefinition(first.isoformat(), timezone="UTC", end_offset=1)
-
-
-def check_range(lakehouse: Lakehouse, first: date, last: date) -> None:
-    """Refuse a range that no partitions exist for, or that can't be computed in every table any more.
-
-    Raises:
-        RangeError: says which dates there are.
-        DroppedDays: says from which day on a table can be computed.
-    """
-    partitions = daily_partitions(lakehouse)
-    earliest, latest = partitions.get_first_partition_key(), partitions.get_last_partition_key()
-    if not earliest or not latest or first.isoformat() < earliest or last.isoformat() > latest:
-        raise RangeError(
-            f"{first} … {last} is not within the partitions {earliest} … {latest}; "
-            "LAKEHOUSE_START_DATE sets the first, today (UTC) is the last"
-        )
-    lakehouse.stamps.check_not_dropped(lakehouse.tables, first)
 
 
 def unfinished_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:

@@ -12,7 +12,7 @@ from itertools import chain
 import dagster as dg
 
 from lakehouse_assets.automation.instance import PROCESS_TAG, terminal_instance
-from lakehouse_assets.automation.jobs import JOB, check_range, run_tags
+from lakehouse_assets.automation.jobs import JOB, run_tags
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.io.landing import Looks, signatures
 from lakehouse_assets.lakehouse import Lakehouse
@@ -75,9 +75,11 @@ class Runner:
         """Compute every table for the days ``first`` … ``last``, up to date or not.
 
         Raises:
-            RangeError: there are no partitions for some of these days.
+            RangeError: the lakehouse has not all of these days.
+            DroppedDays: cleanup has dropped some of them.
         """
-        check_range(self._lakehouse, first, last)
+        self._lakehouse.stamps.check_range(first, last)
+        self._lakehouse.stamps.check_not_dropped(self._lakehouse.tables, first)
         return self._execute(iter(self._lakehouse.stamps.range_work(first, last)))
 
     def _execute(self, work: Iterator[Work]) -> list[Work]:

@@ -3,7 +3,6 @@
 import json
 import urllib.request
 from collections.abc import Collection, Sequence
-from datetime import date
 from itertools import chain
 
 import dagster as dg
@@ -22,7 +21,7 @@ _REASONS_TOLD = 5
 _WEBHOOK_SECONDS = 10
 
 
-def landing_sensor(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) -> dg.SensorDefinition:
+def landing_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
     """Runs for exactly the days whose content changes, once the files that change them are complete.
 
     What is stale follows from the tables' stamps and from what is landed. The cursor only holds the last look at dates
@@ -59,15 +58,10 @@ def landing_sensor(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinitio
         before: Signatures = json.loads(context.cursor) if context.cursor else {}
         unlike = lakehouse.zone.incomplete(before, signed)
         incomplete = {day for dataset, day in unlike if day.isoformat() in signed[dataset]}
-        outside = _outside(partitions, {day for days in now.values() for day in days})
         refused = lakehouse.stamps.refused(changed, now)
-        left = incomplete | outside | refused.keys()
+        left = incomplete | refused.keys()
         reasons = [
             *(f"{days} may still be written to" for days in in_words(incomplete)),
-            *(
-                f"{days} has no partition; set LAKEHOUSE_START_DATE if it is too early, and reload the definitions"
-                for days in in_words(outside)
-            ),
             *(refused[day] for day in sorted(refused)),
         ]
         requests: list[dg.RunRequest] = []
@@ -168,12 +162,6 @@ def failure_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
             context.log.info("the webhook was told of run %s", failure.run_id)
 
     return run_failures
-
-
-def _outside(partitions: dg.DailyPartitionsDefinition, days: Collection[date]) -> set[date]:
-    """Days without a partition."""
-    first, last = partitions.get_first_partition_key() or "", partitions.get_last_partition_key() or ""
-    return {day for day in days if not first <= day.isoformat() <= last}
 
 
 def _signatures_of_changed(changed: Stale, landed: Looks) -> Signatures:

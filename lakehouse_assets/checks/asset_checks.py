@@ -6,7 +6,8 @@ something else has touched the table. Run on its own from the UI, a check counts
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
+from functools import cache
 from typing import Any
 
 import dagster as dg
@@ -14,15 +15,10 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.declaration import days_of
-from lakehouse_assets.io.catalog import kept_from, read_stamps
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.partitions import days_between, month_first, period_first
+from lakehouse_assets.partitions import days_between
 from lakehouse_assets.tables import NO_DUPLICATE_KEY, Table
-from lakehouse_assets.transforms.activity import WINDOWS
-from lakehouse_assets.transforms.anomalies import HISTORY_DAYS
-from lakehouse_assets.transforms.engagement import L28_DAYS, POWER_DAYS
-from lakehouse_assets.transforms.performance import WINDOW_DAYS
-from lakehouse_assets.transforms.segments import ACTIVE_USERS, APP_VERSION, LONGEST_DAYS
+from lakehouse_assets.transforms.segments import ACTIVE_USERS, APP_VERSION
 
 
 @dataclass(frozen=True)
@@ -140,46 +136,36 @@ def days_without_file(lakehouse: Lakehouse, first: date, last: date) -> Outcomes
     return {day: Outcome(1, "no file was delivered") for day in missing}
 
 
-def _windows_complete(since: Callable[[date], date]) -> Callable[[Lakehouse, date, date], Outcomes]:
-    """Days that look back on days that are landed and not computed yet: their figures are not final."""
+class _Waiting:
+    """Which days wait for something, asked by the checks of a run one after the other.
 
-    def outcomes(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
-        table = lakehouse.catalog.load("silver.user_days")
-        computed, dropped = (read_stamps(table), kept_from(table)) if table else ({}, None)
-        landed = [day for day in lakehouse.zone.dates("interactions") if not dropped or day >= dropped]
-        open_days = set(landed) - set(computed)
-        found = {}
-        for day in days_between(first, last):
-            missing = sorted(d for d in open_days if since(day) <= d <= day)
-            if missing:
-                found[day] = Outcome(len(missing), f"landed and not computed: {missing[0]} … {missing[-1]}")
-        return found
+    What lies in the landing zone is looked up once a run, and each table loaded once: of what a table is computed from
+    nothing is published any more by the run that checks the table.
+    """
 
-    return outcomes
+    def __init__(self, lakehouse: Lakehouse) -> None:
+        self._lakehouse = lakehouse
+        self._run_id = ""
+
+    def begin(self, run_id: str) -> None:
+        if run_id != self._run_id:
+            self._run_id = run_id
+            self._landed = cache(self._lakehouse.zone.look_at_all)
+            self._tables = self._lakehouse.stamps.one_look()
+
+    def windows_complete(self, table: Table) -> Check:
+        """That everything a table's days look back on is computed; otherwise their figures are not final."""
+
+        def look(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
+            waiting = lakehouse.stamps.waiting_for(table.name, first, last, self._landed(), self._tables)
+            return {day: Outcome(1, str(origin)) for day, origin in waiting.items()}
+
+        windows = "; ".join(f"{i.table} {i.in_words}" for i in table.inputs if i.reads_other_days)
+        about = f"all that the figures look back on ({windows}) is computed; otherwise they will still change"
+        return Check(table.name, "windows_complete", about, False, look)
 
 
 FURTHER_CHECKS = (
-    *(
-        Check(
-            table,
-            "windows_complete",
-            "every landed day that the figures look back on is computed; otherwise they will still change",
-            False,
-            _windows_complete(since),
-        )
-        for table, since in (
-            ("gold.daily_metrics", lambda day: day - timedelta(max(WINDOWS.values()) - 1)),
-            ("gold.monthly_metrics", month_first),
-            ("gold.weekly_metrics", lambda day: period_first(day, "week")),
-            ("gold.l28_histogram", lambda day: day - timedelta(L28_DAYS - 1)),
-            ("gold.power_users", lambda day: day - timedelta(POWER_DAYS - 1)),
-            ("gold.segment_metrics", lambda day: day - timedelta(LONGEST_DAYS - 1)),
-            ("gold.version_performance", lambda day: day - timedelta(WINDOW_DAYS - 1)),
-            ("gold.anomalies", lambda day: day - timedelta(HISTORY_DAYS)),
-            ("gold.retention_weekly", lambda _: date.min),
-            ("gold.lifecycle_metrics", lambda _: date.min),  # who is new depends on all that was
-        )
-    ),
     Check(
         "gold.session_metrics",
         "session_actions_match",
@@ -228,15 +214,23 @@ FURTHER_CHECKS = (
 
 def asset_checks(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetChecksDefinition]:
     """All checks, those of one table in one step."""
-    checks = [check for table in lakehouse.tables.values() for check in declared_checks(table)]
-    by_table: dict[str, list[Check]] = {}
-    for check in [*checks, *(check for check in FURTHER_CHECKS if check.table in lakehouse.tables)]:
-        by_table.setdefault(check.table, []).append(check)
-    return [_step(lakehouse, partitions, name, found) for name, found in by_table.items()]
+    waiting = _Waiting(lakehouse)
+    steps = []
+    for table in lakehouse.tables.values():
+        checks = [*declared_checks(table), *(check for check in FURTHER_CHECKS if check.table == table.name)]
+        if table.layer == "gold" and any(i.reads_other_days for i in table.inputs):
+            checks.append(waiting.windows_complete(table))
+        if checks:
+            steps.append(_step(lakehouse, partitions, table.name, checks, waiting))
+    return steps
 
 
 def _step(
-    lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition, name: str, checks: list[Check]
+    lakehouse: Lakehouse,
+    partitions: dg.DailyPartitionsDefinition,
+    name: str,
+    checks: list[Check],
+    waiting: _Waiting,
 ) -> dg.AssetChecksDefinition:
     key = dg.AssetKey(name.split("."))
     specs = [
@@ -250,6 +244,7 @@ def _step(
     def step(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckEvaluation | dg.Output[None]]:
         selected = {check_key.name for check_key in context.selected_asset_check_keys}
         first, last = days_of(context)
+        waiting.begin(context.run.run_id)
         targets = _checked_materializations(context, key)
         for check, spec in zip(checks, specs, strict=True):
             if check.name in selected:

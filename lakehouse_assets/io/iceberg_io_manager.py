@@ -15,9 +15,10 @@ from pyspark.sql import DataFrame
 
 from lakehouse_assets.io.catalog import CatalogLocked
 from lakehouse_assets.io.ui_metadata import UiMetadata
-from lakehouse_assets.io.warehouse import Base, PublishConflict, Published
+from lakehouse_assets.io.warehouse import Base, ContractViolation, PublishConflict, Published
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.partitions import DAY, days_between
+from lakehouse_assets.partitions import DAY, days_between, span_in_words
+from lakehouse_assets.stamps import calendar_of
 from lakehouse_assets.tables import Table
 
 _MOST_RETRIES, _LONGEST_WAIT_SECONDS = 20, 3.0
@@ -30,6 +31,7 @@ class IcebergIOManager(dg.IOManager):
         self._lakehouse = lakehouse
         self._ui = UiMetadata(lakehouse.catalog)
         self._bases: dict[tuple[str, str], Base] = {}
+        self._in_range: set[str] = set()  # runs
 
     def load_input(self, context: dg.InputContext) -> DataFrame:
         """The days of a table that its declaration as an input names for the run's days."""
@@ -72,21 +74,54 @@ class IcebergIOManager(dg.IOManager):
         except (PublishConflict, CatalogLocked) as passing:  # nothing else gets better by itself
             wait = random.uniform(0, _LONGEST_WAIT_SECONDS)  # noqa: S311  so that writers of one file don't meet again
             raise dg.RetryRequested(max_retries=_MOST_RETRIES, seconds_to_wait=wait) from passing
+        except ContractViolation as violation:
+            self._name_what_is_missing(name, first, last, violation)
+            raise
         self._report(context, base, published)
 
     def _naming_damage(self, name: str) -> AbstractContextManager[None]:
         return self._lakehouse.repair.naming_damage([name, *(i.table for i in self._lakehouse.tables[name].inputs)])
+
+    def _name_what_is_missing(self, name: str, first: date, last: date, violation: ContractViolation) -> None:
+        """Say which input is not computed, where that may be why rows break a law.
+
+        Raises:
+            ContractViolation: says so.
+        """
+        waiting = self._lakehouse.stamps.waiting_for(name, first, last, self._lakehouse.zone.look_at_all())
+        missing = next((origin for origin in waiting.values() if origin.table != name), None)
+        if missing:
+            raise ContractViolation(
+                f"{name} {span_in_words(first, last)} was not published, as it follows from what is not up to date "
+                f"({missing}); compute that first, or run what is stale. Without it: {violation}"
+            ) from violation
 
     def note_base(self, run_id: str, name: str, first: date, last: date) -> Base:
         """The target as it was before the step read anything, so that a newer computation is never overwritten.
 
         An asset that reads what no input loads (delivered files) calls this before it looks at them, so that a file
         replaced while it is read leaves the day stale instead of vouching for rows that were never read.
+
+        Raises:
+            RangeError: the lakehouse has not all of these days.
+            DroppedDays: cleanup has dropped some of them.
         """
         if (run_id, name) not in self._bases:
+            self._check_range(run_id, name, first, last)
             stamps = self._lakehouse.stamps.expected(name, days_between(first, last))
             self._bases[run_id, name] = self._lakehouse.warehouse.base(name, stamps)
         return self._bases[run_id, name]
+
+    def _check_range(self, run_id: str, name: str, first: date, last: date) -> None:
+        """Refuse days that the lakehouse has not and the table neither; looked up once a run.
+
+        Users have days of their own, and none elsewhere whatever is asked for.
+        """
+        if run_id in self._in_range or calendar_of(name) == "users":
+            return
+        if not set(days_between(first, last)) <= set(self._lakehouse.catalog.stamps(name)):
+            self._lakehouse.stamps.check_range(first, last)
+        self._in_range.add(run_id)
 
     def _report(self, context: dg.OutputContext, base: Base, published: Published) -> None:
         table = self._lakehouse.tables[published.table]
