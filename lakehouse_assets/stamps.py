@@ -23,6 +23,7 @@ from lakehouse_assets.io.catalog import Catalog, kept_from, read_stamps
 from lakehouse_assets.io.csv_files import FileRefused
 from lakehouse_assets.io.landing import DATASETS, LandingZone, Looks
 from lakehouse_assets.partitions import DAY, EVER, as_of, days_between, stretches
+from lakehouse_assets.runs import grouped
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.tables import Input, Table, settings_of
 
@@ -293,29 +294,25 @@ class Stamps:
         taken = self._taken(self._catalog.stamps(name))
         return sorted({as_of(day, taken) for day in days_between(first, last)}) if taken else []
 
-    def work(self, stale: Mapping[str, Iterable[date]], left: Collection[date] = ()) -> list[Work]:
-        """Stale days as runs: tables with the same days share one, in the order of the tables.
+    def work(
+        self, stale: Mapping[str, Iterable[date]], left: Collection[date] = (), known: Stale | None = None
+    ) -> list[Work]:
+        """Days of tables as runs, in the order of the tables.
 
         Args:
-            stale: days of each table.
+            stale: days of each table that are to be computed.
             left: days that no run is to touch.
+            known: every stale day of these tables; all others are up to date, and are computed again where that saves
+                runs. Default no other days than those of ``stale`` are computed.
         """
-        groups: list[tuple[list[str], set[date]]] = []
-        for name, found in stale.items():
-            days = set(found) - set(left)
-            if not days:
-                continue
-            # a table may join an earlier run only if none of its inputs comes later
-            feeding = [
-                i for i, (names, _) in enumerate(groups) if {x.table for x in self._tables[name].inputs} & set(names)
-            ]
-            for position in range(max(feeding, default=0), len(groups)):
-                if groups[position][1] == days:
-                    groups[position][0].append(name)
-                    break
-            else:
-                groups.append(([name], days))
-        return [Work(tuple(names), *stretch) for names, days in groups for stretch in stretches(days)]
+        wanted = {name: frozenset(days).difference(left) for name, days in stale.items()}
+        inputs = {name: {i.table for i in self._tables[name].inputs} for name in wanted}
+        up_to_date = {
+            name: set(self._catalog.stamps(name)).difference(days, left) for name, days in (known or {}).items()
+        }
+        return [
+            Work(names, *stretch) for names, days in grouped(wanted, inputs, up_to_date) for stretch in stretches(days)
+        ]
 
     def _expected(self, name: str, days: Iterable[date], recorded: Recorded, routes: Routes) -> dict[date, str]:
         table = self._tables[name]

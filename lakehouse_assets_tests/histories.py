@@ -66,19 +66,23 @@ class PlainLake:
         done = 0
         landed = self.zone.look_at_all()
         for stale in self.stamps.phases(landed):
-            for work in self.stamps.work(stale):
+            for work in self.stamps.work(stale, known=stale):
                 for name in work.tables:
                     if done == die_after:
                         raise Died
-                    days = days_between(work.first, work.last)
-                    stamps = self.stamps.expected(name, days)
-                    for day in days:  # one after the other, as a table may read its own earlier days
-                        rows = compute(name, day, self.read, self.zone, self.settings)
-                        self.rows.setdefault(name, {})[day] = rows
-                    self.recorded.setdefault(name, {}).update(stamps)
+                    self.publish(name, work.first, work.last)
                     done += 1
-                    self.publications += 1
         return done
+
+    def publish(self, name: str, first: date, last: date) -> None:
+        """Compute days of a table."""
+        days = days_between(first, last)
+        stamps = self.stamps.expected(name, days)
+        for day in days:  # one after the other, as a table may read its own earlier days
+            rows = compute(name, day, self.read, self.zone, self.settings)
+            self.rows.setdefault(name, {})[day] = rows
+        self.recorded.setdefault(name, {}).update(stamps)
+        self.publications += 1
 
 
 def rebuilt(

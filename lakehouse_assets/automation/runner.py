@@ -66,7 +66,7 @@ class Runner:
         changed = next(phases)
         refused = {day: why for day, why in stamps.refused(changed, now).items() if day not in left}
         left.update(refused)
-        done = self._execute(work for stale in chain([changed], phases) for work in stamps.work(stale, left))
+        done = self._execute(work for stale in chain([changed], phases) for work in stamps.work(stale, left, stale))
         if refused:
             raise DaysLeftOut(refused, done)
         return done

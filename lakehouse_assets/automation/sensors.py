@@ -66,7 +66,7 @@ def landing_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
         ]
         requests: list[dg.RunRequest] = []
         for stale in chain([changed], phases):
-            work = lakehouse.stamps.work(stale, left)
+            work = lakehouse.stamps.work(stale, left, stale)
             wanted = lakehouse.stamps.keys(lakehouse.stamps.ready(work))
             for run in _runs_of(context.instance, wanted):
                 failed = wanted.pop(run.tags[RUN_KEY_TAG])
