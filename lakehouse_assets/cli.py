@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import shutil
@@ -62,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     _Output.quiet = getattr(options, "quiet", False) or getattr(options, "json", False)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # in a locale that lacks a letter it is shown as a number
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         settings = load_settings()
         try:
@@ -429,6 +432,7 @@ def _tables(options: argparse.Namespace, settings: Settings) -> None:
     lakehouse = Lakehouse(settings)
     found = overview(lakehouse.catalog)
     stale = lakehouse.stamps.stale(lakehouse.zone.look_at_all())
+    lakehouse.zone.save_index()
     if options.json:
         names = ("table", "rows", "files", "bytes", "first", "last", "stale_days")
         answer([dict(zip(names, (*one, len(stale.get(one[0], ()))), strict=True)) for one in found])
@@ -455,6 +459,7 @@ def _status(options: argparse.Namespace, settings: Settings) -> None:
     lakehouse = Lakehouse(settings)
     with terminal_instance(settings) as instance:
         found = status(lakehouse, instance)
+    lakehouse.zone.save_index()
     if options.json:
         answer([asdict(one) for one in found])
         return

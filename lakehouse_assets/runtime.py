@@ -19,6 +19,7 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import locale
 import os
 import re
 import shlex
@@ -180,7 +181,7 @@ def _describe(binary: Path) -> Java | None:
     if java is not None:
         memory[identity] = {"home": str(java.home), "major": java.major, "has_vector_module": java.has_vector_module}
         with contextlib.suppress(OSError):  # a cache that can't be written only costs the next start the same question
-            _write(memory_path, json.dumps(memory, indent=1))
+            write_whole(memory_path, json.dumps(memory, indent=1))
     return java
 
 
@@ -210,7 +211,23 @@ def parse_java_settings(text: str) -> tuple[Path, int] | None:
 
 
 def _run_java(binary: Path, *arguments: str, timeout: int = JAVA_SECONDS) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([binary, *arguments], capture_output=True, text=True, timeout=timeout, check=False)
+    return subprocess.run(
+        [binary, *arguments],
+        env=os.environ | utf8_locale(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def utf8_locale() -> dict[str, str]:
+    """What a Java's environment needs so that names of files are UTF-8 to it, as they are to Python in any locale.
+
+    Java goes by the locale alone: in that of `LC_ALL=C` it finds no file with a name that is not ASCII.
+    """
+    wrong = sys.getfilesystemencoding() == "utf-8" and locale.getencoding().lower() != "utf-8"
+    return {"LC_ALL": "C.UTF-8"} if wrong else {}
 
 
 def _without_vector_flag(home: Path) -> Path:
@@ -231,7 +248,7 @@ done
 exec {shlex.quote(str(java))} "$@"
 """
     if not wrapper.exists() or wrapper.read_text() != script:
-        _write(wrapper, script, mode=0o755)
+        write_whole(wrapper, script, mode=0o755)
     return wrapper_home
 
 
@@ -430,7 +447,7 @@ def _make_class_archive(java: Java, archive: Path) -> None:
             java_options += f" -XX:SharedArchiveFile={base}"
         # No Spark setting of the user's shell may disturb the run.
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("SPARK_", "PYSPARK_"))}
-        environment |= {"JAVA_HOME": str(java_home()), "PYSPARK_PYTHON": sys.executable}
+        environment |= {"JAVA_HOME": str(java_home()), "PYSPARK_PYTHON": sys.executable, **utf8_locale()}
         myself = [sys.executable, "-m", "lakehouse_assets.runtime"]
         done = subprocess.run(
             [*myself, "--exercise-spark", name, f"--java-options={java_options}"],
@@ -584,10 +601,12 @@ def _say(line: str) -> None:
 # --- Files ------------------------------------------------------------------------------------------------------------
 
 
-def _write(path: Path, text: str, mode: int = 0o644) -> None:
+def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
     """Write a file so that another process sees the old one or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False) as new:
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
+    ) as new:
         new.write(text)
     Path(new.name).chmod(mode)
     Path(new.name).replace(path)

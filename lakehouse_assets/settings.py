@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from datetime import date
@@ -307,7 +308,15 @@ def load_settings(**overrides: object) -> Settings:
     in_file = _read(file) if file else {}
     _refuse_misspelt()
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]
+        settings = Settings(**overrides)  # type: ignore[arg-type]
+        for variable, folder in (
+            ("LAKEHOUSE_HOME", settings.home_path),
+            ("LAKEHOUSE_LANDING", settings.landing_uri),
+            ("LAKEHOUSE_WAREHOUSE", settings.warehouse_uri),
+        ):
+            if wrong := unreadable_name(folder):
+                raise SettingsError(f"{variable}={in_utf8(folder)}: {wrong}")
+        return settings
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0]).lower()
@@ -315,6 +324,23 @@ def load_settings(**overrides: object) -> Settings:
         place = f"{file}: {field} = " if field in in_file and variable not in os.environ else f"{variable}="
         given = variable if field in _secrets() else f"{place}{first['input']!r}"
         raise SettingsError(f"{given} can't be used: {first['msg'].removeprefix('Value error, ')}.") from None
+
+
+def unreadable_name(path: str | Path) -> str:
+    """What is wrong with the name of a file or folder, if tables, catalogs and Java could not hold it as text."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # Python reads bytes that are no text to it as surrogates
+        encoding = sys.getfilesystemencoding()
+        if encoding != "utf-8":
+            return f"its name can't be read as {encoding}; set PYTHONUTF8=1"
+        return "its name is not UTF-8; rename it"
+    return ""
+
+
+def in_utf8(path: str | Path) -> str:
+    """A path for a message, with a mark for what is not UTF-8 in it."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _refuse_misspelt() -> None:

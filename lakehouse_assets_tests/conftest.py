@@ -9,6 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lakehouse_assets.automation.runner import Runner
+from lakehouse_assets.io.catalog import Catalog
 from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.io.session import start_spark
 from lakehouse_assets.lakehouse import Lakehouse
@@ -105,9 +106,10 @@ def make_lake(spark: SparkSession, catalog_home: Path) -> Callable[..., Lake]:
         chosen: Settings = load_settings(home=catalog_home, driver_memory="2g", tables=tables, **settings)
         shutil.rmtree(chosen.landing_uri, ignore_errors=True)
         shutil.rmtree(chosen.dagster_path, ignore_errors=True)
-        lakehouse = Lakehouse(chosen, lambda: spark)
-        for name in lakehouse.catalog.names():
-            lakehouse.catalog.iceberg.drop_table(name)
-        return Lake(lakehouse)
+        # in the default warehouse, which is where earlier tests have left tables
+        before = Catalog(load_settings(home=catalog_home, **settings | {"warehouse": ""}))
+        for name in before.names():
+            before.iceberg.drop_table(name)
+        return Lake(Lakehouse(chosen, lambda: spark))
 
     return make

@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -88,7 +89,7 @@ def store(home: Path, name: str, rows: Sequence[dict[str, Any]]) -> Lakehouse:
         "timestamp": datetime(2024, 3, 1, 10, tzinfo=UTC),
     }
     whole = [{column: row.get(column, fill[kind]) for column, kind in columns.items()} for row in rows]
-    path = Path(table.location().removeprefix("file://")) / "data" / "rows.parquet"
+    path = Path(table.location().removeprefix("file://")) / "data" / f"{uuid4()}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(whole, schema_to_pyarrow(table.schema(), include_field_ids=False)), path)
     table.add_files([str(path)])

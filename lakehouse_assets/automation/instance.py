@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dagster as dg
@@ -12,6 +15,7 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 
 from lakehouse_assets.io.opening import one_at_a_time
+from lakehouse_assets.runtime import SetupError, cache_dir, write_whole
 from lakehouse_assets.settings import Settings
 
 PROCESS_TAG = "lakehouse/process"
@@ -67,6 +71,9 @@ event_log_storage:  # 0.3 ms an event of a range run, 20 ms with the default sto
   config: *database
 """
 
+_BASE_DIR = re.compile(r'(class: BatchingSqliteEventLogStorage\n  config:\n    base_dir: )(.*/history/runs"?)$', re.M)
+_SPECIAL_IN_ADDRESSES = re.compile("[%?]")
+
 # Here the output is in front of the person; capturing it too starts four processes a run.
 _IN_A_TERMINAL = {
     "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
@@ -112,16 +119,47 @@ def _answers(process: int) -> bool:
 
 
 def dagster_home(settings: Settings) -> Path:
-    """Dagster's instance folder of a lakehouse, made ready."""
-    home = settings.dagster_path
-    home.mkdir(parents=True, exist_ok=True)
+    """Dagster's instance folder of a lakehouse, made ready; of one that was moved or copied, its own.
+
+    Raises:
+        SetupError: Dagster can't use a folder of that name, and no other name for it can be made.
+    """
+    settings.dagster_path.mkdir(parents=True, exist_ok=True)
+    home = _plainly_named(settings.dagster_path)
     config = home / "dagster.yaml"
+    # in quotes, as JSON writes them, nothing in a path has a meaning of YAML's
+    base_dir = json.dumps(str(home / "history" / "runs"), ensure_ascii=False)
     with one_at_a_time(home):
         if not config.exists():
             shared = settings.dagster_postgres_url.get_secret_value()
-            storage = _POSTGRES if shared else _SQLITE.format(base_dir=home / "history" / "runs")
-            config.write_text(_INSTANCE.format(storage=storage))
+            storage = _POSTGRES if shared else _SQLITE.format(base_dir=base_dir)
+            write_whole(config, _INSTANCE.format(storage=storage))
+        written = config.read_text(encoding="utf-8")
+        if (own := _BASE_DIR.sub(lambda found: found[1] + base_dir, written)) != written:
+            write_whole(config, own)
     return home
+
+
+def _plainly_named(folder: Path) -> Path:
+    """A folder under a name that Dagster can use: it writes the path of a database as it is into an address."""
+    if not _SPECIAL_IN_ADDRESSES.search(str(folder)):
+        return folder
+    link = cache_dir() / "dagster" / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    try:
+        if _SPECIAL_IN_ADDRESSES.search(str(link)):
+            raise NotADirectoryError(f"{link} has a % or a ? too")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        for other in link.parent.iterdir():
+            if not other.exists():  # its lakehouse has moved or is gone
+                other.unlink(missing_ok=True)
+        with suppress(FileExistsError):
+            link.symlink_to(folder)
+    except OSError as error:
+        raise SetupError(
+            f"Dagster can't keep its records in {folder}, whose name has a % or a ?, and no other name for it can be "
+            f"made ({error}); let LAKEHOUSE_CACHE name a writable folder without them"
+        ) from None
+    return link
 
 
 @contextmanager

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pyiceberg.catalog import Catalog as PyIcebergCatalog
-from pyiceberg.catalog import load_catalog
 from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.conversions import from_bytes
@@ -35,13 +33,15 @@ from requests import PreparedRequest, Response, Session
 from requests.adapters import HTTPAdapter
 from requests.exceptions import ConnectionError as NoConnection
 from requests.exceptions import RequestException, Timeout
-from sqlalchemy import event
+from sqlalchemy import URL, event
 from sqlalchemy.exc import OperationalError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 from urllib3.util import Retry
 
 from lakehouse_assets.io.file_io import StoreFileIO
+from lakehouse_assets.io.moving import settle
 from lakehouse_assets.io.opening import one_at_a_time
+from lakehouse_assets.io.place import sqlite_file
 from lakehouse_assets.io.s3 import SCHEME, Store
 from lakehouse_assets.settings import Settings
 
@@ -131,6 +131,7 @@ class Catalog:
 
         Raises:
             CatalogError: the folder can't be written or the catalog can't be reached.
+            WrongPlace: the tables are another lakehouse's, or not where the settings say.
         """
         if self._catalog is None:
             self._catalog = self._open()
@@ -154,10 +155,14 @@ class Catalog:
             raise CatalogError(
                 f"LAKEHOUSE_HOME={settings.home_path} can't be created ({error.strerror}); choose a writable folder"
             ) from None
-        uri = f"sqlite:///{sqlite_file(settings)}?timeout={settings.lock_timeout_seconds}"
+        # an address put together as a text would read another folder where the path has a % or a ?
+        uri = URL.create(
+            "sqlite", database=str(sqlite_file(settings)), query={"timeout": str(settings.lock_timeout_seconds)}
+        )
         try:
             with one_at_a_time(settings.home_path):
-                catalog = cast("SqlCatalog", load_catalog(CATALOG, type="sql", uri=uri, **properties))
+                catalog = SqlCatalog(CATALOG, **{**properties, "uri": cast("str", uri)})
+                settle(settings, catalog.engine)
         except OperationalError as error:
             self._name_the_lock(error)
             raise
@@ -289,11 +294,6 @@ def name_lock(error: BaseException | None, settings: Settings) -> None:
             f"{sqlite_file(settings)} is locked by another process for more than {settings.lock_timeout_seconds} s; "
             "run again when it has ended, or wait longer with LAKEHOUSE_LOCK_TIMEOUT_SECONDS"
         ) from error
-
-
-def sqlite_file(settings: Settings) -> Path:
-    """The embedded catalog's database file."""
-    return settings.home_path / "catalog.db"
 
 
 def rest_properties(settings: Settings) -> dict[str, str]:

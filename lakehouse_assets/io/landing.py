@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -38,9 +38,10 @@ from lakehouse_assets.io.csv_files import (
     row_blocks,
     rows_over_lines,
 )
+from lakehouse_assets.io.place import check_landing
 from lakehouse_assets.io.s3 import SCHEME, S3Path, Store
 from lakehouse_assets.partitions import some
-from lakehouse_assets.settings import EARLIEST_LANDING_DATE, Settings
+from lakehouse_assets.settings import EARLIEST_LANDING_DATE, Settings, in_utf8, unreadable_name
 
 DATASETS: Mapping[str, tuple[str, ...]] = {
     "interactions": ("user_id", "timestamp", "action_type", "page_id", "duration_ms", "app_version"),
@@ -49,6 +50,7 @@ DATASETS: Mapping[str, tuple[str, ...]] = {
 SUCCESS_MARKER = "_SUCCESS"  # what Hadoop and Spark write into a folder when it is complete
 _FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
 _BUFFERED_BYTES = 64 << 20
+_LONGEST_NAME_BYTES = 255  # of a file, on every common file system
 _COMMA = ord(",")
 _SECONDS = len("YYYY-MM-DD HH:MM:SS")
 _DIGITS = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18]
@@ -208,6 +210,8 @@ class Folder:
         for path in sorted(folder.iterdir()):
             if not _is_delivery(path.name):
                 continue
+            if wrong := unreadable_name(path.name):
+                raise FileRefused(in_utf8(path), wrong)
             try:
                 status = path.stat()
             except FileNotFoundError:
@@ -364,7 +368,8 @@ class LandingZone:
 
         Args:
             storage: where the files are; a path is a folder.
-            index: where fingerprints and refusals are remembered between processes, by path, size and time of change.
+            index: where fingerprints and refusals are remembered between processes, by place in the zone, size and time
+                of change.
             marker: a date is complete once its folder holds `SUCCESS_MARKER`, and not before.
         """
         self.storage: Storage = Folder(storage) if isinstance(storage, Path) else storage
@@ -372,6 +377,7 @@ class LandingZone:
         self._marker = marker
         self._inspections: dict[LandedFile, Inspection] = {}
         self._fingerprints: dict[str, list[Any]] | None = None
+        self._learned = False  # whether the index lacks something
 
     @property
     def root(self) -> Place:
@@ -454,20 +460,20 @@ class LandingZone:
             try:
                 self._inspections[file] = inspect(file.path, DATASETS[dataset])
             except FileRefused as error:
-                self._known()[_REFUSED + str(file.path)] = [*file.version, str(error)]
+                self._remember(file, str(error), _REFUSED)
                 raise
-            self._known().pop(_REFUSED + str(file.path), None)
+            self._known().pop(_REFUSED + self._key(file), None)
             self._remember(file, self._inspections[file].sha256)
         return self._inspections[file]
 
     def known_refusal(self, file: LandedFile) -> str | None:
         """What an earlier look, by this process or another, found wrong with a file; it is not read for that."""
-        known = self._known().get(_REFUSED + str(file.path), [])
+        known = self._known().get(_REFUSED + self._key(file), [])
         return str(known[-1]) if known[:-1] == file.version else None
 
     def fingerprint(self, file: LandedFile) -> str:
         """SHA-256 of a file's content; read only when its size or time of change is new."""
-        known = self._known().get(str(file.path))
+        known = self._known().get(self._key(file))
         if known and known[:-1] == file.version:
             return str(known[-1])
         stream, _ = open_bytes(file.location)
@@ -477,27 +483,47 @@ class LandingZone:
         return digest
 
     def new_bytes(self, looks: Looks) -> int:
-        """Bytes of files that no earlier process left in the index: about what is there to compute, told at once."""
+        """Bytes of files whose content no earlier process left in the index: about what is there to compute.
+
+        A file whose size is known and whose time is not, as in a copy of a lakehouse, is read to see whether it is new.
+        """
         files = [file for look in looks.values() for delivered in look.values() for file in delivered]
-        return sum(file.size for file in files if self._known().get(str(file.path), [])[:-1] != file.version)
+        return sum(file.size for file in files if self._is_new(file))
+
+    def _is_new(self, file: LandedFile) -> bool:
+        known = self._known().get(self._key(file))
+        return not known or known[0] != file.size or known[-1] != self.fingerprint(file)
 
     def save_index(self) -> None:
-        """Keep the fingerprints for the next process; losing them only costs reading the files again."""
-        if self._index and self._fingerprints is not None:
+        """Keep the fingerprints for the next process, where it can be done; else it reads the files again."""
+        if self._index and self._learned and os.access(self._index.parent, os.W_OK):
             temporary = self._index.with_suffix(f".{os.getpid()}.tmp")
             temporary.write_text(json.dumps(self._fingerprints))
             temporary.replace(self._index)
+            self._learned = False
 
     def _known(self) -> dict[str, list[Any]]:
         if self._fingerprints is None:
             try:
-                self._fingerprints = json.loads(self._index.read_text()) if self._index else {}
+                kept = json.loads(self._index.read_text()) if self._index else {}
             except (FileNotFoundError, json.JSONDecodeError):
-                self._fingerprints = {}
-        return cast("dict[str, list[Any]]", self._fingerprints)
+                kept = {}
+            self._fingerprints = {_place_in_zone(key): known for key, known in kept.items()}
+        return self._fingerprints
 
-    def _remember(self, file: LandedFile, digest: str) -> None:
-        self._known()[str(file.path)] = [*file.version, digest]
+    def _key(self, file: LandedFile) -> str:
+        """A file's place in the zone: the same where a whole lakehouse is moved or copied."""
+        return _place_in_zone(str(file.path))
+
+    def _remember(self, file: LandedFile, what: str, kind: str = "") -> None:
+        self._known()[kind + self._key(file)] = [*file.version, what]
+        self._learned = True
+
+
+def _place_in_zone(key: str) -> str:
+    """A key of the index without the path of the zone, which earlier versions wrote into it."""
+    refused = _REFUSED if key.startswith(_REFUSED) else ""
+    return refused + "/".join(key.removeprefix(_REFUSED).split("/")[-3:])
 
 
 def landing_zone(settings: Settings) -> LandingZone:
@@ -505,7 +531,9 @@ def landing_zone(settings: Settings) -> LandingZone:
 
     Raises:
         StorageError: it is in an S3 store that can't be used.
+        WrongPlace: it is another lakehouse's, which this one is a copy of.
     """
+    check_landing(settings)
     storage: Storage
     if settings.landing_uri.startswith(SCHEME):
         store = Store(settings)
@@ -650,6 +678,8 @@ def _check_day(day: date) -> None:
 
 
 def _check_source(source: Path) -> None:
+    if wrong := unreadable_name(source.name):
+        raise LandingError(f"{in_utf8(source)}: {wrong}")
     if not source.exists():
         raise LandingError(f"{source}: there is no such file")
     if not source.is_file():
@@ -661,7 +691,14 @@ def _check_source(source: Path) -> None:
 def _target_name(source: Path, *, keep_compression: bool) -> str:
     name = source.name.lstrip("._") or "delivery"
     stem = re.sub(r"(\.(csv|txt|tsv|log))?(\.gz)?$", "", name)
-    return stem + (".csv.gz" if keep_compression and name.endswith(".gz") else ".csv")
+    target = stem + (".csv.gz" if keep_compression and name.endswith(".gz") else ".csv")
+    size = len(os.fsencode(target))
+    if size > _LONGEST_NAME_BYTES:
+        raise LandingError(
+            f"{source}: landed as {target[-40:]} its name would have {size} bytes, and names of files end at "
+            f"{_LONGEST_NAME_BYTES}; rename it"
+        )
+    return target
 
 
 def _renamed_header(source: Path, line: bytes, renames: Mapping[str, str]) -> bytes:

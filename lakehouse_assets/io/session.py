@@ -6,12 +6,13 @@ import os
 import socket
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pyspark.sql import SparkSession
 
 from lakehouse_assets import runtime
-from lakehouse_assets.io.catalog import ANSWER_SECONDS, CATALOG, CONNECT_SECONDS, rest_properties, sqlite_file
+from lakehouse_assets.io.catalog import ANSWER_SECONDS, CATALOG, CONNECT_SECONDS, rest_properties
+from lakehouse_assets.io.place import sqlite_file
 from lakehouse_assets.io.s3 import SCHEME
 from lakehouse_assets.settings import Settings, SettingsError
 
@@ -68,6 +69,7 @@ def prepare_environment(settings: Settings) -> None:
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     if not settings.spark_remote:
         os.environ["JAVA_HOME"] = str(runtime.java_home())
+        os.environ.update(runtime.utf8_locale())
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nothing of the embedded Spark listens beyond loopback
         if settings.warehouse_uri.startswith(SCHEME):
             # behind Spark's own jars, as the class archive is only good for a class path that begins as it did
@@ -136,7 +138,7 @@ def iceberg_config(settings: Settings) -> dict[str, str]:
         wait = settings.lock_timeout_seconds * 1000
         config |= {
             f"{prefix}.catalog-impl": "org.apache.iceberg.jdbc.JdbcCatalog",
-            f"{prefix}.uri": f"jdbc:sqlite:{sqlite_file(settings)}?busy_timeout={wait}",
+            f"{prefix}.uri": f"jdbc:sqlite:file:{quote(str(sqlite_file(settings)))}?busy_timeout={wait}",
             f"{prefix}.jdbc.schema-version": "V1",  # the layout PyIceberg shares
         }
     if settings.warehouse_uri.startswith(SCHEME):
