@@ -501,8 +501,10 @@ def _maintain(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.lakehouse import Lakehouse
 
     if options.repair:
-        _repair(settings)
+        _repair(settings, carry_out=options.yes)
         return
+    if options.yes:
+        raise UsageError("--yes goes with --repair")
     maintenance = Lakehouse(settings).maintenance
     tables = maintenance.tables()
     if not tables:
@@ -521,9 +523,10 @@ def _maintain(options: argparse.Namespace, settings: Settings) -> None:
     say(f"done: {files:,} files, {size / 1e6:,.1f} MB freed, {time.monotonic() - began:.1f} s")
 
 
-def _repair(settings: Settings) -> None:
+def _repair(settings: Settings, *, carry_out: bool) -> None:
     from lakehouse_assets.automation.instance import terminal_instance
     from lakehouse_assets.automation.jobs import living_runs
+    from lakehouse_assets.io.repair import why_to_ask
     from lakehouse_assets.io.trouble import check_writable
     from lakehouse_assets.lakehouse import Lakehouse
     from lakehouse_assets.partitions import in_words
@@ -540,10 +543,20 @@ def _repair(settings: Settings) -> None:
         return
     for damage in found:
         say(str(damage))
-    for name in dict.fromkeys(damage.table for damage in found):
-        mended = repair.mend(name, [damage for damage in found if damage.table == name])
+    plan = repair.plan(found)
+    for mending in plan:
+        days = ", ".join(in_words(mending.days))
+        say(f"{mending.table} will be {mending.state}{f'; days to compute again: {days}' if days else ''}")
+    why = why_to_ask(plan)
+    if why and not carry_out:
+        raise UsageError(
+            f"nothing is changed yet: {why}. Is every disk mounted, and every file copied? If they are lost, "
+            "`lakehouse maintain --repair --yes` does it"
+        )
+    for mending in plan:
+        mended = repair.mend(mending)
         days = ", ".join(in_words(mended.days)) or "none"
-        say(f"{name} is {mended.state} now; days to compute again: {days}")
+        say(f"{mended.table} is {mended.state} now; days to compute again: {days}")
         if mended.lost:
             lost = ", ".join(in_words(mended.lost))
             say(f"  lost for good, as cleanup has dropped what they follow from: {lost}")
@@ -734,6 +747,9 @@ def _parser() -> argparse.ArgumentParser:
     maintain = add("maintain", "compact files, expire snapshots, remove what killed runs left", acts)
     maintain.add_argument(
         "--repair", action="store_true", help="only look for files that are gone or damaged, and take them out"
+    )
+    maintain.add_argument(
+        "--yes", action="store_true", help="with --repair: also where more than single files would be taken out"
     )
     maintain.set_defaults(command=_maintain)
 

@@ -152,7 +152,7 @@ def test_folders_that_are_another_lakehouses_are_refused(tmp_path, monkeypatch, 
     before = content(tmp_path)
     copied = copy(home, tmp_path / "copied")
     monkeypatch.setenv("LAKEHOUSE_HOME", str(copied))
-    for command in (["tables"], ["sql", "select 1"], ["status"]):
+    for command in (["tables"], ["sql", "select 1"], ["maintain", "--repair"], ["status"]):
         assert cli.main(command) == 1
         told = capsys.readouterr().err
         assert told.startswith(f"lakehouse: {copied} is a copy of {home}, and LAKEHOUSE_WAREHOUSE still names the ")
@@ -181,6 +181,67 @@ def test_a_landed_file_in_the_original_is_not_written_to_by_a_copy(tmp_path):
     copied = copy(home, tmp_path / "copied")
     with pytest.raises(WrongPlace, match="LAKEHOUSE_LANDING still names the original's"):
         landing_zone(load_settings(home=copied, **settings))
+
+
+def repair(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, str]:
+    capsys.readouterr()
+    status = cli.main(["maintain", "--repair", *options])
+    printed = capsys.readouterr()
+    return status, printed.out + printed.err
+
+
+def test_repair_takes_out_nothing_that_it_cannot_see(lake_of_two_tables, monkeypatch, capsys):
+    home = lake_of_two_tables
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(home))
+    tables, away = home / "warehouse", home / "away"
+    rows, named = users_by_day(home), paths_named(home)
+    for mounted in (False, True):  # a disk that is not there, with and without the folder it would be in
+        tables.rename(away)
+        if mounted:
+            tables.mkdir()
+        for options in ((), ("--yes",)):
+            status, told = repair(capsys, *options)
+            assert status == 1
+            assert f"{tables} {'holds none of the tables' if mounted else 'is not there'}" in told
+        if mounted:
+            tables.rmdir()
+        away.rename(tables)
+    data = list(tables.rglob("*.parquet"))
+    kept = {path: path.read_bytes() for path in data}
+    for path in data:
+        path.unlink()
+    status, told = repair(capsys)
+    assert status == 1
+    assert "nothing is changed yet: most files are not there (" in told
+    assert f"{DAYS} will be without these files" in told
+    for path, rows_of in kept.items():
+        path.write_bytes(rows_of)
+    assert (users_by_day(home), paths_named(home)) == (rows, named)
+
+    current = Path(Catalog(load_settings(home=home)).iceberg.load_table(DAYS).metadata_location)
+    current.rename(away)
+    status, told = repair(capsys)
+    assert status == 1
+    assert f"nothing is changed yet: {DAYS} would go back to an earlier version" in told
+    assert repair(capsys, "--yes")[0] == 0
+    assert users_by_day(home) == {}  # the version before the newest rows
+
+    table = Catalog(load_settings(home=home)).iceberg.load_table("gold.monthly_metrics")
+    Path(next(iter(table.scan().plan_files())).file.file_path).unlink()  # a single file
+    status, told = repair(capsys)
+    assert status == 0
+    assert "gold.monthly_metrics is without these files now" in told
+
+
+def test_a_copy_goes_back_to_no_version_of_the_original(lake_of_two_tables, tmp_path, monkeypatch, capsys):
+    copied = copy(lake_of_two_tables, tmp_path / "copied")
+    before = content(lake_of_two_tables)
+    table = Catalog(load_settings(home=copied)).iceberg.load_table(DAYS)
+    Path(table.metadata_location).unlink()
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(copied))
+    assert repair(capsys, "--yes")[0] == 0
+    assert all(path.startswith(f"{copied}/") for path in paths_named(copied))
+    assert content(lake_of_two_tables) == before
 
 
 def test_names_that_are_not_utf8_or_too_long_are_refused_in_a_sentence(tmp_path, monkeypatch, capsys):
@@ -230,12 +291,13 @@ def test_a_copy_at_a_place_of_any_name_runs_in_the_c_locale(make_lake, tmp_path)
     }
     out = file.with_name("out%20?#é.csv")
     commands = [["land", "interactions", str(file)], ["run"], ["maintain"], ["export", DAYS, "-o", str(out)]]
-    code = f"from lakehouse_assets.cli import main; print([main(c) for c in {commands}])"
+    code = f"from lakehouse_assets.cli import main; print([main(c) for c in {[*commands, ['maintain', '--repair']]}])"
     command = [sys.executable, "-c", code]
     done = subprocess.run(
         command, env=environment, cwd=file.parent, capture_output=True, text=True, timeout=600, check=False
     )
-    assert done.stdout.endswith("[0, 0, 0, 0]\n"), done.stderr
+    assert done.stdout.endswith("[0, 0, 0, 0, 0]\n"), done.stderr
+    assert "every file of every table can be read" in done.stdout
     assert users_by_day(home, tables=",".join(CORE)) == {"2024-03-01": 2, "2024-03-02": 1}
     assert len(out.read_text().splitlines()) == 3
     assert all(path.startswith(f"{home}/") for path in paths_named(home))

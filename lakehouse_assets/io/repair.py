@@ -26,11 +26,16 @@ from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse_assets.io.catalog import CatalogError, days_of, forget_days, keep_from, kept_from, read_stamps
-from lakehouse_assets.io.s3 import name_unserved
+from lakehouse_assets.io.place import sqlite_file
+from lakehouse_assets.io.s3 import SCHEME, name_unserved
 from lakehouse_assets.io.trouble import name_trouble
 from lakehouse_assets.io.warehouse import ContractViolation, PublishConflict, Warehouse
-from lakehouse_assets.partitions import DAY, span_in_words
+from lakehouse_assets.partitions import DAY, at_most, span_in_words
 from lakehouse_assets.stamps import Stamps
+
+# what mending makes of a table
+WITHOUT, EARLIER, EMPTY = "without these files", "an earlier version of itself", "empty"
+_MISSING = "is missing"
 
 
 class DamagedTable(CatalogError):
@@ -62,22 +67,60 @@ class Damage:
 
 
 @dataclass(frozen=True)
-class Repaired:
-    """What mending one table did.
+class Mending:
+    """What mending one table does.
 
     Attributes:
         table: ``layer.table``.
-        found: what could not be read.
-        state: what the table is now: "without these files", "an earlier version of itself" or "empty".
-        days: days whose rows were taken out and are computed again.
+        found: what can't be read.
+        version: metadata file that the table goes back to; None where its own can be read, or none can.
+        state: what the table becomes: "without these files", "an earlier version of itself" or "empty".
+        days: days whose rows are taken out and computed again, as far as they are known beforehand.
         lost: days that can't be computed again, as cleanup has dropped what they follow from.
+        live_files: data files that the table has, as far as its metadata can be read.
     """
 
     table: str
     found: Sequence[Damage]
+    version: str | None
     state: str
     days: Sequence[date]
     lost: Sequence[date]
+    live_files: int
+
+    @property
+    def missing_files(self) -> int:
+        """Data files that are not there."""
+        return sum(damage.file is not None and damage.why == _MISSING for damage in self.found)
+
+
+def why_to_ask(plan: Sequence[Mending]) -> str:
+    """Why a plan is not to be carried out unasked: it takes out more than single files; nothing where it does not.
+
+    A disk that is not mounted, or a copy that is not complete, looks like damage of many files.
+    """
+    emptied = [one.table for one in plan if one.state == EMPTY]
+    back = [one.table for one in plan if one.version]
+    lost = [one.table for one in plan if one.lost]
+    gone = [f"{one.missing_files} of {one.live_files} of {one.table}" for one in plan if _mostly_gone(one)]
+    reasons = []
+    if emptied:
+        reasons.append(f"{_first_of(emptied)} would become empty")
+    if back:
+        reasons.append(f"{_first_of(back)} would go back to an earlier version")
+    if gone and sum(one.missing_files for one in plan) > 1:
+        reasons.append(f"most files are not there ({_first_of(gone)})")
+    if lost:
+        reasons.append(f"days of {_first_of(lost)} could not be computed again")
+    return "; ".join(reasons)
+
+
+def _first_of(names: Sequence[str]) -> str:
+    return ", ".join(at_most(names, 3))
+
+
+def _mostly_gone(mending: Mending) -> bool:
+    return mending.missing_files > 0 and 2 * mending.missing_files >= mending.live_files
 
 
 class Repair:
@@ -123,36 +166,61 @@ class Repair:
         """Files of tables (default all that exist) that can't be read: what is cheap to find first, at last every byte.
 
         Raises:
-            CatalogError: the tables' folder itself is not there.
+            CatalogError: the tables' folder itself is not there, or it holds none of them.
         """
-        existing = set(self._catalog.names())
-        root = self._warehouse.settings.warehouse_uri
-        if existing and not root.startswith("s3://") and not Path(root).is_dir():
-            raise CatalogError(f"{root} is not there, and the tables with it; mount it or mend LAKEHOUSE_WAREHOUSE")
+        settings, existing = self._warehouse.settings, set(self._catalog.names())
+        root = settings.warehouse_uri
+        elsewhere = settings.catalog_uri or root.startswith(SCHEME)
+        if existing and not elsewhere and not any(Path(self._folder(name)).is_dir() for name in existing):
+            what = "holds none of the tables" if Path(root).is_dir() else "is not there, and the tables with it"
+            raise CatalogError(
+                f"{root} {what}; mount it or mend LAKEHOUSE_WAREHOUSE (if they are lost for good, remove "
+                f"{sqlite_file(settings)}, and `lakehouse run` computes them from what is landed)"
+            )
         yield from self._look(
             [name for name in (self._warehouse.tables if names is None else names) if name in existing]
         )
 
-    def mend(self, name: str, found: Sequence[Damage]) -> Repaired:
-        """Make a damaged table readable again; nothing may be writing to it meanwhile."""
-        state = "without these files"
+    def plan(self, found: Sequence[Damage]) -> list[Mending]:
+        """What mending every damaged table does; nothing is changed."""
+        return [
+            self._plan(name, [damage for damage in found if damage.table == name])
+            for name in dict.fromkeys(damage.table for damage in found)
+        ]
+
+    def _plan(self, name: str, found: Sequence[Damage]) -> Mending:
         if any(damage.file is None and not damage.earlier for damage in found):
-            state = "an earlier version of itself" if self._go_back(name) else "empty"
+            version, _ = self._readable_version(name)
+            return Mending(name, found, version, EARLIER if version else EMPTY, (), (), 0)
+        table = self._catalog.iceberg.load_table(name)
+        days, lost = self._taken_out(table, found)
+        return Mending(name, found, None, WITHOUT, days, lost, len(list(table.scan().plan_files())))
+
+    def _taken_out(self, table: IcebergTable, found: Sequence[Damage]) -> tuple[list[date], list[date]]:
+        """Days of a table that lose rows with the files: those that are computed again, and those that can't be."""
+        files = [damage.file for damage in found if damage.file]
+        days = sorted(day for day in read_stamps(table) if any(low <= day <= high for _, low, high in files))
+        first = self._stamps.first_day(".".join(table.name()))
+        return [day for day in days if day >= first], [day for day in days if day < first]
+
+    def mend(self, mending: Mending) -> Mending:
+        """Make a damaged table readable again, as planned; nothing may be writing to it meanwhile. What it has done."""
+        name, found = mending.table, mending.found
+        if mending.state != WITHOUT:
+            self._go_back(name)
             found = [*found, *self._look([name])]
         table = self._forget_unreadable(name)
         files = [damage.file for damage in found if damage.file]
-        days = {day for day in read_stamps(table) if any(low <= day <= high for _, low, high in files)}
-        first = self._stamps.first_day(name)
-        lost = sorted(day for day in days if day < first)
+        days, lost = self._taken_out(table, found)
         with table.transaction() as transaction:
-            forget_days(transaction, table, days)
+            forget_days(transaction, table, {*days, *lost})
             if lost:  # what looks back on them can't be computed again either, and stays as it is
                 keep_from(transaction, max(lost) + DAY)
             if files:
                 with transaction.update_snapshot(snapshot_properties={"lakehouse.repair": "true"}).overwrite() as out:
                     for file, _, _ in files:
                         out.delete_data_file(file)
-        return Repaired(name, found, state, sorted(days - set(lost)), lost)
+        return replace(mending, found=found, days=days, lost=lost)
 
     def _look(self, names: Iterable[str]) -> Iterator[Damage]:
         readable = []
@@ -172,8 +240,9 @@ class Repair:
             raise
         except Exception as error:  # whatever reading a damaged file raises
             name_unserved(error, name)
-            named = re.search(r"[^\s'\"]+\.metadata\.json", str(error))  # if it is missing
-            path = named[0] if named else next(self._versions(name), f"{self._folder(name)}/metadata")
+            named = re.search(r"[^/\s'\"]+\.metadata\.json", str(error))  # if it is missing
+            folder = f"{self._folder(name)}/metadata"
+            path = f"{folder}/{named[0]}" if named else next(self._versions(name), folder)
             yield Damage(name, path, _why(error))
             return
         current = table.current_snapshot()
@@ -192,14 +261,13 @@ class Repair:
             if why := unreadable(storage.fs_by_scheme(scheme, netloc), path, task.file):
                 yield Damage(name, path, why, (task.file, *days_of(table, column, task.file)))
 
-    def _go_back(self, name: str) -> bool:
-        """Put the newest version of a table in place that can be read; without one make the table anew, empty.
+    def _readable_version(self, name: str) -> tuple[str | None, date | None]:
+        """The newest version of a table that can be read, if any, and the first day that cleanup has kept, if any.
 
         A version holds its rows and the stamps that vouch for them, so whatever version it is, even one that was
         written and never committed, the planner knows which of its days are up to date.
         """
         kept: date | None = None
-        found = None
         for path in self._versions(name):
             try:
                 table = StaticTable.from_metadata(path, self._catalog.iceberg.properties)
@@ -208,19 +276,24 @@ class Repair:
                 continue
             kept = kept or kept_from(table)
             current = table.current_snapshot()
-            if current and not _unreadable(name, table, current):
-                found = path
-                break
+            # one that was written where the lakehouse was before it moved names the files there, not these
+            here = table.location() == self._folder(name)
+            if here and current and not _unreadable(name, table, current):
+                return path, kept
+        return None, kept
+
+    def _go_back(self, name: str) -> None:
+        """Put the newest version of a table in place that can be read; without one make the table anew, empty."""
+        found, kept = self._readable_version(name)
         self._catalog.iceberg.drop_table(name)  # its entry in the catalog, no file
         if found:
             self._catalog.iceberg.register_table(name, found)
-            return True
+            return
         anew = self._warehouse.base(name, {}).table
         first = max(kept or date.min, self._stamps.first_day(name))
         if first > date.min:  # what cleanup has dropped stays dropped
             with anew.transaction() as transaction:
                 keep_from(transaction, first)
-        return False
 
     def _forget_unreadable(self, name: str) -> IcebergTable:
         """Take earlier snapshots that can't be read out of a table, and what runs staged and left; the table then."""
@@ -262,7 +335,7 @@ def _wrong_size(storage: FileSystem, path: str, file: DataFile) -> str:
     """Whether a data file is there and as long as it should be: why not, or nothing."""
     size = storage.get_file_info(path).size
     if size is None:
-        return "is missing"
+        return _MISSING
     return "" if size == file.file_size_in_bytes else f"has {size} bytes and should have {file.file_size_in_bytes}"
 
 
@@ -282,6 +355,6 @@ def _unreadable_rows(storage: FileSystem, path: str, file: DataFile) -> str:
 
 def _why(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
-        return "is missing"
+        return _MISSING
     first_line = next(iter(str(error).splitlines()), "") or type(error).__name__
     return f"is damaged ({first_line})"
