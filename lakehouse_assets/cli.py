@@ -455,6 +455,7 @@ def _status(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.automation.status import FAILED, UP_TO_DATE, status
     from lakehouse_assets.lakehouse import Lakehouse
     from lakehouse_assets.partitions import span_in_words
+    from lakehouse_assets.settings import in_utf8
 
     lakehouse = Lakehouse(settings)
     with terminal_instance(settings) as instance:
@@ -465,7 +466,10 @@ def _status(options: argparse.Namespace, settings: Settings) -> None:
         return
     strays = lakehouse.zone.strays()
     for place in strays[:_STRAYS_TOLD]:
-        say(f"{place} is not read: what is delivered lies in DATASET/date=YYYY-MM-DD/ and ends in .csv or .csv.gz")
+        say(
+            f"{in_utf8(str(place))} is not read: what is delivered lies in DATASET/date=YYYY-MM-DD/, "
+            f"{settings.start_date} … today (UTC), and ends in .csv or .csv.gz"
+        )
     if len(strays) > _STRAYS_TOLD:
         say(f"and {len(strays) - _STRAYS_TOLD:,} more that are not read")
     if not found:

@@ -21,7 +21,7 @@ from pyiceberg.table import Table as IcebergTable
 
 from lakehouse_assets.io.catalog import Catalog, kept_from, read_stamps
 from lakehouse_assets.io.csv_files import FileRefused
-from lakehouse_assets.io.landing import DATASETS, LandingZone, Looks
+from lakehouse_assets.io.landing import DATASETS, LandedFile, LandingError, LandingZone, Looks
 from lakehouse_assets.partitions import DAY, EVER, as_of, days_between, stretches
 from lakehouse_assets.runs import grouped
 from lakehouse_assets.settings import Settings
@@ -164,9 +164,18 @@ class Stamps:
             spans: the tables to look at, and the first and last day of each; what they are computed from is taken for
                 up to date where it is not among them. Default every table and day.
             tables: the tables as they are; default as they are now.
+
+        Raises:
+            LandingError: the landing zone is not there any more, as when a disk is not mounted.
         """
         spans = dict.fromkeys(self._tables, EVER) if spans is None else spans
         tables = tables or self.one_look()
+        for dataset in DATASETS:
+            if tables.stamps(f"bronze.{dataset}") and not landed[dataset] and not self._zone.storage.has(dataset):
+                raise LandingError(
+                    f"{self._zone.root / dataset} is not there any more, and days were computed from its files; is it "
+                    "mounted? If every file is meant to be gone, make the folder again"
+                )
         calendar = _calendar(landed, tables.stamps, tables.routes)
         stale: dict[str, dict[date, str]] = {}
         for name, table in self._tables.items():
@@ -289,6 +298,21 @@ class Stamps:
             keys[_hash(one.first, one.last, parts)] = one
         return keys
 
+    def aims(self, work: Iterable[Work]) -> list[dict[str, str]]:
+        """For each run by table a name of what its days are expected to be, were it to end now."""
+        recorded, routes = cache(self._catalog.stamps), cache(self._routes)
+        aims = []
+        for one in work:
+            coming: dict[str, Mapping[date, str]] = {}
+
+            def known(name: str, coming: Mapping[str, Mapping[date, str]] = coming) -> Mapping[date, str]:
+                return {**recorded(name), **coming.get(name, {})}
+
+            for name in one.tables:
+                coming[name] = self._expected(name, days_between(one.first, one.last), known, routes)
+            aims.append({name: _hash([*stamps.items()]) for name, stamps in coming.items()})
+        return aims
+
     def snapshots(self, name: str, first: date, last: date) -> list[date]:
         """The users' snapshots, as far as a table has them, that the days ``first`` … ``last`` go by, in order."""
         taken = self._taken(self._catalog.stamps(name))
@@ -362,7 +386,14 @@ class Stamps:
 
     def _of_files(self, table: Table, day: date) -> str:
         files = self._zone.files(table.name.removeprefix("bronze."), day)
-        return _hash(table.version, [(file.path.name, self._zone.fingerprint(file)) for file in files])
+        return _hash(table.version, [(file.path.name, self._content_of(file)) for file in files])
+
+    def _content_of(self, file: LandedFile) -> str:
+        """A file's fingerprint; of one that can't be read why, so that its day is stale and nobody computes it."""
+        try:
+            return self._zone.fingerprint(file)
+        except FileRefused as error:
+            return str(error)
 
     def _taken(self, recorded: Mapping[date, str]) -> list[date]:
         """Landing dates of users' files among the recorded days, in order."""

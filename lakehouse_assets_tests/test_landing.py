@@ -7,7 +7,10 @@ import io
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -279,9 +282,34 @@ def test_only_date_folders_are_landing_dates(zone: LandingZone) -> None:
         (zone.root / "interactions" / name).mkdir(parents=True)
     (zone.root / "interactions" / "date=2024-03-06").write_text("a file")
     assert zone.dates("interactions") == [date(2024, 3, 1), date(2024, 3, 2)]
-    (zone.root / "interactions" / "date=2024-02-30").mkdir()
-    with pytest.raises(LandingError, match=r"date=2024-02-30: 2024-02-30 is no calendar date"):
-        zone.dates("interactions")
+
+
+def test_folders_of_no_landing_date_are_never_read_and_named(zone: LandingZone) -> None:
+    (zone.folder("interactions", DAY)).mkdir(parents=True)
+    tomorrow = datetime.now(tz=UTC).date() + timedelta(days=1)
+    wrong = [
+        *(
+            "date=2026-13-40",
+            "date=2024-02-30",
+            "date=0000-00-00",
+            "date=9999-99-99",
+            "date=2024-3-1",
+            "Date=2024-03-01",
+        ),
+        *("date=1999-12-31", f"date={tomorrow}", "date=\uff12024-03-01", "date=2024-03-01/date=2024-03-02", "date="),
+        os.fsdecode(b"date=2024-03-0\xff"),
+        "date=2024-03-01" + "x" * 240,
+    ]
+    for number, name in enumerate(wrong):
+        folder = zone.root / "interactions" / name
+        folder.mkdir()
+        if number % 2 or name.count("=") > 1:  # with a file in it or without
+            (folder / "a.csv").write_text(rows_of("a,2024-03-01 10:00:00,edit,p,1,1"))
+    (zone.root / "interactions" / "empty").mkdir()
+    assert zone.dates("interactions") == [DAY]
+    assert {day: list(files) for day, files in zone.look("interactions").items()} == {DAY: []}
+    named = {path.relative_to(zone.root / "interactions").as_posix().removesuffix("/a.csv") for path in zone.strays()}
+    assert named == set(wrong)
 
 
 def test_broken_links_and_unreadable_files_give_one_clear_sentence(zone: LandingZone, tmp_path: Path) -> None:
@@ -289,23 +317,93 @@ def test_broken_links_and_unreadable_files_give_one_clear_sentence(zone: Landing
     folder.mkdir(parents=True)
     link = folder / "a.csv"
     link.symlink_to(tmp_path / "nowhere.csv")
-    with pytest.raises(FileRefused, match=re.escape(f"{link}: is a link to a file that does not exist")):
-        zone.files("interactions", DAY)
+    refused_as(zone, f"{link}: is a link to a file that does not exist")
     with pytest.raises(LandingError, match="there is no such file"):
         split_utc(zone, link)
     link.unlink()
     loop = folder / "b.csv"
     loop.symlink_to(loop)
-    with pytest.raises(FileRefused, match=r"b\.csv"):
-        zone.files("interactions", DAY)
+    refused_as(zone, f"{loop}: can't be looked at (Too many levels of symbolic links)")
+    loop.unlink()
+    os.mkfifo(loop)
+    refused_as(zone, f"{loop}: is a pipe or a device and no file; remove it")
+    loop.unlink()
+    (folder / os.fsdecode(b"\xff.csv")).write_text(rows_of("a,2024-03-01 10:00:00,edit,p,1,1"))
+    refused_as(zone, f"{folder}/\ufffd.csv: its name is not UTF-8; rename it")
 
 
-def test_a_folder_that_is_a_link_to_itself_gives_one_clear_sentence(zone: LandingZone) -> None:
+def refused_as(zone: LandingZone, sentence: str) -> None:
+    """The one file of the day is refused by whoever reads it, and looking at it takes nothing from other days."""
+    [file] = zone.look("interactions")[DAY]
+    for look in (lambda: zone.inspect("interactions", file), lambda: zone.fingerprint(file)):
+        with pytest.raises(FileRefused, match=re.escape(sentence)):
+            look()
+    assert (zone.known_refusal(file) or "").startswith(sentence)
+    assert zone.remove_before("interactions", date(2100, 1, 1), dry_run=True) == (0, 0)
+
+
+def test_a_folder_that_leads_nowhere_or_in_a_circle_is_refused_as_a_file_is(zone: LandingZone, tmp_path: Path) -> None:
     folder = zone.folder("interactions", DAY)
     folder.parent.mkdir(parents=True)
     folder.symlink_to(folder)
-    with pytest.raises((FileRefused, LandingError), match="date=2024-03-01"):
-        zone.look("interactions")
+    refused_as(zone, f"{folder}: can't be looked into (Too many levels of symbolic links); remove or mend it")
+    folder.unlink()
+    folder.symlink_to(tmp_path / "nowhere")
+    refused_as(zone, f"{folder}: can't be looked into (No such file or directory); remove or mend it")
+
+
+def test_folders_and_files_of_another_user_are_refused_by_name(tmp_path: Path) -> None:
+    base = tmp_path / "interactions"
+    for day in ("2024-03-01", "2024-03-02", "2024-03-03"):
+        (base / f"date={day}").mkdir(parents=True)
+        (base / f"date={day}/a.csv").write_text(rows_of(f"a,{day} 10:00:00,edit,p,1,1"))
+    (base / "date=2024-03-01").chmod(0)
+    (base / "date=2024-03-02/a.csv").chmod(0)
+
+    def read() -> None:
+        zone = LandingZone(Path())
+        for [file] in zone.look("interactions").values():
+            for look in (partial(zone.inspect, "interactions", file), partial(zone.fingerprint, file)):
+                try:
+                    look()
+                    print("read")
+                except FileRefused as error:
+                    print(error)
+
+    assert said_without_rights(tmp_path, read) == [
+        *["interactions/date=2024-03-01: can't be looked into (Permission denied); remove or mend it"] * 2,
+        *["interactions/date=2024-03-02/a.csv: can't be read (Permission denied)"] * 2,
+        *["read"] * 2,
+    ]
+    base.chmod(0)
+
+    def look() -> None:
+        try:
+            LandingZone(Path()).look_at_all()
+        except LandingError as error:
+            print(error)
+
+    told = said_without_rights(tmp_path, look)
+    for folder in (base, base / "date=2024-03-01"):
+        folder.chmod(0o755)
+    assert told == ["interactions can't be looked into (Permission denied); mend its permissions"]
+
+
+def said_without_rights(folder: Path, act: Callable[[], None]) -> list[str]:
+    """The lines that a child process prints, in a folder, as a user who may not do what root may."""
+    folder.chmod(0o755)
+    told = folder / "told"
+    told.touch()
+    child = os.fork()
+    if not child:
+        with told.open("w") as out, redirect_stdout(out):
+            os.chdir(folder)
+            if os.geteuid() == 0:
+                os.setresuid(65534, 65534, 65534)
+            act()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    return told.read_text().splitlines()
 
 
 def test_a_file_that_cannot_be_opened_is_refused_by_name(zone: LandingZone, tmp_path: Path) -> None:

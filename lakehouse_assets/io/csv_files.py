@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from lakehouse_assets.io.s3 import SCHEME, S3Path, name_of, open_object, readable
+from lakehouse_assets.settings import in_utf8
 
 PART = "_part"  # the write task a row belongs to; a frame that has it is divided already
 BLOCK_BYTES = 4 << 20
@@ -50,7 +51,7 @@ class FileRefused(ValueError):
     """A delivered file that can't be read as what it claims to be; the message names the file and the reason."""
 
     def __init__(self, path: Path | S3Path | str, reason: str) -> None:
-        self.path = readable(str(path))
+        self.path = in_utf8(readable(str(path)))
         self.reason = reason
         super().__init__(f"{self.path}: {reason}")
 

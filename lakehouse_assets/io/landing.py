@@ -17,7 +17,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,12 +77,14 @@ class LandedFile:
         size: bytes.
         changed_ns: when it was changed, in ns since 1970.
         etag: what an object store says of its content; its clock may count whole seconds.
+        trouble: why it can't be read, where a look at its name and place is enough to tell.
     """
 
     path: Place
     size: int
     changed_ns: int
     etag: str = ""
+    trouble: str = ""
 
     @property
     def location(self) -> str:
@@ -92,7 +94,7 @@ class LandedFile:
     @property
     def version(self) -> list[int | str]:
         """What differs when the content may."""
-        return [self.size, self.changed_ns, *([self.etag] if self.etag else [])]
+        return [self.size, self.changed_ns, *(text for text in (self.etag, self.trouble) if text)]
 
 
 Looks = Mapping[str, Mapping[date, tuple[LandedFile, ...]]]  # files by landing date, by dataset
@@ -149,12 +151,19 @@ class Storage(Protocol):
     """Where the files of a landing zone are."""
 
     root: Place
+    first: date  # landing dates before it are not read
+
+    def has(self, dataset: str) -> bool:
+        """Whether there is a place for its files, with or without any; false when, say, a disk is not mounted."""
 
     def dates(self, dataset: str) -> list[date]:
         """Landing dates that have a folder, in order."""
 
     def files(self, dataset: str, day: date) -> list[LandedFile]:
-        """The complete-looking CSV files of a landing date by name; hidden, temporary and marker files are none."""
+        """The complete-looking CSV files of a landing date by name; hidden, temporary and marker files are none.
+
+        What can't be looked at, a file or the whole folder, is among them with its ``trouble``.
+        """
 
     def look(self, dataset: str) -> dict[date, tuple[LandedFile, ...]]:
         """Every landing date with its files as they are now."""
@@ -169,7 +178,10 @@ class Storage(Protocol):
         """A folder of this machine for a file on its way to a landing date, or to one not known yet."""
 
     def entries(self) -> Iterator[str]:
-        """Everything that lies in the zone, relative to its root, with ``/`` between folder and name."""
+        """Everything that lies in the zone, relative to its root, with ``/`` between folder and name.
+
+        A folder in which nothing lies ends with a ``/``.
+        """
 
     def find(self, dataset: str, day: date, name: str) -> LandedFile | None:
         """The file of that name, if there is one that can be looked at."""
@@ -186,47 +198,40 @@ def folder_of(root: Place, dataset: str, day: date) -> Place:
 class Folder:
     """A landing zone in a folder of this machine."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, first: date = EARLIEST_LANDING_DATE) -> None:
+        self.root, self.first = root, first
 
-    def dates(self, dataset: str) -> list[date]:  # noqa: D102  as declared by Storage, and so below
+    def has(self, dataset: str) -> bool:  # noqa: D102  as declared by Storage, and so below
+        return (self.root / dataset).is_dir()
+
+    def dates(self, dataset: str) -> list[date]:  # noqa: D102
         base = self.root / dataset
-        if not base.is_dir():
+        try:
+            folders = {day: path for path in base.iterdir() if (day := landing_date(path.name, self.first))}
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        found = []
-        for path in base.iterdir():
-            try:
-                if _FOLDER.fullmatch(path.name) and stat.S_ISDIR(path.stat().st_mode):
-                    found.append(_date_of(path.name, path))
-            except OSError as error:
-                raise FileRefused(path, f"can't be looked into ({error.strerror}); remove or mend it") from None
-        return sorted(found)
+        except OSError as error:
+            raise LandingError(f"{base} can't be looked into ({error.strerror}); mend its permissions") from None
+        return sorted(day for day, path in folders.items() if _may_be_a_folder(path))
 
     def files(self, dataset: str, day: date) -> list[LandedFile]:  # noqa: D102
         folder = folder_of(self.root, dataset, day)
-        if not folder.is_dir():
+        try:
+            deliveries = sorted(path for path in folder.iterdir() if _is_delivery(path.name))
+        except NotADirectoryError:
             return []
-        found = []
-        for path in sorted(folder.iterdir()):
-            if not _is_delivery(path.name):
-                continue
-            if wrong := unreadable_name(path.name):
-                raise FileRefused(in_utf8(path), wrong)
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                raise FileRefused(path, "is a link to a file that does not exist; remove or mend it") from None
-            except OSError as error:
-                raise FileRefused(path, f"can't be looked at ({error.strerror}); remove or mend it") from None
-            if not stat.S_ISDIR(status.st_mode):
-                found.append(_as_landed(path, status))
-        return found
+        except OSError as error:
+            if not os.path.lexists(folder):
+                return []
+            return [LandedFile(folder, 0, 0, trouble=f"can't be looked into ({error.strerror}); remove or mend it")]
+        return [file for path in deliveries if (file := _look_at(path))]
 
     def look(self, dataset: str) -> dict[date, tuple[LandedFile, ...]]:  # noqa: D102
         return {day: tuple(self.files(dataset, day)) for day in self.dates(dataset)}
 
     def marked(self, dataset: str) -> set[date]:  # noqa: D102
-        return {day for day in self.dates(dataset) if (folder_of(self.root, dataset, day) / SUCCESS_MARKER).exists()}
+        marker = {day: folder_of(self.root, dataset, day) / SUCCESS_MARKER for day in self.dates(dataset)}
+        return {day for day, path in marker.items() if os.path.exists(path)}  # noqa: PTH110  false where it can't look
 
     def remove(self, dataset: str, day: date, files: Sequence[LandedFile]) -> None:  # noqa: D102
         for file in files:
@@ -244,8 +249,9 @@ class Folder:
         return folder
 
     def entries(self) -> Iterator[str]:  # noqa: D102
-        for folder, _, names in os.walk(self.root):
-            yield from ((Path(folder) / name).relative_to(self.root).as_posix() for name in names)
+        for folder, folders, names in os.walk(self.root):
+            below = "" if folder == str(self.root) else f"{Path(folder).relative_to(self.root).as_posix()}/"
+            yield from (below + name for name in (names if names or folders else [""]))
 
     def find(self, dataset: str, day: date, name: str) -> LandedFile | None:  # noqa: D102
         path = folder_of(self.root, dataset, day) / name
@@ -261,8 +267,8 @@ class Folder:
 class Bucket:
     """A landing zone in an S3 store: objects ``<root>/<dataset>/date=YYYY-MM-DD/<name>``."""
 
-    def __init__(self, store: Store, address: str) -> None:
-        self.root = store.path(address)
+    def __init__(self, store: Store, address: str, first: date = EARLIEST_LANDING_DATE) -> None:
+        self.root, self.first = store.path(address), first
         self._store = store
 
     def _objects(self, below: str, **options: Any) -> Iterator[Mapping[str, Any]]:
@@ -278,17 +284,19 @@ class Bucket:
             for entry in page.get("Contents", ()):
                 folder, _, name = entry["Key"].rpartition("/")
                 above, _, last = folder.rpartition("/")
-                if _FOLDER.fullmatch(last) and above == (self.root / below.partition("/")[0]).key:
-                    yield _date_of(last, self._store.path(f"{SCHEME}{self.root.bucket}/{folder}")), name, entry
+                day = landing_date(last, self.first)
+                if day and above == (self.root / below.partition("/")[0]).key:
+                    yield day, name, entry
+
+    def has(self, dataset: str) -> bool:  # noqa: D102
+        return True  # a store has no folders, and says so itself when the bucket is not there
 
     def dates(self, dataset: str) -> list[date]:  # noqa: D102
         found = set()
         for page in self._objects(dataset, Delimiter="/"):
             for prefix in page.get("CommonPrefixes", ()):
-                folder = prefix["Prefix"].rstrip("/").rpartition("/")[2]
-                if _FOLDER.fullmatch(folder):
-                    found.add(_date_of(folder, self.root / dataset / folder))
-        return sorted(found)
+                found.add(landing_date(prefix["Prefix"].rstrip("/").rpartition("/")[2], self.first))
+        return sorted(day for day in found if day)
 
     def files(self, dataset: str, day: date) -> list[LandedFile]:  # noqa: D102
         below = f"{dataset}/date={day.isoformat()}"
@@ -337,6 +345,30 @@ def _as_landed(path: Path, status: os.stat_result) -> LandedFile:
     return LandedFile(path, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns))
 
 
+def _look_at(path: Path) -> LandedFile | None:
+    """What lies under a delivery's name; None for a folder."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return LandedFile(path, 0, 0, trouble="is a link to a file that does not exist; remove or mend it")
+    except OSError as error:
+        return LandedFile(path, 0, 0, trouble=f"can't be looked at ({error.strerror}); remove or mend it")
+    if stat.S_ISDIR(status.st_mode):
+        return None
+    file = _as_landed(path, status)
+    if not stat.S_ISREG(status.st_mode):  # whoever opened a pipe would wait for ever
+        return replace(file, trouble="is a pipe or a device and no file; remove it")
+    return replace(file, trouble=unreadable_name(path.name))
+
+
+def _may_be_a_folder(path: Path) -> bool:
+    """Whether it is a folder, or can't be looked at, which `Folder.files` tells of."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except OSError:
+        return True
+
+
 def _is_delivery(name: str) -> bool:
     return not _is_set_aside(name) and name.endswith((".csv", ".csv.gz"))
 
@@ -345,19 +377,23 @@ def _is_set_aside(name: str) -> bool:
     return name.startswith((".", "_"))
 
 
-def _is_stray(entry: str) -> bool:
+def _is_stray(entry: str, first: date) -> bool:
     folder, _, name = entry.rpartition("/")
     dataset, _, day = folder.partition("/")
-    if not name or _is_set_aside(name) or name.endswith(".tmp"):
+    if not name:  # an empty folder is one of nobody's, unless somebody took it for a date's
+        return dataset in DATASETS and day.lower().startswith("date=") and not landing_date(day, first)
+    if _is_set_aside(name) or name.endswith(".tmp"):
         return False
-    return not (dataset in DATASETS and _FOLDER.fullmatch(day) and _is_delivery(name))
+    return not (dataset in DATASETS and landing_date(day, first) and _is_delivery(name))
 
 
-def _date_of(folder: str, path: Path | S3Path) -> date:
+def landing_date(folder: str, first: date) -> date | None:
+    """The landing date that a folder's name says; None for any other name, and dates not of ``first`` … today (UTC)."""
     try:
-        return date.fromisoformat(folder.removeprefix("date="))
+        day = date.fromisoformat(folder.removeprefix("date=")) if _FOLDER.fullmatch(folder) else None
     except ValueError:
-        raise LandingError(f"{path}: {folder[5:]} is no calendar date; rename or remove it") from None
+        return None
+    return day if day and first <= day <= datetime.now(tz=UTC).date() else None
 
 
 class LandingZone:
@@ -395,8 +431,7 @@ class LandingZone:
     def files(self, dataset: str, day: date) -> list[LandedFile]:
         """The complete-looking CSV files of a landing date by name; hidden, temporary and marker files are none.
 
-        Raises:
-            FileRefused: a link that leads nowhere or in a circle.
+        What can't be looked at, a file or the whole folder, is among them with its ``trouble``.
         """
         return self.storage.files(dataset, day)
 
@@ -411,7 +446,11 @@ class LandingZone:
         Returns:
             Files and bytes.
         """
-        looked = {day: files for day, files in self.look(dataset).items() if day < first_kept and files}
+        looked = {
+            day: files
+            for day, found in self.look(dataset).items()
+            if day < first_kept and (files := [file for file in found if not file.trouble])
+        }
         if not dry_run:
             for day, files in looked.items():
                 self.storage.remove(dataset, day, files)
@@ -427,7 +466,7 @@ class LandingZone:
 
         Hidden files, markers and temporary files are left out on purpose and are not among them.
         """
-        return [self.root / entry for entry in sorted(self.storage.entries()) if _is_stray(entry)]
+        return [self.root / entry for entry in sorted(self.storage.entries()) if _is_stray(entry, self.storage.first)]
 
     def look_at_all(self) -> Looks:
         """Every dataset's landing dates with their files as they are now."""
@@ -456,6 +495,8 @@ class LandingZone:
         Raises:
             FileRefused: the file can't be what it claims to be.
         """
+        if file.trouble:
+            raise FileRefused(file.path, file.trouble)
         if file not in self._inspections:
             try:
                 self._inspections[file] = inspect(file.path, DATASETS[dataset])
@@ -468,17 +509,30 @@ class LandingZone:
 
     def known_refusal(self, file: LandedFile) -> str | None:
         """What an earlier look, by this process or another, found wrong with a file; it is not read for that."""
+        if file.trouble:
+            return str(FileRefused(file.path, file.trouble))
         known = self._known().get(_REFUSED + self._key(file), [])
         return str(known[-1]) if known[:-1] == file.version else None
 
     def fingerprint(self, file: LandedFile) -> str:
-        """SHA-256 of a file's content; read only when its size or time of change is new."""
+        """SHA-256 of a file's content; read only when its size or time of change is new.
+
+        Raises:
+            FileRefused: it can't be read.
+        """
+        if file.trouble:
+            raise FileRefused(file.path, file.trouble)
         known = self._known().get(self._key(file))
         if known and known[:-1] == file.version:
             return str(known[-1])
-        stream, _ = open_bytes(file.location)
-        with stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        try:
+            stream, _ = open_bytes(file.location)
+            with stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            if isinstance(file.path, S3Path):
+                raise
+            raise FileRefused(file.path, f"can't be read ({error.strerror})") from None
         self._remember(file, digest)
         return digest
 
@@ -538,9 +592,9 @@ def landing_zone(settings: Settings) -> LandingZone:
     if settings.landing_uri.startswith(SCHEME):
         store = Store(settings)
         store.check(settings.landing_uri)
-        storage = Bucket(store, settings.landing_uri)
+        storage = Bucket(store, settings.landing_uri, settings.start_date)
     else:
-        storage = Folder(Path(settings.landing_uri))
+        storage = Folder(Path(settings.landing_uri), settings.start_date)
     return LandingZone(storage, settings.home_path / "landing-index.json", marker=settings.success_marker)
 
 
