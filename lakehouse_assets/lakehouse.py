@@ -8,7 +8,7 @@ from functools import cache, cached_property
 from pyspark.sql import SparkSession
 
 from lakehouse_assets.io.catalog import Catalog
-from lakehouse_assets.io.landing import landing_zone
+from lakehouse_assets.io.landing import LandingZone, landing_zone
 from lakehouse_assets.io.maintenance import Maintenance
 from lakehouse_assets.io.repair import Repair
 from lakehouse_assets.io.session import start_spark
@@ -28,13 +28,29 @@ class Lakehouse:
             settings: read from the environment when left out.
             spark: gives the session; started from the settings when left out.
         """
-        self.settings = settings or load_settings()
+        self._read_settings = (lambda: settings) if settings else load_settings
+        self.settings = self._read_settings()
         self.declared = declare(self.settings)
         self.tables = selected(self.declared, self.settings.tables)
         self.catalog = Catalog(self.settings)
-        self.zone = landing_zone(self.settings)
         # asked for once: finding the session again hands all of its settings over again
         self._spark = cache(spark or (lambda: start_spark(self.settings)))
+
+    def changed_settings(self) -> list[str]:
+        """Settings that the environment and the settings file give another value now than when this was made.
+
+        A process that starts now goes by theirs. Settings that were handed over don't change.
+
+        Raises:
+            SettingsError: they can't be used any more.
+        """
+        now = self._read_settings()
+        return [name for name in Settings.model_fields if getattr(now, name) != getattr(self.settings, name)]
+
+    @cached_property
+    def zone(self) -> LandingZone:
+        """Where files are delivered."""
+        return landing_zone(self.settings)
 
     @cached_property
     def warehouse(self) -> Warehouse:

@@ -90,7 +90,8 @@ class Settings(BaseSettings):
         12, gt=0, description="Hours after which Dagster ends a run; longer than the longest backfill takes."
     )
     webhook_url: SecretStr = Field(
-        SecretStr(""), description="`https://` address that gets a JSON message when a run has failed."
+        SecretStr(""),
+        description="`https://` address that gets a JSON message when a run has failed or a sensor can't do its work.",
     )
     map_interactions: Annotated[Mapping[str, str], NoDecode] = Field(
         {},

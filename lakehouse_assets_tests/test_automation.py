@@ -14,17 +14,17 @@ from typing import ClassVar
 import dagster as dg
 import pytest
 from dagster._core.launcher import WorkerStatus
-from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG, RUN_KEY_TAG
+from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG, PARTITION_NAME_TAG, RUN_KEY_TAG
 
 from lakehouse_assets.automation import sensors
 from lakehouse_assets.automation.failures import failure_of
 from lakehouse_assets.automation.instance import PROCESS_TAG, WatchingRunLauncher, terminal_instance
-from lakehouse_assets.automation.jobs import DASHBOARD_JOB, JOB, daily_partitions
+from lakehouse_assets.automation.jobs import DASHBOARD_JOB, JOB, daily_partitions, run_tags
 from lakehouse_assets.automation.runner import DaysLeftOut
 from lakehouse_assets.automation.status import FAILED, STALE, UP_TO_DATE, status
 from lakehouse_assets.definitions import build_definitions
-from lakehouse_assets.io.catalog import Catalog, files_overlapping
-from lakehouse_assets.io.landing import DATASETS
+from lakehouse_assets.io.catalog import Catalog, files_overlapping, forget_days
+from lakehouse_assets.io.landing import DATASETS, LandingError
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import EVER, days_between, month_first, month_last
 from lakehouse_assets.settings import SettingsError, load_settings
@@ -288,7 +288,21 @@ def test_a_refused_file_keeps_no_other_day_waiting_and_is_told_of(make_lake):
         assert mended.state == STALE
         assert daemon.until_quiet()[1] == "everything is up to date"
         assert [one.state for one in status(lake.lakehouse, daemon.instance)] == [UP_TO_DATE]
-    assert lake.by_day("gold.daily_metrics")["2024-03-03"]["monthly_active_users_30d"] == 3
+        before = lake.by_day("gold.daily_metrics")
+        assert before["2024-03-03"]["monthly_active_users_30d"] == 3
+
+        third = lake.lakehouse.zone.folder("interactions", date(2024, 3, 3))
+        third.rename(third.with_name("elsewhere"))
+        third.symlink_to("nowhere")  # as when what it leads to is not mounted
+        assert daemon.until_quiet() == (
+            [],
+            f"{third}: can't be looked into (No such file or directory); remove or mend it",
+        )
+        root = lake.lakehouse.zone.root
+        root.rename(root.with_name("unmounted"))
+        with pytest.raises(LandingError, match=r"interactions is not there any more, .* is it mounted\?"):
+            daemon.tick()
+        assert lake.by_day("gold.daily_metrics") == before
 
 
 def test_a_day_without_a_file_gets_its_rows_and_a_warning(make_lake):
@@ -333,6 +347,32 @@ def test_with_markers_a_date_waits_for_its_own(tmp_path):
     with daemon_of(lakehouse) as daemon:
         assert [described(request)[1:] for request in daemon.tick().run_requests] == [("2024-03-01", "2024-03-01")]
         assert "2024-03-02 may still be written to" not in (daemon.tick().skip_message or "")
+
+
+def test_nothing_that_lies_in_the_landing_zone_keeps_other_days_waiting(tmp_path):
+    lakehouse = planned_only(tmp_path, start_date=date(2020, 1, 1))
+    drop(lakehouse, "2024-03-01")
+    base = lakehouse.zone.root / "interactions"
+    for name in ("date=2026-13-40", "date=0000-00-00", "date=2999-01-01", "DATE=2024-03-05", "date=2024-3-5"):
+        (base / name).mkdir()
+        (base / name / "a.csv").write_text("no rows of ours")
+    (base / "date=2024-03-06").write_text("a file")
+    drop(lakehouse, "2019-12-31")  # before LAKEHOUSE_START_DATE
+    (base / "date=2024-03-07").symlink_to(base / "date=2024-03-07")
+    os.mkfifo(drop(lakehouse, "2024-03-08").parent / "pipe.csv")
+    drop(lakehouse, "2024-03-09", name=os.fsdecode(b"\xff.csv"))
+    build_definitions(lakehouse)  # so that the code location loads
+    with daemon_of(lakehouse) as daemon:
+        daemon.tick()
+        assert [described(request)[1:] for request in daemon.tick().run_requests] == [("2024-03-01", "2024-03-06")]
+        stands = {one.first.isoformat(): one.why for one in status(lakehouse, daemon.instance)}
+    assert stands["2024-03-07"].endswith(
+        "date=2024-03-07: can't be looked into (Too many levels of symbolic links); remove or mend it"
+    )
+    assert stands["2024-03-08"].endswith("pipe.csv: is a pipe or a device and no file; remove it")
+    assert stands["2024-03-09"].endswith("/\\udcff.csv: has a name that is not UTF-8; rename it")
+    assert not {"2026-13-40", "2999-01-01", "2019-12-31"} & stands.keys()
+    assert base / "date=2019-12-31" / "a.csv" in lakehouse.zone.strays()
 
 
 def test_a_server_that_began_before_anything_was_landed_computes_a_file_of_any_day(tmp_path):
@@ -405,34 +445,126 @@ class Webhook(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_failed_run_is_told_to_the_webhook_with_its_reason(tmp_path):
+@pytest.fixture
+def webhook():
+    """The address of a webhook that keeps what it is told in `Webhook.posted`."""
     Webhook.posted = []
     server = HTTPServer(("127.0.0.1", 0), Webhook)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    secret = f"http://127.0.0.1:{server.server_port}/services/canary-7f3a"
-    lakehouse = planned_only(tmp_path, webhook_url=secret)
+    yield f"http://127.0.0.1:{server.server_port}/services/canary-7f3a"
+    server.shutdown()
+    server.server_close()
+
+
+def test_settings_that_change_under_a_code_server_are_noticed_and_nothing_is_run(tmp_path, monkeypatch, webhook):
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path))
+    monkeypatch.setenv("LAKEHOUSE_WEBHOOK_URL", webhook)
+    file = tmp_path / "lakehouse.toml"
+    file.write_text("late_days = 3\n")
+    lakehouse = Lakehouse()
+    drop(lakehouse, "2024-03-01")
+    changed = "settings changed (late_days, allowed_actions): reload the definitions; nothing is run until then"
+    with daemon_of(lakehouse) as daemon:
+        daemon.tick()
+        file.write_text('late_days = 2\nallowed_actions = ["edit"]\n')
+        assert [(daemon.tick().run_requests, daemon.tick().skip_message) for _ in range(2)] == [([], changed)] * 2
+        file.write_text("late_days = \n")
+        broken = daemon.tick()
+        assert broken.run_requests == []
+        assert broken.skip_message.startswith(f"{file} can't be read as TOML: Invalid value")
+        assert broken.skip_message.endswith("; nothing is run until that is mended")
+        context = dg.build_schedule_context(scheduled_execution_time=datetime(2024, 3, 4, 6, tzinfo=UTC))
+        assert sensors.day_end_schedule(lakehouse).evaluate_tick(context).skip_message == broken.skip_message
+        file.write_text("late_days = 3\n")
+        assert len(daemon.tick().run_requests) == 1
+        file.write_text("late_days = 2\n")
+        assert len(Daemon(Lakehouse(), daemon.instance).tick(daemon.cursor).run_requests) == 1  # as after a reload
+    told = [(message["text"], message["reasons"]) for message in Webhook.posted]
+    assert told == [(f"lakehouse sensor landing: {why}", [why]) for why in (changed, broken.skip_message)]
+
+
+def test_runs_that_go_by_other_settings_than_the_sensor_are_asked_for_once(make_lake):
+    lake = make_lake(("silver.rejected_interactions",), allowed_actions=("edit",))
+    lake.rows("2024-03-01", "u,2024-03-01 10:00:00,edit,p,1,1")
+    settings = lake.lakehouse.settings.model_copy(update={"allowed_actions": ("edit", "share")})
+    with daemon_of(Lakehouse(settings)) as daemon:
+        daemon.job = build_definitions(lake.lakehouse).resolve_job_def(JOB)  # a process that read the settings later
+        asked, reason = daemon.until_quiet()
+        assert len(asked) == 1
+        [run] = daemon.instance.get_runs()
+        assert reason == (
+            f"run {run.run_id} computed silver.rejected_interactions 2024-03-01 otherwise than expected here: its "
+            "settings or its code are not this code server's; reload the definitions"
+        )
+        # what another run has written meanwhile may be computed again, and so may what a repair took the stamp from
+        lake.rows("2024-03-01", "u,2024-03-01 10:00:00,edit,p,1,1", "v,2024-03-01 10:00:00,edit,p,1,1")
+        lake.run()
+        lake.rows("2024-03-01", "u,2024-03-01 10:00:00,edit,p,1,1")
+        assert len(daemon.until_quiet()[0]) == 1
+        table = lake.lakehouse.catalog.load("silver.rejected_interactions")
+        with table.transaction() as transaction:
+            forget_days(transaction, table, [date(2024, 3, 1)])
+        assert len(daemon.until_quiet()[0]) == 1
+
+
+def test_a_sensor_that_fails_is_told_to_the_webhook_once(tmp_path, webhook):
+    lakehouse = planned_only(tmp_path, webhook_url=webhook)
+    drop(lakehouse, "2024-03-01")
+    with daemon_of(lakehouse) as daemon:
+        (tmp_path / "catalog.db").write_bytes(b"no database" * 100)
+        for _ in range(2):
+            with pytest.raises(Exception, match="file is not a database"):
+                daemon.tick()
+        [told] = Webhook.posted
+        assert told["text"].startswith("lakehouse sensor landing: ")
+        assert "file is not a database" in told["text"]
+        (tmp_path / "catalog.db").unlink()
+        daemon.tick()
+        assert len(daemon.tick().run_requests) == 1
+        refused = drop(lakehouse, "2024-03-02", name="b.csv")
+        refused.write_bytes(b"")
+        for _ in range(3):
+            daemon.tick()
+    assert [message["reasons"] for message in Webhook.posted[1:]] == [
+        [f"{refused}: is empty (0 bytes); a day without rows needs at least the header"]
+    ]
+
+
+def test_a_failed_run_is_told_to_the_webhook_with_its_reason(tmp_path, webhook):
+    lakehouse = planned_only(tmp_path, webhook_url=webhook)
     assert "canary" not in repr(lakehouse.settings)
     bad = drop(lakehouse, "2024-03-01", "\x00")
     bad.write_bytes(b"")
     with daemon_of(lakehouse) as daemon:
-        lake_run = daemon.job.execute_in_process(
-            instance=daemon.instance,
-            asset_selection=[dg.AssetKey(["bronze", "interactions"])],
-            partition_key="2024-03-01",
-            raise_on_error=False,
-        )
-        context = dg.build_run_status_sensor_context(
-            "run_failures",
-            dagster_event=lake_run.get_run_failure_event(),
-            dagster_instance=daemon.instance,
-            dagster_run=lake_run.dagster_run,
-        ).for_run_failure()
-        sensors.failure_sensor(lakehouse)(context)
+
+        def failed(**tags):
+            done = daemon.job.execute_in_process(
+                instance=daemon.instance,
+                asset_selection=[dg.AssetKey(["bronze", "interactions"])],
+                tags=tags,
+                raise_on_error=False,
+            )
+            context = dg.build_run_status_sensor_context(
+                "run_failures",
+                dagster_event=done.get_run_failure_event(),
+                dagster_instance=daemon.instance,
+                dagster_run=done.dagster_run,
+            ).for_run_failure()
+            sensors.failure_sensor(lakehouse)(context)
+            return done
+
+        lake_run = failed(**{PARTITION_NAME_TAG: "2024-03-01"})
         logged = "".join(str(entry) for entry in daemon.instance.all_logs(lake_run.run_id))
-    server.shutdown()
-    server.server_close()
+        today = datetime.now(tz=UTC).date()
+        tomorrow = str(today + timedelta(1))
+        for tags in (
+            {PARTITION_NAME_TAG: tomorrow},
+            run_tags(Work((), today, today + timedelta(1))),
+            {},
+        ):
+            failed(**tags)
     reason = f"{bad}: is empty (0 bytes); a day without rows needs at least the header"
-    assert Webhook.posted == [
+    assert Webhook.posted[:1] == [
         {
             "text": f"lakehouse run {lake_run.run_id[:8]} failed for 2024-03-01: {reason}",
             "run_id": lake_run.run_id,
@@ -442,6 +574,19 @@ def test_a_failed_run_is_told_to_the_webhook_with_its_reason(tmp_path):
         }
     ]
     assert "canary" not in logged
+    there_are = f"1999-12-29 … {today} (today in UTC)"
+    outside = f"is not within the days that can be computed, {there_are}"
+    assert [
+        (told["text"].partition(" failed")[0][22:], told["days"], told["reason"]) for told in Webhook.posted[1:]
+    ] == [
+        ("", tomorrow, f"{tomorrow} {outside}"),
+        ("", f"{today} … {tomorrow}", f"{today} … {tomorrow} {outside}"),
+        (
+            " of job lakehouse",
+            "no days",
+            f"the run names no days, and tables are computed by day; choose some of {there_are}",
+        ),
+    ]
 
 
 def test_a_webhook_that_is_no_web_address_is_refused_without_showing_it():

@@ -1,24 +1,28 @@
 """What starts runs by itself: files that land, and a day that ends; and what tells about runs that failed."""
 
 import json
-import urllib.request
-from collections.abc import Collection, Sequence
-from itertools import chain
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date
+from functools import cache
+from itertools import chain, islice
 
 import dagster as dg
 from dagster._core.storage.tags import RUN_KEY_TAG
 
-from lakehouse_assets.automation.failures import failure_of
-from lakehouse_assets.automation.jobs import DASHBOARD_JOB, JOB, run_tags, unfinished_runs
+from lakehouse_assets.automation.failures import days_of_run, failure_of
+from lakehouse_assets.automation.jobs import DASHBOARD_JOB, JOB, RUNS_OF_TABLES, run_tags, unfinished_runs
+from lakehouse_assets.automation.webhook import Complaints, post
 from lakehouse_assets.io.landing import DATASETS, Looks, Signatures, signatures
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import DAY, at_most, days_between, in_words
+from lakehouse_assets.settings import SettingsError
 from lakehouse_assets.stamps import Stale, Work, calendar_of
 
 LOOK_SECONDS = 15
 MOST_RUNS_A_LOOK = 25  # what is left is asked for by later looks
+AIMS_TAG = "lakehouse/aims"  # what each table of a run that was asked for is to be afterwards
+_RUNS_LOOKED_AT = 100
 _REASONS_TOLD = 5
-_WEBHOOK_SECONDS = 10
 
 
 def landing_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
@@ -39,12 +43,19 @@ def landing_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
         description="Looks at the landing zone and runs what new, changed and removed files make stale.",
     )
     def landing(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        busy = unfinished_runs(context.instance)
-        if busy:
-            return dg.SensorResult(skip_reason=f"run {busy[0].run_id} has not ended yet", cursor=context.cursor)
-        with lakehouse.repair.naming_damage():
-            return look(context)
+        with complaints.telling(context.log):
+            unlike = _settings_unlike(lakehouse)
+            if unlike:
+                complaints.tell(context.log, [unlike])
+                context.log.warning(unlike)
+                return dg.SensorResult(skip_reason=unlike, cursor=context.cursor)
+            busy = unfinished_runs(context.instance)
+            if busy:
+                return dg.SensorResult(skip_reason=f"run {busy[0].run_id} has not ended yet", cursor=context.cursor)
+            with lakehouse.repair.naming_damage():
+                return look(context)
 
+    complaints = Complaints(lakehouse.settings, "sensor landing")
     at_rest: list[object] = []  # what the landing zone and the tables were when there was nothing to do
 
     def look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -60,21 +71,29 @@ def landing_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
         incomplete = {day for dataset, day in unlike if day.isoformat() in signed[dataset]}
         refused = lakehouse.stamps.refused(changed, now)
         left = incomplete | refused.keys()
-        reasons = [
-            *(f"{days} may still be written to" for days in in_words(incomplete)),
+        reasons = [f"{days} may still be written to" for days in in_words(incomplete)]
+        complained = [
             *(refused[day] for day in sorted(refused)),
         ]
         requests: list[dg.RunRequest] = []
         for stale in chain([changed], phases):
+            for (run_id, name), days in _computed_in_vain(lakehouse, context.instance, stale).items():
+                left.update(days)
+                complained.append(
+                    f"run {run_id} computed {name} {', '.join(in_words(days))} otherwise than expected here: its "
+                    "settings or its code are not this code server's; reload the definitions"
+                )
             work = lakehouse.stamps.work(stale, left, stale)
             wanted = lakehouse.stamps.keys(lakehouse.stamps.ready(work))
             for run in _runs_of(context.instance, wanted):
                 failed = wanted.pop(run.tags[RUN_KEY_TAG])
                 left.update(days_between(failed.first, failed.last))
                 reasons.append(f"run {run.run_id} failed for {failed.first} … {failed.last}; nothing has changed since")
-            requests = [_request(one, key) for key, one in wanted.items()][:MOST_RUNS_A_LOOK]
+            requests = _requests(lakehouse, dict(islice(wanted.items(), MOST_RUNS_A_LOOK)))
             if requests:
                 break
+        complaints.tell(context.log, complained)
+        reasons += complained
         lakehouse.zone.save_index()
         cursor = json.dumps(signed)
         told = "; ".join(at_most(reasons, _REASONS_TOLD))
@@ -100,12 +119,15 @@ def dashboard_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
     )
     def dashboard(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         gold = [name for name in lakehouse.tables if lakehouse.tables[name].layer == "gold"]
-        snapshots = [snapshot for name in gold if (snapshot := lakehouse.catalog.snapshot_id(name))]
+        with complaints.telling(context.log):
+            snapshots = [snapshot for name in gold if (snapshot := lakehouse.catalog.snapshot_id(name))]
+        complaints.tell(context.log, ())
         busy = unfinished_runs(context.instance)
         if busy or not snapshots:
             return dg.SkipReason(f"run {busy[0].run_id} has not ended yet" if busy else "nothing is computed yet")
         return dg.RunRequest(run_key=f"{DASHBOARD_JOB} {snapshots}")
 
+    complaints = Complaints(lakehouse.settings, "sensor dashboard")
     return dashboard
 
 
@@ -122,7 +144,16 @@ def day_end_schedule(lakehouse: Lakehouse) -> dg.ScheduleDefinition:
         description="Gives days that ended without a file their rows of zeros, with a warning.",
     )
     def day_end(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        yesterday = context.scheduled_execution_time.astimezone(settings.reporting_zone).date() - DAY
+        with complaints.telling(context.log):
+            yesterday = context.scheduled_execution_time.astimezone(settings.reporting_zone).date() - DAY
+            return end_of(yesterday)
+
+    complaints = Complaints(settings, "schedule day_end")
+
+    def end_of(yesterday: date) -> dg.RunRequest | dg.SkipReason:
+        unlike = _settings_unlike(lakehouse)
+        if unlike:  # the sensor complains of it
+            return dg.SkipReason(unlike)
         known = {*lakehouse.zone.dates("interactions"), *lakehouse.catalog.stamps("bronze.interactions")}
         if not known:
             return dg.SkipReason("nothing has ever been delivered")
@@ -130,14 +161,14 @@ def day_end_schedule(lakehouse: Lakehouse) -> dg.ScheduleDefinition:
         if first > yesterday:
             return dg.SkipReason(f"{max(known)} is delivered or computed already")
         tables = tuple(name for name in lakehouse.tables if calendar_of(name) != "users")
-        [(key, work)] = lakehouse.stamps.keys([Work(tables, first, yesterday)]).items()
-        return _request(work, key)
+        [request] = _requests(lakehouse, lakehouse.stamps.keys([Work(tables, first, yesterday)]))
+        return request
 
     return day_end
 
 
 def failure_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
-    """Posts why a run failed to `LAKEHOUSE_WEBHOOK_URL`, as JSON with a ``text`` that chat services show."""
+    """Posts why a run failed to `LAKEHOUSE_WEBHOOK_URL`."""
 
     @dg.run_failure_sensor(
         name="run_failures",
@@ -146,22 +177,29 @@ def failure_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
     )
     def run_failures(context: dg.RunFailureSensorContext) -> None:
         failure = failure_of(context.instance, context.dagster_run)
-        message = {
-            "text": f"lakehouse run {failure.run_id[:8]} failed for {failure.days}: {failure.reason}",
-            "run_id": failure.run_id,
-            "days": failure.days,
-            "tables": failure.tables,
-            "reason": failure.reason,
-        }
-        request = urllib.request.Request(  # noqa: S310  the settings only take http and https
-            lakehouse.settings.webhook_url.get_secret_value(),
-            json.dumps(message).encode(),
-            {"Content-Type": "application/json"},
+        of = f"failed for {failure.days}" if failure.days else f"of job {context.dagster_run.job_name} failed"
+        post(
+            lakehouse.settings,
+            f"lakehouse run {failure.run_id[:8]} {of}: {failure.reason}",
+            run_id=failure.run_id,
+            days=failure.days or "no days",
+            tables=failure.tables,
+            reason=failure.reason,
         )
-        with urllib.request.urlopen(request, timeout=_WEBHOOK_SECONDS):  # noqa: S310
-            context.log.info("the webhook was told of run %s", failure.run_id)
+        context.log.info("the webhook was told of run %s", failure.run_id)
 
     return run_failures
+
+
+def _settings_unlike(lakehouse: Lakehouse) -> str:
+    """Why no run may be asked for: it would go by other settings than these definitions; empty if it would not."""
+    try:
+        changed = lakehouse.changed_settings()
+    except SettingsError as error:
+        return f"{error.args[0].removesuffix('.')}; nothing is run until that is mended"
+    return (
+        f"settings changed ({', '.join(changed)}): reload the definitions; nothing is run until then" if changed else ""
+    )
 
 
 def _signatures_of_changed(changed: Stale, landed: Looks) -> Signatures:
@@ -179,9 +217,44 @@ def _runs_of(instance: dg.DagsterInstance, keys: Collection[str]) -> Sequence[dg
     return instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: list(keys)})) if keys else ()
 
 
-def _request(work: Work, key: str) -> dg.RunRequest:
-    return dg.RunRequest(
-        run_key=key,
-        asset_selection=[dg.AssetKey(name.split(".")) for name in work.tables],
-        tags=run_tags(work),
-    )
+def _computed_in_vain(
+    lakehouse: Lakehouse, instance: dg.DagsterInstance, stale: Stale
+) -> dict[tuple[str, str], set[date]]:
+    """Stale days by run and table that a run of a sensor's has just computed: asked for again, it would do the same.
+
+    That is so where its aim is the one of now and nobody came after it. Another run over the same days makes them right
+    to be asked for again, as when a file's earlier version comes back; so does a repair, which takes their stamps.
+    """
+    found: dict[tuple[str, str], set[date]] = {}
+    later: dict[str, set[date]] = {name: set() for name in lakehouse.tables}
+    recorded = cache(lakehouse.catalog.stamps)
+    for run in instance.get_runs(limit=_RUNS_LOOKED_AT) if any(stale.values()) else ():
+        first, last = days_of_run(run)
+        if run.job_name not in RUNS_OF_TABLES or not first:
+            continue
+        work = Work(
+            tuple(n for n in later if not run.asset_selection or dg.AssetKey(n.split(".")) in run.asset_selection),
+            date.fromisoformat(first),
+            date.fromisoformat(last),
+        )
+        days = set(days_between(work.first, work.last))
+        aims = json.loads(run.tags.get(AIMS_TAG, "{}")) if run.status == dg.DagsterRunStatus.SUCCESS else {}
+        still = {name: days & stale.get(name, {}).keys() & recorded(name).keys() - later[name] for name in work.tables}
+        if aims and any(still.values()):
+            [now] = lakehouse.stamps.aims([work])
+            found |= {(run.run_id, n): left for n, left in still.items() if left and now[n] == aims.get(n)}
+        for name in work.tables:
+            later[name] |= days
+    return found
+
+
+def _requests(lakehouse: Lakehouse, wanted: Mapping[str, Work]) -> list[dg.RunRequest]:
+    aims = lakehouse.stamps.aims(wanted.values())
+    return [
+        dg.RunRequest(
+            run_key=key,
+            asset_selection=[dg.AssetKey(name.split(".")) for name in work.tables],
+            tags=run_tags(work) | {AIMS_TAG: json.dumps(aim)},
+        )
+        for (key, work), aim in zip(wanted.items(), aims, strict=True)
+    ]
