@@ -9,23 +9,21 @@ import dagster as dg
 
 from lakehouse_assets.assets.bronze import bronze_assets
 from lakehouse_assets.assets.gold import gold_assets
-from lakehouse_assets.assets.maintenance import maintenance_assets
-from lakehouse_assets.assets.reports import report_assets
+from lakehouse_assets.assets.maintenance import maintenance_job, maintenance_specs
+from lakehouse_assets.assets.reports import dashboard_asset, profiles_job, profiles_spec
 from lakehouse_assets.assets.silver import silver_assets
 from lakehouse_assets.automation.jobs import (
     daily_partitions,
     dashboard_job,
     freshness_policy,
     lakehouse_job,
-    maintenance_job,
     maintenance_schedule,
-    profiles_job,
     profiles_schedule,
 )
 from lakehouse_assets.automation.sensors import dashboard_sensor, day_end_schedule, failure_sensor, landing_sensor
 from lakehouse_assets.checks.asset_checks import asset_checks
-from lakehouse_assets.io.iceberg_io_manager import IcebergIOManager
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.resources import iceberg_resource
 from lakehouse_assets.stamps import calendar_of
 
 
@@ -52,16 +50,20 @@ def _build(lakehouse: Lakehouse) -> dg.Definitions:
         if (name := ".".join(asset.key.path)) in lakehouse.tables
     ]
     return dg.Definitions(
-        assets=[*kept, *report_assets(lakehouse), *maintenance_assets(lakehouse)],
+        assets=[
+            *dg.with_source_code_references([*kept, dashboard_asset(lakehouse)]),
+            profiles_spec(lakehouse),
+            *maintenance_specs(),
+        ],
         asset_checks=asset_checks(lakehouse, partitions),
-        jobs=[lakehouse_job(settings), dashboard_job(), maintenance_job(), profiles_job()],
+        jobs=[lakehouse_job(settings), dashboard_job(), maintenance_job(lakehouse), profiles_job(lakehouse)],
         sensors=[
             landing_sensor(lakehouse),
             dashboard_sensor(lakehouse),
             *([failure_sensor(lakehouse)] if settings.webhook_url else []),
         ],
         schedules=[day_end_schedule(lakehouse), maintenance_schedule(), profiles_schedule()],
-        resources={"iceberg": IcebergIOManager(lakehouse)},
+        resources={"iceberg": iceberg_resource(lakehouse, partitions)},
         # one JVM a run: an executor with a process per step would start Spark for every table and check
         executor=dg.in_process_executor,
     )

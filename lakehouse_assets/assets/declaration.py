@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date
+from importlib.metadata import version
 from typing import Any
 
 import dagster as dg
@@ -12,6 +13,7 @@ from lakehouse_assets.io.iceberg_io_manager import column_schema
 from lakehouse_assets.tables import Table
 
 OWNERS = ["team:data-platform"]
+CODE_VERSION = version("lakehouse-assets")  # of what has no version of its own
 
 
 def table_asset(

@@ -1,4 +1,8 @@
-"""Maintenance: old days dropped, files and snapshots kept few; what each run did shows per table."""
+"""Maintenance: old days dropped, files and snapshots kept few; what each run did shows per table.
+
+Its assets are shown in the graph and made by a job's own steps, so that "Materialize all", which takes every asset that
+can be materialized, computes tables and maintains none.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -6,48 +10,70 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse_assets.assets.declaration import OWNERS
+from lakehouse_assets.assets.declaration import CODE_VERSION, OWNERS
 from lakehouse_assets.io.maintenance import Dropping, Freed
 from lakehouse_assets.lakehouse import Lakehouse
 
-MAINTENANCE_GROUP = "maintenance"
+MAINTENANCE_JOB = "maintenance"
+RETENTION, STORAGE = (dg.AssetKey([MAINTENANCE_JOB, name]) for name in ("retention", "storage"))
 
 
-def maintenance_assets(lakehouse: Lakehouse) -> list[dg.AssetsDefinition]:
-    """The maintenance assets of a lakehouse; they have no partitions and store nothing of their own."""
+def maintenance_specs() -> list[dg.AssetSpec]:
+    """What the maintenance job does, as assets that have no partitions and store nothing of their own."""
     common: dict[str, Any] = {
-        "key_prefix": [MAINTENANCE_GROUP],
-        "group_name": MAINTENANCE_GROUP,
+        "group_name": MAINTENANCE_JOB,
         "kinds": {"pyspark", "iceberg"},
         "owners": OWNERS,
-        "io_manager_key": "iceberg",
+        "code_version": CODE_VERSION,
     }
+    return [
+        dg.AssetSpec(
+            RETENTION,
+            description="Days older than LAKEHOUSE_RETENTION_DAYS, dropped from every table; unset, none. "
+            "The job `maintenance` does it.",
+            **common,
+        ),
+        dg.AssetSpec(
+            STORAGE,
+            deps=[RETENTION],
+            description="Small files put together, old snapshots expired, files of killed runs removed, table by "
+            "table. The job `maintenance` does it.",
+            **common,
+        ),
+    ]
 
-    @dg.asset(**common, description="Days older than LAKEHOUSE_RETENTION_DAYS, dropped from every table; unset, none.")
-    def retention(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+
+def maintenance_job(lakehouse: Lakehouse) -> dg.JobDefinition:
+    """Old days dropped, then every table maintained."""
+
+    @dg.op(out=dg.Out(dg.Nothing))
+    def retention(context: dg.OpExecutionContext) -> None:
         days = lakehouse.settings.retention_days
         plan = lakehouse.maintenance.plan_cleanup(days) if days else []
         for dropping in plan:
             lakehouse.maintenance.drop(dropping)
             context.log.info("%s", dropping)
-        return _shown(plan)
+        context.log_event(dg.AssetMaterialization(RETENTION, metadata=_shown(plan)))
 
-    @dg.asset(
-        **common,
-        deps=[retention],
-        description="Small files put together, old snapshots expired, files of killed runs removed, table by table.",
-    )
-    def storage(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    @dg.op(ins={"dropped": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
+    def storage(context: dg.OpExecutionContext) -> None:
         freed = []
         for name in lakehouse.maintenance.tables():
             freed.append(lakehouse.maintenance.maintain(name))
             context.log.info("%s", freed[-1])
-        return _shown(freed)
+        context.log_event(dg.AssetMaterialization(STORAGE, metadata=_shown(freed)))
 
-    return [retention, storage]
+    @dg.job(
+        name=MAINTENANCE_JOB,
+        description="Drops days older than LAKEHOUSE_RETENTION_DAYS, if set; keeps every table small.",
+    )
+    def maintenance() -> None:
+        storage(retention())
+
+    return maintenance
 
 
-def _shown(done: Sequence[Freed] | Sequence[Dropping]) -> dg.MaterializeResult:
+def _shown(done: Sequence[Freed] | Sequence[Dropping]) -> dict[str, Any]:
     """A row per table, and the sum of each number, which Dagster plots over time."""
     rows = [
         {key: value if isinstance(value, int) else str(value) for key, value in asdict(one).items()} for one in done
@@ -63,4 +89,4 @@ def _shown(done: Sequence[Freed] | Sequence[Dropping]) -> dg.MaterializeResult:
         for key, value in row.items()
     ]
     table = dg.TableMetadataValue([dg.TableRecord(row) for row in rows], dg.TableSchema(columns))
-    return dg.MaterializeResult(metadata={"tables": table, **sums})
+    return {"tables": table, **sums}

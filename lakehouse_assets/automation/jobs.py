@@ -9,8 +9,8 @@ from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG
 
-from lakehouse_assets.assets.maintenance import MAINTENANCE_GROUP
-from lakehouse_assets.assets.reports import DASHBOARD, PROFILES, REPORTS_GROUP
+from lakehouse_assets.assets.maintenance import MAINTENANCE_JOB
+from lakehouse_assets.assets.reports import DASHBOARD, PROFILES_JOB, REPORTS_GROUP
 from lakehouse_assets.profiles import NOT_INSTALLED, extra_is_installed
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.stamps import Work
@@ -18,8 +18,6 @@ from lakehouse_assets.stamps import Work
 JOB = "lakehouse"
 DASHBOARD_JOB = "dashboard"
 RUNS_OF_TABLES = (JOB, "__ASSET_JOB")  # the second is what the UI's Materialize button starts
-MAINTENANCE_JOB = "maintenance"
-PROFILES_JOB = "profiles"
 
 
 def daily_partitions(settings: Settings) -> dg.DailyPartitionsDefinition:
@@ -57,7 +55,7 @@ def lakehouse_job(settings: Settings) -> dg.UnresolvedAssetJobDefinition:
     """Every table for a day or a range of days."""
     return dg.define_asset_job(
         JOB,
-        selection=dg.AssetSelection.all() - dg.AssetSelection.groups(REPORTS_GROUP, MAINTENANCE_GROUP),
+        selection=dg.AssetSelection.all() - dg.AssetSelection.groups(REPORTS_GROUP),
         description="Every table for a day, or for a range of days in one run.",
         tags={MAX_RUNTIME_SECONDS_TAG: str(round(settings.run_timeout_hours * 3600))},
     )
@@ -81,15 +79,6 @@ def dashboard_job() -> dg.UnresolvedAssetJobDefinition:
     )
 
 
-def maintenance_job() -> dg.UnresolvedAssetJobDefinition:
-    """Old days dropped, then every table maintained."""
-    return dg.define_asset_job(
-        MAINTENANCE_JOB,
-        selection=dg.AssetSelection.groups(MAINTENANCE_GROUP),
-        description="Drops days older than LAKEHOUSE_RETENTION_DAYS, if set; keeps every table small.",
-    )
-
-
 def maintenance_schedule() -> dg.ScheduleDefinition:
     """Maintenance once a week, in the night from Saturday to Sunday."""
     return dg.ScheduleDefinition(
@@ -99,15 +88,6 @@ def maintenance_schedule() -> dg.ScheduleDefinition:
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Without it, every run makes the tables' metadata longer.",
-    )
-
-
-def profiles_job() -> dg.UnresolvedAssetJobDefinition:
-    """The profiles of interactions and users."""
-    return dg.define_asset_job(
-        PROFILES_JOB,
-        selection=dg.AssetSelection.assets(PROFILES),
-        description="Profiles interactions and users, and compares them with the profiles before.",
     )
 
 

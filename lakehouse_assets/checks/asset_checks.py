@@ -1,10 +1,11 @@
 """The asset checks: blocking where data is wrong, warning where it is only odd, one result a day.
 
 The writer counts every law of a contract before it publishes, and raises; so a check of a law fails only when
-something else has touched the table. Run on its own from the UI, a check counts again on what is published.
+something else has touched the table. Run on its own from the UI, a check counts again on what is published: for the
+days of the run, or, as the button "Execute all" starts one without days, for every day that is computed.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -16,9 +17,12 @@ from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.declaration import days_of
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.partitions import days_between
+from lakehouse_assets.partitions import at_most, days_between, in_words
+from lakehouse_assets.resources import check_days
 from lakehouse_assets.tables import NO_DUPLICATE_KEY, Table
 from lakehouse_assets.transforms.segments import ACTIVE_USERS, APP_VERSION
+
+_DAYS_TOLD = 10
 
 
 @dataclass(frozen=True)
@@ -235,7 +239,11 @@ def _step(
     key = dg.AssetKey(name.split("."))
     specs = [
         dg.AssetCheckSpec(
-            check.name, asset=key, description=check.description, blocking=check.blocking, partitions_def=partitions
+            check.name,
+            asset=key,
+            description=f"{check.description}. Run without days it judges every computed one.",
+            blocking=check.blocking,
+            partitions_def=partitions,
         )
         for check in checks
     ]
@@ -243,18 +251,35 @@ def _step(
     @dg.multi_asset_check(name=f"check_{name.replace('.', '_')}", specs=specs, can_subset=True)
     def step(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckEvaluation | dg.Output[None]]:
         selected = {check_key.name for check_key in context.selected_asset_check_keys}
-        first, last = days_of(context)
+        partitioned = context.run.is_partitioned
+        if partitioned:
+            check_days(context.run, partitions)
+        days = days_between(*days_of(context)) if partitioned else sorted(lakehouse.catalog.stamps(name))
         waiting.begin(context.run.run_id)
-        targets = _checked_materializations(context, key)
+        targets = _checked_materializations(context, key) if partitioned else {}
         for check, spec in zip(checks, specs, strict=True):
             if check.name in selected:
-                outcomes = check.look(lakehouse, first, last)
-                for day in days_between(first, last):
+                outcomes = check.look(lakehouse, days[0], days[-1]) if days else {}
+                for day in days:
                     yield _evaluation(key, check, day, outcomes.get(day), targets.get(day.isoformat()))
+                if not partitioned:
+                    yield _of_all(key, check, days, [day for day in days if day in outcomes])
                 # what waits for a blocking check waits for its output
                 yield dg.Output(None, output_name=spec.get_python_identifier())
 
     return step
+
+
+def _of_all(key: dg.AssetKey, check: Check, days: Sequence[date], broken: Sequence[date]) -> dg.AssetCheckEvaluation:
+    """What the button shows that started the run: one answer over all days, beside that of each."""
+    return dg.AssetCheckEvaluation(
+        asset_key=key,
+        check_name=check.name,
+        passed=not broken,
+        metadata={"days": len(days), "days_that_fail": ", ".join(at_most(in_words(broken), _DAYS_TOLD))},
+        severity=dg.AssetCheckSeverity.ERROR if check.blocking else dg.AssetCheckSeverity.WARN,
+        blocking=check.blocking,
+    )
 
 
 def _evaluation(

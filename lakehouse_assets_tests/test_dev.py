@@ -1,0 +1,129 @@
+"""A real `lakehouse dev`, asked through GraphQL as its pages ask it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lakehouse_assets.io.landing import DATASETS
+from lakehouse_assets_tests.dev_server import LOCATION, Server, serving, wait_for
+
+UP_TO_DATE = "everything is up to date"
+CHECKS = """
+query ($table: AssetKeyInput!) {
+  assetNodeOrError(assetKey: $table) {
+    ... on AssetNode {
+      assetChecksOrError {
+        ... on AssetChecks { checks { name description executionForLatestMaterialization { status runId } } }
+      }
+    }
+  }
+}
+"""
+RESOURCE = """
+query ($resource: ResourceSelector!) {
+  topLevelResourceDetailsOrError(resourceSelector: $resource) {
+    ... on ResourceDetails { description resourceType configuredValues { key value } }
+  }
+}
+"""
+ASSETS = """
+query { assetNodes { assetKey { path } isExecutable codeVersion metadataEntries { __typename label } } }
+"""
+EVALUATIONS = """
+query ($table: AssetKeyInput!, $check: String!) {
+  assetCheckExecutions(assetKey: $table, checkName: $check, limit: 20) {
+    runId status evaluation { partition success metadataEntries { label ... on IntMetadataEntry { intValue } } }
+  }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose sensor has computed two days of two tables."""
+    home = tmp_path_factory.mktemp("dev") / "home"
+    home.mkdir()
+    settings(home, "")
+    for day in ("2024-03-01", "2024-03-02"):
+        drop(home, day)
+    with serving(home) as server:
+        quiet(server)
+        yield server
+
+
+def settings(home: Path, more: str) -> None:
+    (home / "lakehouse.toml").write_text(f'tables = ["silver.rejected_interactions"]\n{more}')
+
+
+def drop(home: Path, day: str) -> None:
+    folder = home / "landing" / "interactions" / f"date={day}"
+    folder.mkdir(parents=True)
+    (folder / "a.csv").write_text(f"{','.join(DATASETS['interactions'])}\nu,{day} 10:00:00,fly,p,1,1\n")
+
+
+def quiet(server: Server) -> None:
+    wait_for(lambda: server.next_tick()["skipReason"] == UP_TO_DATE, "the sensor at rest")
+
+
+def test_the_pages_show_where_tables_are_which_code_makes_them_and_what_can_be_materialized(server):
+    found = server.ask(RESOURCE, resource={**LOCATION, "resourceName": "iceberg"})["topLevelResourceDetailsOrError"]
+    assert found["resourceType"] == "lakehouse_assets.resources.IcebergTables"
+    assert found["description"].startswith("Reads and publishes the lakehouse's Iceberg tables")
+    assert {one["key"]: json.loads(one["value"]) for one in found["configuredValues"]} == {
+        "warehouse": str(server.home / "warehouse"),
+        "landing": str(server.home / "landing"),
+        "catalog": str(server.home / "catalog.db"),
+        "s3_endpoint": "",
+    }
+    assets = server.ask(ASSETS)["assetNodes"]
+    assert all(asset["codeVersion"] for asset in assets)
+    # "Materialize all" takes what can be materialized: tables and the dashboard, no maintenance and no profiles
+    materializable = {".".join(asset["assetKey"]["path"]) for asset in assets if asset["isExecutable"]}
+    assert materializable == {"bronze.interactions", "silver.rejected_interactions", "reports.dashboard"}
+    for asset in assets:
+        labels = {entry["label"] for entry in asset["metadataEntries"]}
+        assert ("dagster/code_references" in labels) == asset["isExecutable"]
+
+
+def test_checks_executed_without_days_judge_every_computed_day(server):
+    table = "silver.rejected_interactions"
+    path = {"path": table.split(".")}
+    checks = server.ask(CHECKS, table=path)["assetNodeOrError"]["assetChecksOrError"]["checks"]
+    assert all(check["description"].endswith(". Run without days it judges every computed one.") for check in checks)
+    names = [check["name"] for check in checks]
+    run = server.launch(checks=[(table, name) for name in names])  # what the button "Execute all" sends
+    assert run["status"] == "SUCCESS"
+    for name in names:
+        found = server.ask(EVALUATIONS, table=path, check=name)["assetCheckExecutions"]
+        ours = [one for one in found if one["runId"] == run["runId"]]
+        assert {one["status"] for one in ours} == {"SUCCEEDED"}
+        assert {one["evaluation"]["partition"] for one in ours} == {"2024-03-01", "2024-03-02", None}
+
+
+def test_a_folder_of_no_date_stops_neither_ticks_nor_the_reload(server):
+    folder = server.home / "landing" / "interactions" / "date=2026-13-40"
+    folder.mkdir()
+    (folder / "a.csv").write_text("no rows of ours")
+    assert server.next_tick()["skipReason"] == UP_TO_DATE
+    assert server.reload() == ""
+
+
+def test_settings_changed_on_disk_stop_the_sensor_until_the_definitions_are_loaded_again(server):
+    before = server.runs()
+    settings(server.home, 'allowed_actions = ["edit", "fly"]\n')
+    drop(server.home, "2024-03-03")
+    for _ in range(2):
+        tick = server.next_tick()
+        assert tick["skipReason"] == (
+            "settings changed (allowed_actions): reload the definitions; nothing is run until then"
+        )
+    settings(server.home, "allowed_actions = [\n")
+    assert "lakehouse.toml can't be read as TOML" in server.next_tick()["skipReason"]
+    settings(server.home, 'allowed_actions = ["edit", "fly"]\n')
+    assert server.runs() == before
+    assert server.reload() == ""
+    quiet(server)
+    asked = [run["tags"]["dagster/asset_partition_range_end"] for run in server.runs() if run not in before]
+    assert asked == ["2024-03-03", "2024-03-03"]  # the new day's rows, then what the action makes of every day's
