@@ -7,7 +7,7 @@ TOOLS := $(VENV)/.stack-tools
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-s3 demo dev test test-stack test-faults browser test-browser screenshots profiles test-profiles notebooks test-notebooks lint format bench diagrams docs lock clean
+.PHONY: help setup setup-s3 demo dev test test-stack fresh test-faults browser test-browser screenshots profiles test-profiles notebooks test-notebooks lint format bench diagrams docs lock clean
 .PHONY: stack stack-env stack-images stack-demo stack-down rehearsal
 
 help: ## list the targets
@@ -59,6 +59,9 @@ test: $(DEV) ## the test suite; needs nothing but what `make demo` needs
 
 test-stack: $(DEV) $(TOOLS) ## the tests with an S3 server, a REST catalog, Postgres and a Spark cluster, built once
 	$(BIN)/python -m pytest -m "services and not faults"
+
+fresh: $(READY) ## both commands of the README on a minimal Debian in a folder, as root and as another user (root, mmdebstrap)
+	$(BIN)/python -m lakehouse_assets_tests.fresh_machine
 
 test-faults: $(DEV) $(TOOLS) ## long campaigns of faults, seeded and bounded
 	$(BIN)/python -m pytest -m faults
