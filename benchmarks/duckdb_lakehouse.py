@@ -86,7 +86,8 @@ _JUDGED = """
 CREATE TEMP TABLE judged AS
 WITH read AS (
     SELECT *, trim(user_id) AS trimmed_user_id, instant(timestamp) AS instant, instant::DATE AS event_date,
-        regexp_full_match(duration_ms, '[+-]?\\d+') AS whole_number, try_cast(duration_ms AS HUGEINT) AS duration
+        regexp_full_match(duration_ms, '[+-]?\\d+([.]0+)?') AS whole_number,
+        try_cast(regexp_replace(duration_ms, '[.]0+$', '') AS HUGEINT) AS duration
     FROM bronze.interactions
 )
 SELECT *, CASE

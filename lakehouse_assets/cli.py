@@ -468,7 +468,7 @@ def _status(options: argparse.Namespace, settings: Settings) -> None:
     for place in strays[:_STRAYS_TOLD]:
         say(
             f"{in_utf8(str(place))} is not read: what is delivered lies in DATASET/date=YYYY-MM-DD/, "
-            f"{settings.start_date} … today (UTC), and ends in .csv or .csv.gz"
+            f"{settings.start_date} … today (UTC), and ends in .csv, .csv.gz or the like"
         )
     if len(strays) > _STRAYS_TOLD:
         say(f"and {len(strays) - _STRAYS_TOLD:,} more that are not read")

@@ -284,6 +284,7 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             partition_column="landing_date",
             inputs=(Input("bronze.interactions"),),
             settings=cleaning,
+            version=2,
         ),
         Table(
             name="silver.interaction_routing",
@@ -306,6 +307,7 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             ),
             by_month=True,
             settings=cleaning,
+            version=2,
         ),
         Table(
             name="silver.interactions",
@@ -340,6 +342,7 @@ def declare(settings: Settings) -> Mapping[str, Table]:
                 ),
             ),
             settings=cleaning,
+            version=2,
         ),
         Table(
             name="silver.interaction_counts",

@@ -58,7 +58,13 @@ def run(machine: Path, user: str, folder: str, command: str, **environment: str)
     """Run a command as a user of the machine; says how long it took, and where it failed its last lines."""
     home = USERS[user]
     clients = {key: value for key, value in os.environ.items() if key.upper().startswith(_PACKAGE_CLIENTS)}
-    inside = {"HOME": home, "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin", "LANG": "C.UTF-8", **clients, **environment}
+    inside = {
+        "HOME": home,
+        "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin",
+        "LANG": "C.UTF-8",
+        **clients,
+        **environment,
+    }
     began = time.monotonic()
     done = subprocess.run(
         ["chroot", f"--userspec={user}", machine, "/bin/sh", "-c", f'cd "{folder}" && {command}'],

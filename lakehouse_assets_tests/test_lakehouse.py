@@ -84,6 +84,10 @@ def test_every_reject_reason_and_late_rows(make_lake):
         "tomorrow,2024-03-06 00:00:00,edit,p,1,1",
         "late,2024-03-01 00:00:00,edit,p,1,1",
         "intime,2024-03-02 00:00:00,edit,p, 7 ,1",
+        "whole,2024-03-02 00:00:00,edit,p,100.0,1",
+        "wholes,2024-03-02 00:00:00,edit,p, +200.000 ,1",
+        "dot,2024-03-05 00:00:00,edit,p,.0,1",
+        "manydigits,2024-03-05 00:00:00,edit,p,-99999999999999999999.0,1",
     )
     lake.run()
     assert {row["malformed_row"] for row in lake.table("silver.rejected_interactions") if row["malformed_row"]} == {
@@ -93,6 +97,7 @@ def test_every_reject_reason_and_late_rows(make_lake):
         None: "malformed_row", "": "missing_user_id", "month13": "bad_timestamp", "feb30": "bad_timestamp",
         "notime": "bad_timestamp", "year1": "late_event", "year9999": "future_event", "action": "unknown_action",
         "abc": "bad_duration", "half": "bad_duration", "nan": "bad_duration", "digits": "duration_over_limit",
+        "dot": "bad_duration", "manydigits": "negative_duration",
         "negative": "negative_duration", "negdigits": "negative_duration", "limit": "duration_over_limit",
         "tomorrow": "future_event", "late": "late_event",
     }  # fmt: skip
@@ -205,7 +210,7 @@ REFUSED = {
     "missing column": (GOOD.replace(",duration_ms", ",ms").encode(), "a.csv", "'duration_ms' is missing"),
     "column twice": (GOOD.replace("page_id", "user_id").encode(), "a.csv", "'user_id' is there twice"),
     "cut gzip": (gzip.compress(GOOD.encode())[:-9], "a.csv.gz", "damaged or cut gzip"),
-    "not gzip": (GOOD.encode(), "a.csv.gz", "damaged or cut gzip"),
+    "not gzip": (GOOD.encode(), "a.csv.gz", r"is named \.gz and is not compressed"),
     "junk behind gzip": (gzip.compress(GOOD.encode()) + b"junk", "a.csv.gz", "damaged or cut gzip"),
     "UTF-16": (GOOD.encode("utf-16"), "a.csv", "looks like UTF-16"),
     "Latin-1": (GOOD.replace(",p,", ",caf\xe9,").encode("latin-1"), "a.csv", "is not UTF-8"),

@@ -1,11 +1,15 @@
 """Landing: what `land` writes where, what is never read, and what is refused. No Spark."""
 
+import bz2
 import codecs
 import csv
 import gzip
 import io
+import lzma
 import os
 import re
+import tarfile
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -14,11 +18,12 @@ from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import pyarrow as pa
 import pytest
 
 from lakehouse_assets.automation.runner import Runner
 from lakehouse_assets.io import landing
-from lakehouse_assets.io.csv_files import FileRefused, chunks, read_chunk
+from lakehouse_assets.io.csv_files import FileRefused, chunks, inspect, read_chunk
 from lakehouse_assets.io.landing import DATASETS, Landed, LandingError, LandingZone, deliver, parse_date, split
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.settings import load_settings
@@ -264,10 +269,134 @@ def test_delivery_under_one_date_keeps_the_bytes(zone: LandingZone, tmp_path: Pa
     assert delivered_user_ids(zone) == {"2024-03-01": ["a"]}
 
 
+def tarred(name: str, text: str) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        file = tarfile.TarInfo(name)
+        file.size = len(text)
+        archive.addfile(file, io.BytesIO(text.encode()))
+    return packed.getvalue()
+
+
+TWO_ROWS = rows_of("a,2024-03-01 10:00:00,edit,p,1,1", "b,2024-03-02 11:00:00,edit,p,1,1")
+
+
+def zipped(**files: str) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return packed.getvalue()
+
+
+def zstd(text: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as packed:
+        packed.write(text)
+    return sink.getvalue().to_pybytes()
+
+
+PACKED = {
+    "UP.CSV.GZ": gzip.compress(TWO_ROWS.encode()),
+    "plain-name.csv": gzip.compress(TWO_ROWS.encode()),
+    "x.csv.bz2": bz2.compress(TWO_ROWS.encode()),
+    "x.csv.xz": lzma.compress(TWO_ROWS.encode()),
+    "x.csv.zst": zstd(TWO_ROWS.encode()),
+    "x.csv.zip": zipped(**{"x.csv": TWO_ROWS, "__MACOSX/x.csv": "?"}),
+    "wrong-ending.csv.gz": bz2.compress(TWO_ROWS.encode()),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_what_a_file_is_packed_with_is_told_by_its_first_bytes(zone: LandingZone, tmp_path: Path, name: str) -> None:
+    file = source(tmp_path, PACKED[name], name)
+    split_utc(zone, file)
+    assert delivered_user_ids(zone) == {"2024-03-01": ["a"], "2024-03-02": ["b"]}
+    whole = deliver(zone, "interactions", file, date(2024, 3, 5), {}).files[0]
+    assert whole.read_bytes() == PACKED[name]
+    assert delivered_user_ids(zone)["2024-03-05"] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    {
+        "several files": ("x.zip", zipped(a="1", b="2"), "is a zip archive of 2 files; unpack it and land each"),
+        "none": ("x.zip", zipped(), "is a zip archive of 0 files"),
+        "a workbook": ("x.xlsx", zipped(**{"[Content_Types].xml": "", "xl/a": ""}), "is an Excel workbook; save its"),
+        "a cut zip": ("x.csv.zip", PACKED["x.csv.zip"][:-30], "damaged or cut zip"),
+        "a cut bzip2": ("x.csv.bz2", PACKED["x.csv.bz2"][:-20], "damaged or cut bzip2"),
+        "a damaged bzip2": ("x.csv.bz2", b"BZh91AY&SYnothing at all", "damaged or cut bzip2"),
+        "a cut xz": ("x.csv.xz", PACKED["x.csv.xz"][:-20], "damaged or cut xz"),
+        "a cut zstd": ("x.csv.zst", PACKED["x.csv.zst"][:-9], "damaged or cut zstd"),
+        "plain text": ("x.csv.bz2", TWO_ROWS.encode(), r"is named \.bz2 and is not compressed; name it \.csv"),
+        "an empty gzip": ("x.csv.gz", gzip.compress(b""), r"is empty \(0 bytes\)"),
+        "a tar": ("x.csv", tarred("x.csv", TWO_ROWS), "is a tar archive; unpack it"),
+        "a packed tar": ("x.tar.gz", gzip.compress(tarred("x.csv", TWO_ROWS)), "is a tar archive; unpack it"),
+    }.values(),
+)
+def test_an_archive_that_is_no_single_csv_file_is_refused_in_a_sentence(
+    tmp_path: Path, name: str, content: bytes, sentence: str
+) -> None:
+    with pytest.raises(FileRefused, match=sentence):
+        inspect(source(tmp_path, content, name), DATASETS["interactions"])
+
+
+HEADERS_THAT_ARE_CLEAR = {
+    "capitals": TWO_ROWS.replace(HEADER, HEADER.upper()),
+    "blanks around": TWO_ROWS.replace(HEADER, HEADER.replace(",", " , ")),
+    "a separator line": "sep=,\n" + TWO_ROWS,
+    "blank lines": "\n \r\n" + TWO_ROWS.replace("\na,", "\n\r\n\na,") + "\n\n",
+    "comments": "# exported today\n#\n" + TWO_ROWS,
+    "a separator at the end": "".join(f"{line},\n" for line in TWO_ROWS.splitlines()),
+    "all of them": "\ufeff\n#\nsep=,\n" + "".join(f"{line},\n" for line in TWO_ROWS.splitlines()).replace("id,", "ID,"),
+}
+
+
+@pytest.mark.parametrize("kind", HEADERS_THAT_ARE_CLEAR)
+def test_a_header_that_is_clear_is_read(zone: LandingZone, tmp_path: Path, kind: str) -> None:
+    file = source(tmp_path, HEADERS_THAT_ARE_CLEAR[kind])
+    landed = split_utc(zone, file)
+    assert (landed.extra, landed.unreadable_day, dict(landed.rows)) == (
+        (), 0, {date(2024, 3, 1): 1, date(2024, 3, 2): 1},
+    )  # fmt: skip
+    assert delivered_user_ids(zone) == {"2024-03-01": ["a"], "2024-03-02": ["b"]}
+    deliver(zone, "interactions", file, date(2024, 3, 5), {})
+    assert delivered_user_ids(zone)["2024-03-05"] == ["a", "b"]
+
+
+def test_a_header_after_other_lines_is_renamed_too(zone: LandingZone, tmp_path: Path) -> None:
+    text = "sep=,\n\n" + TWO_ROWS.replace("user_id", "Visitor")
+    deliver(zone, "interactions", source(tmp_path, text), DAY, {"user_id": "visitor"})
+    assert delivered_user_ids(zone) == {"2024-03-01": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a,b\n1,2\n", "required: user_id, .*; its first line: 'a,b'"),
+        ("sep=;\n" + TWO_ROWS, "not separated by commas"),
+        (TWO_ROWS.replace("page_id,", ",page_id,"), "column 4 has no name"),
+        (TWO_ROWS.replace("page_id", "USER_ID"), "column 'page_id' is missing"),
+    ],
+)
+def test_a_header_that_is_not_clear_is_shown(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(FileRefused, match=sentence):
+        inspect(source(tmp_path, text), DATASETS["interactions"])
+
+
+def test_a_value_in_the_column_without_a_name_is_kept(zone: LandingZone, tmp_path: Path) -> None:
+    text = "".join(f"{line},\n" for line in TWO_ROWS.splitlines()).replace("1,1,\nb", "1,1,oh\nb")
+    [file] = deliver(zone, "interactions", source(tmp_path, text), DAY, {}).files
+    found = inspect(file, DATASETS["interactions"])
+    rows = [row for chunk in chunks(found, DATASETS["interactions"]) for batch in read_chunk(chunk)
+            for row in batch.to_pylist()]  # fmt: skip
+    assert {row["user_id"]: row["extra_columns"] for row in rows} == {"a": '{"": "oh"}', "b": None}
+
+
 def test_hidden_temporary_and_foreign_names_are_never_read(zone: LandingZone) -> None:
     folder = zone.folder("interactions", DAY)
     folder.mkdir(parents=True)
-    for name in (".x.csv", "_x.csv", "_SUCCESS", "x.csv.tmp", "x.tmp", "x.CSV", "x.csv~", "x.json", "x.csv.zip"):
+    for name in (".x.csv", "_x.csv", "_SUCCESS", "x.csv.tmp", "x.tmp", "x.txt", "x.csv~", "x.json", "x.csv.7z"):
         (folder / name).write_text(rows_of("ghost,2024-03-01 10:00:00,edit,p,1,1"))
     (folder / "x.csv").mkdir()
     (folder / "x.csv" / "inner.csv").write_text(rows_of("ghost,2024-03-01 10:00:00,edit,p,1,1"))

@@ -8,6 +8,7 @@ import csv
 import io
 import itertools
 import random
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -272,7 +273,28 @@ VALID = {
 }
 LANDING_DATE = date(2024, 3, 3)
 WHOLE = ["0", "7200000", "7200001", "-1", " 7 ", "+7", "-0", "007", "0" * 30, "9" * 20, "-" + "9" * 20]
-DURATIONS = [*WHOLE, "1.0", "1.5", "1e3", "NaN", "abc", "7L", "0x7", "1_000", "--1", "+", "-", "7 7", " ", "", None]
+DURATIONS = [
+    *WHOLE,
+    "1.0",
+    "-7.00",
+    " 7.0 ",
+    ".0",
+    "1.",
+    "1.5",
+    "1e3",
+    "NaN",
+    "abc",
+    "7L",
+    "0x7",
+    "1_000",
+    "--1",
+    "+",
+    "-",
+    "7 7",
+    " ",
+    "",
+    None,
+]
 raw_rows = st.fixed_dictionaries(
     {
         "user_id": st.sampled_from(["u", " u ", "ü", "", "  ", None]),
@@ -329,7 +351,7 @@ def reason_of(row: dict[str, Any], late_days: int = 3) -> str | None:
     except ValueError:
         instant = None
     day = (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC).date() if instant else None
-    duration = (row["duration_ms"] or "").strip()
+    duration = re.sub(r"(?<=[0-9])\.0+$", "", (row["duration_ms"] or "").strip())
     digits = duration[1:] if duration[:1] in ("+", "-") else duration
     whole = int(duration) if digits.isdigit() and digits.isascii() else None
     if row["malformed_row"] is not None:

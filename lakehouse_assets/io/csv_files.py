@@ -8,13 +8,17 @@ their first task: it imports neither Spark, Dagster nor anything else that is sl
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import csv
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import os
+import re
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,6 +46,20 @@ _LINE_FEED, _CARRIAGE_RETURN, _QUOTE = b'\n\r"'
 
 # C0 controls but tab, line feed and carriage return, and DEL: no text column holds them on purpose
 CONTROL_BYTES = bytes(set(range(32)) - {9, 10, 13} | {127})
+# What a file is by its first bytes, the ending it has in the landing zone, and how its text is read.
+_COMPRESSIONS = (
+    (b"\x1f\x8b", "gzip", ".gz"),
+    (b"PK\x03\x04", "zip", ".zip"),
+    (b"PK\x05\x06", "zip", ".zip"),  # one without a file in it
+    (b"BZh", "bzip2", ".bz2"),
+    (b"\xfd7zXZ\x00", "xz", ".xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd", ".zst"),
+)
+COMPRESSED_ENDINGS = tuple(dict.fromkeys(ending for _, _, ending in _COMPRESSIONS))
+_DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, pa.ArrowException)
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # what spreadsheets put before the header
+_SHOWN_CHARACTERS = 100
+
 _IS_CONTROL = np.isin(np.arange(256), [*CONTROL_BYTES, _CARRIAGE_RETURN])
 _VALUE = r'(?:[^",\x00-\x08\x0b-\x1f\x7f]*|"(?:[^"\x00-\x08\x0a-\x1f\x7f]|"")*")'
 _SOUND_LINE = rf"^{_VALUE}(?:,{_VALUE})*\r?\n$"
@@ -64,9 +82,11 @@ class Inspection:
         path: the file, or the object's location.
         size: bytes as stored.
         sha256: fingerprint of the bytes as stored.
-        header: column names as delivered, stripped.
-        extra: delivered columns beyond the expected ones.
-        data_start: offset of the first byte behind the header, in the decompressed text.
+        header: column names as delivered, stripped; the expected ones as they are expected, whatever their case.
+        extra: delivered columns beyond the expected ones; a column without a name is none.
+        compressed: the file is a compressed one.
+        text_size: bytes of its text.
+        data_start: offset of the first byte behind the header, in the text.
         quoted: a quote occurs, so that rows may span lines.
         carriage_returns_only: lines end with CR alone.
         complete_last_row: the last row ends with a line end.
@@ -77,6 +97,8 @@ class Inspection:
     sha256: str
     header: tuple[str, ...]
     extra: tuple[str, ...]
+    compressed: bool
+    text_size: int
     data_start: int
     quoted: bool
     carriage_returns_only: bool
@@ -107,58 +129,96 @@ def open_bytes(path: Path | str) -> tuple[io.BufferedReader, int]:
 
 @contextmanager
 def open_text_bytes(path: Path | str, size: int | None = None) -> Iterator[BinaryIO]:
-    """Open a CSV file for reading its decompressed bytes.
+    """Open a CSV file for reading the bytes of its text, decompressed if its first bytes say that it is compressed.
 
     Args:
         path: the file, or the object's location.
         size: bytes it must have as stored.
 
     Raises:
-        FileRefused: it has another size, so it is not the file that was looked at.
+        FileRefused: it has another size, so it is not the file that was looked at; or it is a damaged archive, or one
+            of several files.
     """
     raw, found = open_bytes(path)
     with raw:
         if size is not None and found != size:
             raise FileRefused(path, "changed while it was read; run again when it is complete")
-        if not name_of(str(path)).endswith(".gz"):
+        kind, ending = compression(raw)
+        if kind is None:
+            ending = Path(name_of(str(path)).lower()).suffix
+            if found and ending in COMPRESSED_ENDINGS:
+                raise FileRefused(path, f"is named {ending} and is not compressed; name it .csv, or deliver it again")
             yield raw
             return
-        with gzip.open(raw, "rb") as text:
-            yield cast("BinaryIO", text)
+        try:
+            with _decompressed(path, raw, kind) as text:
+                yield text
+        except _DAMAGED as error:
+            raise FileRefused(path, f"damaged or cut {kind} ({error}); deliver the file again") from None
+        except OSError as error:
+            if error.errno is not None:  # bz2 has no error class of its own
+                raise
+            raise FileRefused(path, f"damaged or cut {kind} ({error}); deliver the file again") from None
+
+
+def compression(stream: io.BufferedReader) -> tuple[str | None, str]:
+    """What a stream is compressed with by its first bytes, None for nothing, and the ending of such a file's name."""
+    head = stream.read(6)
+    stream.seek(0)
+    return next(((kind, ending) for magic, kind, ending in _COMPRESSIONS if head.startswith(magic)), (None, ""))
+
+
+def _decompressed(path: Path | str, raw: io.BufferedReader, kind: str) -> BinaryIO:
+    if kind == "gzip":
+        return cast("BinaryIO", gzip.open(raw, "rb"))
+    if kind == "bzip2":
+        return cast("BinaryIO", bz2.open(raw, "rb"))
+    if kind == "xz":
+        return cast("BinaryIO", lzma.open(raw, "rb"))
+    if kind == "zstd":
+        return cast("BinaryIO", pa.CompressedInputStream(raw, "zstd"))
+    archive = zipfile.ZipFile(raw)
+    files = [file for file in archive.infolist() if not file.is_dir() and not file.filename.startswith("__MACOSX/")]
+    if "[Content_Types].xml" in archive.namelist():
+        raise FileRefused(path, "is an Excel workbook; save its sheet as CSV UTF-8")
+    if len(files) != 1:
+        raise FileRefused(path, f"is a zip archive of {len(files)} files; unpack it and land each of them")
+    try:
+        return cast("BinaryIO", archive.open(files[0]))
+    except (RuntimeError, NotImplementedError) as error:  # a password, or a method that Python lacks
+        raise FileRefused(path, f"is a zip archive that can't be unpacked ({error}); unpack it") from None
 
 
 def inspect(path: Path | S3Path, columns: Sequence[str]) -> Inspection:
     """Look at every byte of a file once, in bounded memory.
 
     Raises:
-        FileRefused: empty, not UTF-8, cut or damaged gzip, no header, or a column that is missing or there twice.
+        FileRefused: empty, not UTF-8, a cut or damaged archive, no header, or a column that is missing or there twice.
     """
     try:
         return _inspect(path.location if isinstance(path, S3Path) else str(path), columns)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise FileRefused(path, f"damaged or cut gzip ({error}); deliver the file again") from None
     except OSError as error:
         raise FileRefused(path, f"can't be read ({error.strerror or error})") from None
 
 
 def _inspect(path: str, columns: Sequence[str]) -> Inspection:
-    compressed = name_of(path).endswith(".gz")
     digest = hashlib.sha256()
     raw, size = open_bytes(path)
     with raw:
-        if size == 0:
-            raise FileRefused(path, "is empty (0 bytes); a day without rows needs at least the header")
+        compressed = compression(raw)[0] is not None
         if compressed:
             while block := raw.read(BLOCK_BYTES):
                 digest.update(block)
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
     head = b""
+    text_size = 0
     quoted = carriage_returns = line_feeds = False
     last = b""
     with open_text_bytes(path) as stream:
         while block := stream.read(BLOCK_BYTES):
             if not compressed:
                 digest.update(block)
+            text_size += len(block)
             if not head:
                 head = block
                 _refuse_other_encodings(path, head)
@@ -173,20 +233,21 @@ def _inspect(path: str, columns: Sequence[str]) -> Inspection:
             line_feeds = line_feeds or b"\n" in block
             carriage_returns = carriage_returns or b"\r" in block
             last = block[-1:]
+    if text_size == 0:
+        raise FileRefused(path, "is empty (0 bytes); a day without rows needs at least the header")
     if decoder.getstate()[0]:
         raise FileRefused(path, "is not UTF-8 (ends inside a character); deliver the file again")
     bare = head.removeprefix(UTF8_BOM)
-    text = bare.replace(b"\r", b"\n") if not line_feeds else bare
-    end = text.find(b"\n")
-    line = text if end < 0 else text[:end]
-    header = _header(path, line.decode("utf-8", "replace"), columns)
+    header, end = _header(path, bare.replace(b"\r", b"\n") if not line_feeds else bare, columns)
     return Inspection(
         path=path,
         size=size,
         sha256=digest.hexdigest(),
         header=header,
-        extra=tuple(name for name in header if name not in columns),
-        data_start=len(head) - len(bare) + len(line) + 1,
+        extra=tuple(name for name in header if name and name not in columns),
+        compressed=compressed,
+        text_size=text_size,
+        data_start=len(head) - len(bare) + end,
         quoted=quoted,
         carriage_returns_only=carriage_returns and not line_feeds,
         complete_last_row=last in (b"\n", b"\r"),
@@ -194,42 +255,69 @@ def _inspect(path: str, columns: Sequence[str]) -> Inspection:
 
 
 def _refuse_other_encodings(path: str, head: bytes) -> None:
+    if head[257:262] == b"ustar":
+        raise FileRefused(path, "is a tar archive; unpack it and land each of its files")
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\x00" in head[: head.find(b"\n")][:200]:
         raise FileRefused(path, "is not UTF-8 (it looks like UTF-16); convert it to UTF-8")
     if head.removeprefix(UTF8_BOM).lstrip()[:1] == b"<":
         raise FileRefused(path, "is an HTML or XML page, not CSV; look at what the download answered")
 
 
-def _header(path: str, line: str, columns: Sequence[str]) -> tuple[str, ...]:
+def _header(path: str, text: bytes, columns: Sequence[str]) -> tuple[tuple[str, ...], int]:
+    """The column names, and where the first row begins; blank, comment and separator lines may stand before them."""
+    at = 0
+    while True:
+        end = text.find(b"\n", at) + 1 or len(text) + 1
+        line = text[at:end].decode("utf-8", "replace").strip("\r\n")
+        separator = _SEPARATOR_LINE.fullmatch(line.strip())
+        if separator and separator[1] != ",":
+            raise _other_separator(path)
+        if end > len(text) or (line.strip() and not line.startswith("#") and not separator):
+            return _column_names(path, line, columns), end
+        at = end
+
+
+def _column_names(path: str, line: str, columns: Sequence[str]) -> tuple[str, ...]:
     try:
-        header = tuple(name.strip() for name in next(csv.reader([line.rstrip("\r")], strict=True), []))
+        header = [name.strip() for name in next(csv.reader([line], strict=True), [])]
     except csv.Error:
-        header = ()
+        header = []
     if len(header) == 1 and any(separator in header[0] for separator in ";\t|"):
-        raise FileRefused(path, "its columns are not separated by commas; convert it to comma-separated CSV")
+        raise _other_separator(path)
+    for name in columns:  # as it is, else in other letters, where that is clear
+        alike = [i for i, found in enumerate(header) if found.casefold() == name.casefold()]
+        if name not in header and len(alike) == 1:
+            header[alike[0]] = name
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise FileRefused(path, f"column {twice[0]!r} is there twice; name each column once")
     missing = [name for name in columns if name not in header]
     if missing == list(columns):
+        shown = line if len(line) <= _SHOWN_CHARACTERS else f"{line[:_SHOWN_CHARACTERS]}…"
         raise FileRefused(
             path,
-            f"has no header with our columns; its first line must name {', '.join(columns)}, "
-            "or `land --map ours=theirs` say what they are called in it",
+            f"has no header with our columns; required: {', '.join(columns)}; its first line: {shown!r}. "
+            "`land --map ours=theirs` says what a column is called in it",
         )
     if missing:
         lacks = f"column {missing[0]!r} is" if len(missing) == 1 else f"columns {', '.join(map(repr, missing))} are"
         raise FileRefused(
             path,
-            f"{lacks} missing (found: {', '.join(header)}); "
+            f"{lacks} missing (found: {', '.join(filter(None, header))}); "
             "`land --map ours=theirs` says what a column is called in it",
         )
-    return header
+    if "" in header[:-1]:
+        raise FileRefused(path, f"column {header.index('') + 1} has no name; name it, or take it out")
+    return tuple(header)
+
+
+def _other_separator(path: str) -> FileRefused:
+    return FileRefused(path, "its columns are not separated by commas; convert it to comma-separated CSV")
 
 
 def chunks(inspection: Inspection, columns: Sequence[str]) -> list[Chunk]:
     """Divide a file among tasks. Only a plain file without quotes has line ends that are surely row ends."""
-    whole = inspection.quoted or inspection.carriage_returns_only or name_of(inspection.path).endswith(".gz")
+    whole = inspection.quoted or inspection.carriage_returns_only or inspection.compressed
     step = inspection.size if whole else CHUNK_BYTES
     return [
         Chunk(
@@ -294,7 +382,7 @@ def row_blocks(chunk: Chunk, *, keep_long_rows: bool = False) -> Iterator[bytes]
     """
     with open_text_bytes(chunk.path, chunk.size) as stream:
         position = chunk.start
-        stream.seek(max(position - 1, 0))
+        _skip(stream, max(position - 1, 0))
         if position > 0:
             previous = stream.read(1)
             if previous != b"\n" and not (previous == b"\r" and chunk.carriage_returns_only):
@@ -331,6 +419,13 @@ def row_blocks(chunk: Chunk, *, keep_long_rows: bool = False) -> Iterator[bytes]
                 )
         if carry:
             yield carry if carry.endswith(b"\n") else carry + b"\n"
+
+
+def _skip(stream: BinaryIO, size: int) -> None:
+    if stream.seekable():
+        stream.seek(size)
+    else:
+        stream.read(size)
 
 
 @dataclass(frozen=True)
@@ -486,19 +581,25 @@ class BlockParser:
 
     def _finish(self, table: pa.Table, malformed: list[str]) -> Iterator[pa.RecordBatch]:
         first = self.header[0]
-        if pc.any(pc.equal(table[first], first)).as_py():  # perhaps the header once more
-            repeated = pc.equal(table[first], first)
+        if pc.any(pc.match_substring(table[first], first, ignore_case=True)).as_py():  # perhaps the header once more
+            repeated = pc.equal(pc.utf8_lower(pc.utf8_trim_whitespace(table[first])), first.lower())
             for name in self.header[1:]:
-                repeated = pc.and_(repeated, pc.equal(table[name], name))
+                same = pc.equal(pc.utf8_lower(pc.utf8_trim_whitespace(table[name])), name.lower())
+                repeated = pc.and_(repeated, same)
             malformed.extend([",".join(self.header)] * pc.sum(repeated).as_py())
             table = table.filter(pc.invert(repeated))
         extra = pa.nulls(len(table), pa.string())
         if self.extra:
-            kept = table.select(self.extra).to_pylist()
-            extra = pa.array([json.dumps(row, ensure_ascii=False) for row in kept], pa.string())
+            kept = [self._kept(row) for row in table.select(self.extra).to_pylist()]
+            extra = pa.array([json.dumps(row, ensure_ascii=False) if row else None for row in kept], pa.string())
         columns = [table[name] for name in self.columns]
         whole = pa.table([*columns, extra, pa.nulls(len(table), pa.string())], schema=self.schema)
         yield from whole.combine_chunks().to_batches(max_chunksize=65_536)
+
+    @staticmethod
+    def _kept(row: dict[str, str]) -> dict[str, str]:
+        """Values of further columns; of the column without a name, which a separator at the end makes, only one."""
+        return {name: value for name, value in row.items() if name or value}
 
 
 def _needs_care(block: bytes) -> bool:

@@ -14,7 +14,6 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from lakehouse_assets.io.csv_files import PART, Inspection, chunks, read_tasks
-from lakehouse_assets.io.s3 import name_of
 from lakehouse_assets.partitions import month_first
 
 PARSED_HERE_BYTES = 8 << 20  # what takes less than Spark needs to start its Python workers is parsed by this process
@@ -57,20 +56,12 @@ def read_deliveries(
     part, day, chunk = zip(*dealt, strict=True)
     parts = part[-1] + 1
     tasks = pa.table({PART: pa.array(part, pa.int32()), "landing_date": pa.array(day), "chunk": pa.array(chunk)})
-    if (
-        sum(_most_bytes(inspection) for inspections in files.values() for inspection in inspections)
-        <= PARSED_HERE_BYTES
-    ):
+    if sum(inspection.text_size for inspections in files.values() for inspection in inspections) <= PARSED_HERE_BYTES:
         rows = pa.Table.from_batches(read_tasks(tasks.to_batches()), to_arrow_schema(schema))
         frame = spark.createDataFrame(rows).repartitionById(parts, PART)
     else:
         frame = spark.createDataFrame(tasks).repartitionById(parts, PART).mapInArrow(read_tasks, schema)
     return frame.withColumn("ingested_at", F.lit(ingested_at))
-
-
-def _most_bytes(inspection: Inspection) -> int:
-    """Bytes of a file's text at most: 1 byte of gzip holds up to 1032."""
-    return inspection.size * (1032 if name_of(inspection.path).endswith(".gz") else 1)
 
 
 def _deal(

@@ -28,10 +28,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lakehouse_assets.io.csv_files import (
+    COMPRESSED_ENDINGS,
     Chunk,
     FileRefused,
     Inspection,
     Lines,
+    compression,
     inspect,
     open_bytes,
     open_text_bytes,
@@ -48,6 +50,8 @@ DATASETS: Mapping[str, tuple[str, ...]] = {
     "users": ("user_id", "join_date", "country", "device_type", "subscription_type"),
 }
 SUCCESS_MARKER = "_SUCCESS"  # what Hadoop and Spark write into a folder when it is complete
+_COMPRESSED = "|".join(map(re.escape, COMPRESSED_ENDINGS))
+_DELIVERY = re.compile(rf"\.csv({_COMPRESSED})?$", re.IGNORECASE)
 _FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
 _BUFFERED_BYTES = 64 << 20
 _LONGEST_NAME_BYTES = 255  # of a file, on every common file system
@@ -370,7 +374,7 @@ def _may_be_a_folder(path: Path) -> bool:
 
 
 def _is_delivery(name: str) -> bool:
-    return not _is_set_aside(name) and name.endswith((".csv", ".csv.gz"))
+    return not _is_set_aside(name) and bool(_DELIVERY.search(name))
 
 
 def _is_set_aside(name: str) -> bool:
@@ -630,7 +634,10 @@ def deliver(
         try:
             with source.open("rb") if not renames else open_text_bytes(source) as stream:
                 if renames:
-                    sink.write(_renamed_header(source, stream.readline(), renames))
+                    sink.write(
+                        _renamed_header(inspection, renames, b"\r" if inspection.carriage_returns_only else b"\n")
+                    )
+                    stream.read(inspection.data_start)
                 shutil.copyfileobj(stream, sink, 4 << 20)
         except BaseException:
             Path(sink.name).unlink()
@@ -663,8 +670,6 @@ def split(
     _check_source(source)
     columns = [renames.get(name, name) for name in DATASETS["interactions"]]
     inspection = inspect(source, columns)
-    theirs = {their: ours for ours, their in renames.items()}
-    header = ",".join(_quote(theirs.get(name, name)) for name in inspection.header).encode() + b"\n"
     days = _DayReader(
         inspection.header,
         inspection.header.index(renames.get("timestamp", "timestamp")),
@@ -673,7 +678,7 @@ def split(
         today or datetime.now(tz=UTC).date(),
     )
     with ExitStack() as stack:
-        sinks = _Sinks(zone, _target_name(source, keep_compression=False), header)
+        sinks = _Sinks(zone, _target_name(source, keep_compression=False), _renamed_header(inspection, renames))
         stack.callback(sinks.discard)
         done = 0
         for block in row_blocks(_whole(inspection, columns), keep_long_rows=True):
@@ -681,7 +686,7 @@ def split(
                 sinks.write(day, rows, count)
             done += len(block)
             if progress:
-                progress(min(done, inspection.size), inspection.size)
+                progress(done, inspection.text_size)
         return sinks.publish(inspection.extra, replace=replace)
 
 
@@ -744,8 +749,9 @@ def _check_source(source: Path) -> None:
 
 def _target_name(source: Path, *, keep_compression: bool) -> str:
     name = source.name.lstrip("._") or "delivery"
-    stem = re.sub(r"(\.(csv|txt|tsv|log))?(\.gz)?$", "", name)
-    target = stem + (".csv.gz" if keep_compression and name.endswith(".gz") else ".csv")
+    stem = re.sub(rf"(\.(csv|txt|tsv|log))?({_COMPRESSED})?$", "", name, flags=re.IGNORECASE)
+    with source.open("rb") as stream:
+        target = f"{stem}.csv{compression(stream)[1] if keep_compression else ''}"
     size = len(os.fsencode(target))
     if size > _LONGEST_NAME_BYTES:
         raise LandingError(
@@ -755,14 +761,9 @@ def _target_name(source: Path, *, keep_compression: bool) -> str:
     return target
 
 
-def _renamed_header(source: Path, line: bytes, renames: Mapping[str, str]) -> bytes:
-    text = line.decode("utf-8-sig", "replace").rstrip("\r\n")
-    names = [name.strip() for name in next(csv.reader([text]), [])]
-    absent = [their for their in renames.values() if their not in names]
-    if absent:
-        raise FileRefused(source, f"has no column {absent[0]!r} to map (found: {', '.join(names)})")
+def _renamed_header(inspection: Inspection, renames: Mapping[str, str], line_end: bytes = b"\n") -> bytes:
     theirs = {their: ours for ours, their in renames.items()}
-    return ",".join(_quote(theirs.get(name, name)) for name in names).encode() + b"\n"
+    return ",".join(_quote(theirs.get(name, name)) for name in inspection.header).encode() + line_end
 
 
 def _quote(name: str) -> str:
@@ -865,7 +866,8 @@ class _DayReader:
                 singles.append(lines.text(first, last))
                 quoted[first : last + 1] = True
         days = self._days_of_plain(lines, ~quoted)
-        singles += [lines.text(line, line) for line in np.flatnonzero((days == _SINGLY) & ~quoted).tolist()]
+        unquoted = (lines.text(line, line) for line in np.flatnonzero((days == _SINGLY) & ~quoted).tolist())
+        singles += [text for text in unquoted if text.strip(b"\r\n")]  # a blank line is no row
         for row, day in zip(singles, self._days_of_rows(singles), strict=True):
             yield day, row, 1
         bounds = [0, *(np.flatnonzero(days[1:] != days[:-1]) + 1).tolist(), len(days)]

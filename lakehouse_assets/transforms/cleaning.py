@@ -27,6 +27,7 @@ _MICROSECONDS_PER_DAY = 86_400_000_000
 _TIMESTAMP_TAIL = r"^([.][0-9]{1,9})?(Z|[+-][0-9]{2}(:?[0-9]{2})?)?$"
 _ENDS_WITH_OFFSET = r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
 _WHOLE_NUMBER = r"^\s*[+-]?[0-9]+\s*$"
+_WHOLE_AS_DECIMAL = r"^[ \t]*[+-]?[0-9]+[.]0+[ \t]*$"  # `100.0`: what tools make of whole numbers in a column with gaps
 
 
 def parse_instant(text: Column, input_timezone: str) -> Column:
@@ -106,9 +107,12 @@ def classify(
         The input with event_time (timestamp), duration (whole ms, bigint), event_date (date) and reason (one of
         `REJECT_REASONS`, null for a valid row).
     """
-    duration = F.col("duration_ms").try_cast("bigint")
+    text = F.col("duration_ms")
+    decimal = text.contains(".") & text.rlike(_WHOLE_AS_DECIMAL)  # the expression is only paid for by texts with a dot
+    text = F.when(decimal, F.substring_index(text, ".", 1)).otherwise(text)
+    duration = text.try_cast("bigint")
     # a whole number too long for 64 bits is still a whole number: its sign decides
-    oversized = duration.isNull() & F.col("duration_ms").rlike(_WHOLE_NUMBER)
+    oversized = duration.isNull() & text.rlike(_WHOLE_NUMBER)
     negative_text = F.ltrim("duration_ms").startswith("-")
     parsed = _computed_once(bronze, event_time=parse_instant(F.col("timestamp"), input_timezone), duration=duration)
     dated = _computed_once(parsed, event_date=calendar_day(F.col("event_time"), reporting_timezone))
