@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from copy import copy
 from functools import cache, cached_property
 
 from pyspark.sql import SparkSession
@@ -46,6 +47,17 @@ class Lakehouse:
         """
         now = self._read_settings()
         return [name for name in Settings.model_fields if getattr(now, name) != getattr(self.settings, name)]
+
+    def without(self, names: Collection[str]) -> Lakehouse:
+        """The same lakehouse as if it had not these tables, nor those computed from them."""
+        rest = copy(self)
+        rest.tables = {}
+        for name, table in self.tables.items():
+            if name not in names and all(i.table in rest.tables or i.table == name for i in table.inputs):
+                rest.tables[name] = table
+        for part in ("warehouse", "maintenance", "repair", "stamps"):
+            vars(rest).pop(part, None)
+        return rest
 
     @cached_property
     def zone(self) -> LandingZone:

@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import ClassVar
 
 import dagster as dg
@@ -528,6 +529,25 @@ def test_a_sensor_that_fails_is_told_to_the_webhook_once(tmp_path, webhook):
     assert [message["reasons"] for message in Webhook.posted[1:]] == [
         [f"{refused}: is empty (0 bytes); a day without rows needs at least the header"]
     ]
+
+
+def test_a_damaged_table_keeps_nothing_waiting_that_does_not_follow_from_it(tmp_path):
+    lakehouse = planned_only(tmp_path, tables=("gold.daily_metrics", "silver.rejected_interactions"))
+    drop(lakehouse, "2024-03-01")
+    table = lakehouse.catalog.ensure("silver.rejected_interactions", {"landing_date": "date"}, "landing_date")
+    metadata = Path(lakehouse.catalog.iceberg.load_table(table.name()).metadata_location.removeprefix("file://"))
+    metadata.write_text(metadata.read_text()[:100])
+    with daemon_of(lakehouse) as daemon:
+        daemon.tick()
+        [request] = daemon.tick().run_requests
+        assert described(request)[0] == ["bronze.interactions", "silver.interaction_routing"]
+        run = dg.DagsterRun(
+            JOB, tags={**request.tags, RUN_KEY_TAG: request.run_key}, status=dg.DagsterRunStatus.FAILURE
+        )
+        daemon.instance.run_storage.add_run(run)
+        told = daemon.tick().skip_message
+    assert f"silver.rejected_interactions: {metadata} " in told
+    assert "`lakehouse maintain --repair` takes out what can't be read" in told
 
 
 def test_a_failed_run_is_told_to_the_webhook_with_its_reason(tmp_path, webhook):

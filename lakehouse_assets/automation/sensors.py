@@ -13,6 +13,7 @@ from lakehouse_assets.automation.failures import days_of_run, failure_of
 from lakehouse_assets.automation.jobs import DASHBOARD_JOB, JOB, RUNS_OF_TABLES, run_tags, unfinished_runs
 from lakehouse_assets.automation.webhook import Complaints, post
 from lakehouse_assets.io.landing import DATASETS, Looks, Signatures, signatures
+from lakehouse_assets.io.repair import DamagedTable
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import DAY, at_most, days_between, in_words
 from lakehouse_assets.settings import SettingsError
@@ -52,15 +53,22 @@ def landing_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
             busy = unfinished_runs(context.instance)
             if busy:
                 return dg.SensorResult(skip_reason=f"run {busy[0].run_id} has not ended yet", cursor=context.cursor)
-            with lakehouse.repair.naming_damage():
-                return look(context)
+            try:
+                with lakehouse.repair.naming_damage():
+                    return look(context, lakehouse)
+            except DamagedTable:
+                damaged = lakehouse.repair.unreadable_tables()
+                if not damaged:
+                    raise
+            with lakehouse.repair.naming_damage():  # what follows from none of them is run all the same
+                return look(context, lakehouse.without(damaged), list(damaged.values()))
 
     complaints = Complaints(lakehouse.settings, "sensor landing")
     at_rest: list[object] = []  # what the landing zone and the tables were when there was nothing to do
 
-    def look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    def look(context: dg.SensorEvaluationContext, lakehouse: Lakehouse, damage: Sequence[str] = ()) -> dg.SensorResult:
         now = lakehouse.zone.look_at_all()
-        seen = (signatures(now), lakehouse.catalog.versions())
+        seen = (signatures(now), lakehouse.catalog.versions(lakehouse.tables))
         if at_rest == [seen]:
             return dg.SensorResult(skip_reason="everything is up to date", cursor=context.cursor)
         phases = lakehouse.stamps.phases(now)
@@ -72,9 +80,7 @@ def landing_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
         refused = lakehouse.stamps.refused(changed, now)
         left = incomplete | refused.keys()
         reasons = [f"{days} may still be written to" for days in in_words(incomplete)]
-        complained = [
-            *(refused[day] for day in sorted(refused)),
-        ]
+        complained = [*damage, *(refused[day] for day in sorted(refused))]
         requests: list[dg.RunRequest] = []
         for stale in chain([changed], phases):
             for (run_id, name), days in _computed_in_vain(lakehouse, context.instance, stale).items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import date, timedelta
 from typing import Any, TypeVar, cast
 
@@ -260,9 +260,9 @@ class Catalog:
                     update.add_column(column, _TYPES[kind])
         return table
 
-    def versions(self) -> dict[str, str]:
-        """Where the metadata of every table is now: another place after every commit."""
-        return {name: table.metadata_location for name in self.names() if (table := self.load(name))}
+    def versions(self, names: Iterable[str]) -> dict[str, str]:
+        """Where the metadata of tables is now: another place after every commit."""
+        return {name: table.metadata_location for name in names if (table := self.load(name))}
 
     def snapshot_id(self, name: str) -> int | None:
         """The current snapshot of a table, or None without table."""

@@ -162,6 +162,23 @@ class Repair:
                 "computes its days again"
             ) from None
 
+    def unreadable_tables(self) -> dict[str, str]:
+        """Tables whose metadata can't be read, and what is to be said of each."""
+        found = {}
+        for name in self._catalog.names():
+            try:
+                self._catalog.load(name)
+            except CatalogError:
+                raise  # of the catalog, and so of every table
+            except Exception as error:
+                try:
+                    self.name_damage([name])
+                except DamagedTable as damage:
+                    found[name] = str(damage)
+                else:
+                    raise error
+        return found
+
     def look(self, names: Iterable[str] | None = None) -> Iterator[Damage]:
         """Files of tables (default all that exist) that can't be read: what is cheap to find first, at last every byte.
 
