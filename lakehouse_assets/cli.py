@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
@@ -358,23 +358,20 @@ def _report(options: argparse.Namespace, work: Sequence[Work], settings: Setting
 
 def _rejected(work: Sequence[Work], settings: Settings) -> list[str]:
     """How many of the rows that were looked at are rejected, and why: nobody should have to ask for that."""
-    from lakehouse_assets.io.catalog import Catalog
-    from lakehouse_assets.io.query import connect
+    return [*_rejected_interactions(work, settings), *_rejected_users(work, settings)]
 
-    routing = "silver.interaction_routing"
-    looked_at = [one for one in work if routing in one.tables]
-    if not looked_at:
-        return []
-    counted = connect(Catalog(settings), [routing]).execute(
-        f"SELECT reason, sum(delivered_rows)::BIGINT FROM {routing} WHERE landing_date BETWEEN ? AND ? "  # noqa: S608
-        "GROUP BY reason ORDER BY 2 DESC",
-        [min(one.first for one in looked_at), max(one.last for one in looked_at)],
+
+def _rejected_interactions(work: Sequence[Work], settings: Settings) -> list[str]:
+    rows = _counted(
+        work,
+        settings,
+        ("silver.interaction_routing",),
+        "SELECT reason, sum(delivered_rows)::BIGINT FROM silver.interaction_routing "
+        "WHERE landing_date BETWEEN $first AND $last GROUP BY reason ORDER BY 2 DESC",
     )
-    rows = dict(counted.fetchall())
     total, reasons = sum(rows.values()), {reason: count for reason, count in rows.items() if reason}
     if not reasons:
         return []
-    named = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
     late = reasons.get("late_event", 0)
     hint = []
     if late * 10 > total:
@@ -382,7 +379,43 @@ def _rejected(work: Sequence[Work], settings: Settings) -> list[str]:
             f"  late_event: more than LAKEHOUSE_LATE_DAYS ({settings.late_days}) before the date they were delivered "
             "under; lakehouse land without --date delivers each row under its own"
         ]
-    return [f"rejected: {sum(reasons.values()):,} of {total:,} rows ({named}); see silver.rejected_interactions", *hint]
+    return [_rejected_of("rows", total, reasons, "silver.rejected_interactions"), *hint]
+
+
+def _rejected_users(work: Sequence[Work], settings: Settings) -> list[str]:
+    rejected, delivered = "silver.rejected_users", "bronze.users"
+    within = "WHERE landing_date BETWEEN $first AND $last"
+    rows = _counted(
+        work,
+        settings,
+        (rejected, delivered),
+        f"SELECT reason, count(*) FROM {rejected} {within} GROUP BY reason "  # noqa: S608
+        f"UNION ALL SELECT NULL, count(*) FROM {delivered} {within} ORDER BY 2 DESC, 1",
+    )
+    total, reasons = rows.get(None, 0), {reason: count for reason, count in rows.items() if reason}
+    if not reasons:
+        return []
+    hint = []
+    if "bad_join_date" in reasons:
+        hint = ["  bad_join_date: write join_date as YYYY-MM-DD, with a time or without, or leave it empty"]
+    return [_rejected_of("users' rows", total, reasons, rejected), *hint]
+
+
+def _rejected_of(what: str, total: int, reasons: Mapping[str, int], table: str) -> str:
+    named = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
+    return f"rejected: {sum(reasons.values()):,} of {total:,} {what} ({named}); see {table}"
+
+
+def _counted(work: Sequence[Work], settings: Settings, tables: Sequence[str], query: str) -> dict[str | None, int]:
+    """What a query over some tables counts in the days ($first … $last) that the first was computed for, if any."""
+    from lakehouse_assets.io.catalog import Catalog
+    from lakehouse_assets.io.query import connect
+
+    looked_at = [one for one in work if tables[0] in one.tables]
+    if not looked_at:
+        return {}
+    days = {"first": min(one.first for one in looked_at), "last": max(one.last for one in looked_at)}
+    return dict(connect(Catalog(settings), tables).execute(query, days).fetchall())
 
 
 def _draw(settings: Settings) -> Path:

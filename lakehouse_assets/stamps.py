@@ -33,16 +33,14 @@ Routes = Callable[[], Mapping[date, set[date]]]  # event dates that each landing
 Stale = dict[str, dict[date, str]]  # days of each table that are to be computed, and why
 Spans = Mapping[str, tuple[date, date]]  # first and last day of each table
 ROUTING = "silver.interaction_routing"
+OF_USERS = ("bronze.users", "silver.rejected_users", "silver.user_counts", "silver.user_changes", "silver.users")
 # What can be known before a delivery is read, and what only after.
 FROM_FILES = (
     "bronze.interactions",
     "silver.rejected_interactions",
     "silver.interaction_routing",
-    "bronze.users",
-    "silver.user_changes",
-    "silver.users",
+    *OF_USERS,
 )
-OF_USERS = ("bronze.users", "silver.user_changes", "silver.users")
 
 
 class RangeError(ValueError):

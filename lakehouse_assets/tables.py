@@ -28,7 +28,7 @@ from lakehouse_assets.transforms.performance import PERCENTS, WINDOW_DAYS
 from lakehouse_assets.transforms.retention import COHORTS, WEEKS
 from lakehouse_assets.transforms.segments import LONGEST_DAYS, user_segments
 from lakehouse_assets.transforms.sessions import MEASURES
-from lakehouse_assets.transforms.users import attributes
+from lakehouse_assets.transforms.users import USER_REJECT_REASONS, attributes
 
 STRING, BIGINT, DOUBLE, DATE, TIMESTAMP = T.StringType(), T.LongType(), T.DoubleType(), T.DateType(), T.TimestampType()
 BOOLEAN = T.BooleanType()
@@ -378,6 +378,42 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             by_month=True,
         ),
         Table(
+            name="silver.rejected_users",
+            description="Rows of users' files that can't be used, as delivered, each with the first reason that holds.",
+            schema=_schema(
+                **_delivered("users"),
+                reason=_column(STRING, "Why the row was rejected.", pa.Check.isin(list(USER_REJECT_REASONS))),
+            ),
+            partition_column="landing_date",
+            inputs=(Input("bronze.users"),),
+            by_month=True,
+        ),
+        Table(
+            name="silver.user_counts",
+            description="What became of every row of users' files: delivered = rejected + duplicates + kept.",
+            schema=_schema(
+                date=_column(DATE, "Landing date."),
+                delivered_rows=_count("Rows in the users' files of this landing date."),
+                rejected_rows=_count("Rows of this landing date that were rejected."),
+                duplicate_rows=_count("Valid rows of a user beside the one that counts, in all files of the date."),
+                kept_rows=_count("Users of this landing date, one row each: what `silver.user_changes` goes by."),
+            ),
+            partition_column="date",
+            inputs=(Input("bronze.users"), Input("silver.rejected_users")),
+            checks=("rows_reconcile",),
+            key=("date",),
+            rules=(
+                Rule(
+                    "rows_reconcile",
+                    "delivered = rejected + duplicates + kept",
+                    lambda: (
+                        F.col("delivered_rows") == F.col("rejected_rows") + F.col("duplicate_rows") + F.col("kept_rows")
+                    ),
+                ),
+            ),
+            by_month=True,
+        ),
+        Table(
             name="silver.user_changes",
             description="Versions of users by the day they begin: rows of a users file that say something new.",
             schema=_schema(**version),
@@ -386,6 +422,7 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             key=("valid_from", "user_id"),
             by_month=True,
             settings=("segments",),
+            version=2,
         ),
         Table(
             name="silver.users",

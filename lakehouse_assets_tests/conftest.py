@@ -20,6 +20,7 @@ from lakehouse_assets.stamps import Stale
 CORE = (
     "silver.rejected_interactions",
     "silver.interaction_counts",
+    "silver.user_counts",
     "silver.users",
     "gold.daily_metrics",
     "gold.monthly_metrics",

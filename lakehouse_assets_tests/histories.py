@@ -153,8 +153,13 @@ class Deliveries:
 
     def users(self, offset: int, seed: int) -> None:
         chance = random.Random(seed)
-        rows = [f"{user},2024-01-0{chance.randint(1, 9)},{chance.choice(['DE', 'FR'])},web,free" for user in "ab"]
-        self._write("users", FIRST + timedelta(days=offset), "u.csv", rows[: chance.randint(1, 2)])
+        rows = []
+        for _ in range(chance.randint(0, 4)):
+            joined = chance.choice(
+                [f"2024-01-0{chance.randint(1, 9)}", "2024-01-05 10:00:00", "2024-01-32", "soon", ""]
+            )
+            rows.append(f"{chance.choice(['a', 'b', ''])},{joined},{chance.choice(['DE', 'FR'])},web,free")
+        self._write("users", FIRST + timedelta(days=offset), "u.csv", rows)
 
     def remove(self, chosen: int, *, whole_date: bool) -> None:
         files = self.files()

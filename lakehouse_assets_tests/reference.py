@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby
 from typing import Any
 
@@ -115,20 +115,57 @@ def _counts(day: date, read: Read, settings: Settings) -> list[Row]:
     ]
 
 
+def _judged_user(row: Row) -> Row:
+    """The row with its reason or the day the user joined."""
+    if not row["user_id"].strip():
+        return row | {"reason": "missing_user_id"}
+    day, _, time_of_day = row["join_date"].partition(" ")
+    try:
+        joined = date.fromisoformat(day) if day else None
+        time.fromisoformat(time_of_day or "00:00")
+    except ValueError:
+        return row | {"reason": "bad_join_date"}
+    return row | {"reason": None, "join_date": joined}
+
+
+def _rejected_users(day: date, read: Read, settings: Settings) -> list[Row]:
+    return [row | {"reason": why} for row in read("bronze.users", day, day) if (why := _judged_user(row)["reason"])]
+
+
+def _valid_users(day: date, read: Read) -> list[Row]:
+    return [row for row in map(_judged_user, read("bronze.users", day, day)) if not row["reason"]]
+
+
+def _user_counts(day: date, read: Read, settings: Settings) -> list[Row]:
+    valid = _valid_users(day, read)
+    kept = len({row["user_id"] for row in valid})
+    return [
+        {
+            "date": day,
+            "delivered_rows": len(read("bronze.users", day, day)),
+            "rejected_rows": len(read("silver.rejected_users", day, day)),
+            "duplicate_rows": len(valid) - kept,
+            "kept_rows": kept,
+        }
+    ]
+
+
 def _user_changes(day: date, read: Read, settings: Settings) -> list[Row]:
     columns = ("country", "device_type", "subscription_type")
     known = {
         row["user_id"]: row
         for row in sorted(read("silver.user_changes", date.min, day - timedelta(days=1)), key=_since)
     }
-    found = []
-    for row in read("bronze.users", day, day):
-        version = {"join_date": date.fromisoformat(row["join_date"])} | {column: row[column] for column in columns}
-        version |= {"user_id": row["user_id"]}
-        before = known.get(row["user_id"])
-        if before is None or any(before[name] != value for name, value in version.items()):
-            found.append(version | {"valid_from": day})
-    return found
+    versions: dict[str, Row] = {}
+    for row in sorted(_valid_users(day, read), key=lambda row: [row[column] for column in columns], reverse=True):
+        before = versions.get(row["user_id"])  # the last of equal days counts, which is the smallest by content
+        if before is None or (row["join_date"] or date.min) >= (before["join_date"] or date.min):
+            versions[row["user_id"]] = {name: row[name] for name in ("user_id", "join_date", *columns)}
+    return [
+        version | {"valid_from": day}
+        for user, version in versions.items()
+        if user not in known or any(known[user][name] != value for name, value in version.items())
+    ]
 
 
 def _since(version: Row) -> date:
@@ -260,6 +297,8 @@ _COMPUTED: dict[str, Callable[[date, Read, Settings], list[Row]]] = {
     "silver.interaction_routing": _routing,
     "silver.interactions": _interactions,
     "silver.interaction_counts": _counts,
+    "silver.rejected_users": _rejected_users,
+    "silver.user_counts": _user_counts,
     "silver.user_changes": _user_changes,
     "silver.users": _users,
     "silver.user_days": _user_days,

@@ -70,6 +70,15 @@ class Composed:
         return self.stored(activity.user_days(self.silver_interactions, by_type))
 
     @cached_property
+    def silver_rejected_users(self) -> DataFrame:
+        return users.rejected_users(users.judged(self.delivered("users")))
+
+    @cached_property
+    def silver_user_counts(self) -> DataFrame:
+        days = self.zone.dates("users")
+        return counts.user_counts(self.delivered("users"), self.silver_rejected_users, days[0], days[-1])
+
+    @cached_property
     def silver_user_changes(self) -> DataFrame:
         nobody = self.spark.createDataFrame([], TABLES["silver.user_changes"].spark_schema)
         attributes = users.attributes(self.settings.segments)

@@ -5,10 +5,14 @@ import itertools
 import os
 from datetime import date
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import duckdb
 import pytest
 
+from lakehouse_assets import cli
+from lakehouse_assets.automation.instance import terminal_instance
 from lakehouse_assets.automation.runner import DaysLeftOut
 from lakehouse_assets.io.csv_files import FileRefused
 from lakehouse_assets.io.warehouse import ContractViolation
@@ -356,6 +360,46 @@ def test_users_keep_their_history_whatever_the_order_of_deliveries(make_lake):
     assert lake.run() == []
 
 
+def test_users_who_joined_at_a_time_count_and_every_row_that_cannot_be_used_is_told(make_lake):
+    lake = make_lake(("gold.segment_metrics", "silver.user_counts", "silver.users"))
+    day = "2024-03-05"
+    lake.rows(day, *[f"u{user},{day} 10:00:0{user},page_view,p,100,1.0.0" for user in range(5)])
+    countries = ("DE", "DE", "FR", "US", "US")
+    lake.rows(
+        day, *[f"u{at},2024-02-0{at + 1} 09:30:00,{of},ios,paid" for at, of in enumerate(countries)], dataset="users"
+    )
+    bad = ("01/02/2024", "20240101", "2024-W01-1", "2023-02-29", "0000-01-01")
+    dirty = [f"v{at},{text},XX,ios,paid" for at, text in enumerate(bad)]
+    lake.rows(day, *dirty, " ,2024-01-01,XX,ios,paid", "cut,", "u0,,XX,ios,paid", dataset="users", name="b.csv")
+    work = lake.runner.run_stale(lake.lakehouse.zone.look_at_all())
+    by_country = [row for row in lake.table("gold.segment_metrics") if row["segment"] == "country"]
+    assert {row["value"]: row["daily_active_users"] for row in by_country} == {"DE": 2, "FR": 1, "US": 2}
+    joined = {row["user_id"]: str(row["join_date"]) for row in lake.table("silver.users")}
+    assert joined == {f"u{at}": f"2024-02-0{at + 1}" for at in range(5)}
+    reasons = {row["join_date"] or row["malformed_row"]: row["reason"] for row in lake.table("silver.rejected_users")}
+    assert reasons == {**dict.fromkeys(bad, "bad_join_date"), "2024-01-01": "missing_user_id", "cut,": "malformed_row"}
+    [counts] = lake.table("silver.user_counts")
+    assert list(counts.values())[1:] == [13, 7, 1, 5]  # delivered, rejected, duplicates, kept
+    assert cli._rejected(work, lake.lakehouse.settings) == [
+        "rejected: 7 of 13 users' rows (bad_join_date 5, malformed_row 1, missing_user_id 1); "
+        "see silver.rejected_users",
+        "  bad_join_date: write join_date as YYYY-MM-DD, with a time or without, or leave it empty",
+    ]
+    with terminal_instance(lake.lakehouse.settings) as instance:
+        check = dg.AssetCheckKey(dg.AssetKey(["silver", "user_counts"]), "rows_reconcile")
+        [record] = instance.event_log_storage.get_asset_check_execution_history(check, limit=10)
+        event: Any = instance.get_latest_data_version_record(
+            dg.AssetKey(["silver", "rejected_users"]), partition_key=day
+        )
+    assert (record.partition, record.status.value) == (day, "SUCCEEDED")
+    shown = event.asset_materialization.metadata["rejected_by_reason"].records
+    assert {row.data["reason"]: row.data["rejected_rows"] for row in shown} == {
+        "bad_join_date": 5,
+        "malformed_row": 1,
+        "missing_user_id": 1,
+    }
+
+
 def test_a_table_whose_days_went_by_another_column_is_made_anew(tmp_path):
     catalog = Lakehouse(load_settings(home=tmp_path)).catalog
     older = catalog.ensure("silver.users", {"snapshot_date": "date", "country": "string"}, "snapshot_date")
@@ -429,8 +473,6 @@ def test_a_table_of_users_partitioned_by_country_goes_on(make_lake):
 
 
 def test_checks_show_a_result_for_every_day_of_a_range(make_lake):
-    import dagster as dg
-
     lake = make_lake()
     lake.rows("2024-03-01", "u,2024-03-01 10:00:00,edit,p,10,1")
     lake.rows("2024-03-03", "u,2024-03-03 10:00:00,edit,p,10,1")

@@ -17,6 +17,7 @@ from lakehouse_assets.tables import declare
 from lakehouse_assets.transforms import (
     activity,
     anomalies,
+    counts,
     engagement,
     lifecycle,
     performance,
@@ -42,6 +43,10 @@ def snapshots(first: date, last: date) -> list[date]:
 
 
 COMPUTE: dict[str, Callable[[Frames, date, date], DataFrame]] = {
+    "silver.rejected_users": lambda of, first, last: users.rejected_users(users.judged(of["bronze.users"])),
+    "silver.user_counts": lambda of, first, last: counts.user_counts(
+        of["bronze.users"], of["silver.rejected_users"], first, last
+    ),
     "silver.user_changes": lambda of, first, last: users.user_changes(
         of["bronze.users"], of["silver.user_changes"], users.DELIVERED_ATTRIBUTES
     ),
@@ -90,10 +95,19 @@ COMPUTE: dict[str, Callable[[Frames, date, date], DataFrame]] = {
 }
 
 DEFINED = {
+    "silver.rejected_users": """
+        SELECT * REPLACE (reason[10:] AS reason) FROM delivered_users WHERE starts_with(reason, 'rejected ')
+    """,
+    "silver.user_counts": """
+        SELECT date, count(reason) AS delivered_rows,
+            count(*) FILTER (starts_with(reason, 'rejected ')) AS rejected_rows,
+            count(*) FILTER (reason = 'repeated') AS duplicate_rows, count(*) FILTER (reason = 'kept') AS kept_rows
+        FROM calendar LEFT JOIN delivered_users ON landing_date = date GROUP BY ALL
+    """,
     "silver.user_changes": """
         SELECT landing_date AS valid_from, user_id, join_date::DATE AS join_date, country, device_type,
             subscription_type
-        FROM bronze.users QUALIFY (join_date, country) IS DISTINCT FROM
+        FROM said QUALIFY (join_date, country) IS DISTINCT FROM
             lag((join_date, country)) OVER (PARTITION BY user_id ORDER BY landing_date)
     """,
     "silver.users": """
@@ -296,29 +310,55 @@ DEFINED = {
 
 
 # Some users are in no file, some only in a later one; later files leave most of them out, repeat some and change some.
-DELIVERED_USERS = """
-    CREATE TABLE bronze.users AS
+SAID = """
+    CREATE TABLE said AS
     WITH firsts AS (
         SELECT user_id, min(event_date) AS first_date, user_id[2:]::INTEGER AS number FROM user_days GROUP BY user_id
     )
     SELECT landing_date, user_id,
         if(number % 5 > 0, first_date + (number + month(landing_date))::INTEGER % 9 - 6, NULL)::VARCHAR AS join_date,
         nullif(['DE', 'FR', 'IT', ''][number % 3 + if(number % 11 = nth, 2, 1)], '') AS country,
-        ['ios', 'web'][number % 2 + 1] AS device_type, 'free' AS subscription_type,
-        NULL::VARCHAR AS extra_columns, NULL::VARCHAR AS malformed_row
+        ['ios', 'web'][number % 2 + 1] AS device_type, 'free' AS subscription_type
     FROM firsts, (VALUES (DATE '2023-12-13', 1), (DATE '2024-02-02', 2), (DATE '2024-02-20', 3))
         AS taken(landing_date, nth)
     WHERE number % 7 > 0 AND (nth = 1) = (number % 4 > 0) OR number % 6 = nth
 """
+# What is said, and what the files hold beside it: times behind dates, rows that repeat a user and lose, rows to reject.
+DELIVERED_USERS = """
+    CREATE TABLE delivered_users AS
+    WITH numbered AS (SELECT *, user_id[2:]::INTEGER AS number FROM said)
+    SELECT landing_date, ' ' || user_id AS user_id,
+        join_date || ['', ' 10:11:12', 'T23:59:59.5Z', ' 00:30:00+14:00', ' 09:30 '][number % 5 + 1] AS join_date,
+        country, device_type, subscription_type, NULL::VARCHAR AS extra_columns, NULL::VARCHAR AS malformed_row,
+        'x.csv' AS source_file, TIMESTAMPTZ '2024-03-07 00:00:00Z' AS ingested_at, 'kept' AS reason
+    FROM numbered
+    UNION ALL
+    SELECT landing_date, user_id, (join_date::DATE - lost::INTEGER)::VARCHAR, country, device_type, subscription_type,
+        NULL, NULL, 'y.csv', TIMESTAMPTZ '2024-03-07 00:00:00Z', 'repeated'
+    FROM numbered, range(2) AS losing(lost) WHERE number % 3 = lost
+    UNION ALL
+    SELECT landing_date, user_id,
+        ['01/02/2024', '20240101', '2024-W01-1', '2023-02-29', '0000-01-01', '2024-01-01 25:00', '-'][number % 7 + 1],
+        'XX', device_type, 'paid', NULL, NULL, 'z.csv', TIMESTAMPTZ '2024-03-07 00:00:00Z', 'rejected bad_join_date'
+    FROM numbered WHERE number % 4 = 0
+    UNION ALL
+    SELECT landing_date, ['', '  '][number % 2 + 1], [join_date, 'soon'][number % 2 + 1], 'XX', device_type, 'paid',
+        NULL, NULL, 'z.csv', TIMESTAMPTZ '2024-03-07 00:00:00Z', 'rejected missing_user_id'
+    FROM numbered WHERE number % 6 = 1
+    UNION ALL
+    SELECT landing_date, NULL, NULL, NULL, NULL, NULL, NULL, user_id || ',cut', 'z.csv',
+        TIMESTAMPTZ '2024-03-07 00:00:00Z', 'rejected malformed_row'
+    FROM numbered WHERE number % 6 = 2
+"""
 USERS_ON_DAY = """
     CREATE TABLE users_on_day AS
     WITH snapshots AS (
-        SELECT date, coalesce((SELECT max(landing_date) FROM bronze.users WHERE landing_date <= date),
-            (SELECT min(landing_date) FROM bronze.users)) AS snapshot_date
+        SELECT date, coalesce((SELECT max(landing_date) FROM said WHERE landing_date <= date),
+            (SELECT min(landing_date) FROM said)) AS snapshot_date
         FROM calendar
     )
     SELECT date, given.* REPLACE (join_date::DATE AS join_date)
-    FROM snapshots JOIN bronze.users AS given ON landing_date <= snapshot_date
+    FROM snapshots JOIN said AS given ON landing_date <= snapshot_date
     QUALIFY row_number() OVER (PARTITION BY date, user_id ORDER BY landing_date DESC) = 1
 """
 
@@ -397,8 +437,10 @@ def defined(user_days: pa.Table) -> duckdb.DuckDBPyConnection:
     connection.execute(f"CREATE TABLE calendar AS SELECT unnest({span})::DATE AS date")
     connection.execute("CREATE VIEW silver.user_days AS FROM user_days")
     connection.execute("CREATE SCHEMA bronze")
-    connection.execute(DELIVERED_USERS)
-    connection.execute(USERS_ON_DAY)
+    connection.execute("SET TimeZone = 'UTC'")
+    for query in (SAID, DELIVERED_USERS, USERS_ON_DAY):
+        connection.execute(query)
+    connection.execute("CREATE VIEW bronze.users AS SELECT * EXCLUDE (reason) FROM delivered_users")
     for query in MADE:
         connection.execute(query)
     for name, query in DEFINED.items():

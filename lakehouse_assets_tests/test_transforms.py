@@ -9,6 +9,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse_assets.settings import load_settings
+from lakehouse_assets.tables import declare
 from lakehouse_assets.transforms import activity, cleaning, counts, sessions, users
 
 ACTIONS = ("page_view", "edit", "create", "delete", "share")
@@ -268,10 +270,13 @@ def test_session_numbers_pass_nine_in_order_of_start(spark: SparkSession) -> Non
     assert found == {f"a_b_20240310_{hour}": hour for hour in range(12)}
 
 
+def users_frame(spark: SparkSession, *given: tuple[Any, ...]) -> DataFrame:
+    bronze = frame(spark, USERS | {"landing_date": DATE}, *given)
+    return bronze.withColumn("extra_columns", F.lit(None).cast("string"))
+
+
 def versions(spark: SparkSession, *given: tuple[Any, ...]) -> list[dict[str, Any]]:
-    bronze = frame(spark, USERS | {"landing_date": DATE}, *given).withColumn(
-        "extra_columns", F.lit(None).cast("string")
-    )
+    bronze = users_frame(spark, *given)
     attributes = users.DELIVERED_ATTRIBUTES
     nobody = bronze.limit(0).select(
         F.col("landing_date").alias("valid_from"), "user_id", F.col("join_date").cast("date"), *attributes
@@ -279,23 +284,82 @@ def versions(spark: SparkSession, *given: tuple[Any, ...]) -> list[dict[str, Any
     return rows(users.user_changes(bronze, nobody, attributes))
 
 
-def test_users_keep_only_rows_that_are_valid(spark: SparkSession) -> None:
-    found = versions(
-        spark,
+JOIN_DATES = {
+    "2024-03-05": "2024-03-05",
+    " \t2024-03-05 ": "2024-03-05",
+    "": None,
+    " \t": None,
+    None: None,
+    "0001-01-01": "0001-01-01",
+    "9999-12-31": "9999-12-31",
+    "2024-02-29 10:11": "2024-02-29",
+    "2024-03-05 10:11:12": "2024-03-05",
+    "2024-03-05T23:59:59.999999999": "2024-03-05",
+    "2024-03-05 00:00:00Z": "2024-03-05",
+    "2024-03-05 00:00:00.000 UTC": "2024-03-05",
+    "2024-03-05 00:30:00+14:00": "2024-03-05",  # the day as written, whatever day it is elsewhere
+    "2024-03-05T23:30:00-1100": "2024-03-05",
+    "2024-03-05 23:30:00 -11": "2024-03-05",
+}
+NO_JOIN_DATES = (
+    *(
+        "2024-03-05\n",
+        "2024-03-05 10:00:00\n",
+        "\n2024-03-05",
+        "\uff12\uff10\uff12\uff14-03-05",
+    ),  # the last: wide digits
+    *"""01/02/2024|20240305|2024-W10-2|2024-065|2024-3-5|24-03-05|2024-3-5T1|5 Mar 2024|1709596800|today|NULL|NaN|0|-
+2023-02-29|2024-02-30|2024-13-01|2024-00-10|2024-01-00|0000-01-01|0000-01-01 10:00:00|+2024-03-05|12024-03-05
+2024-03-05T|2024-03-05x|2024-03-05 10|2024-03-05 1:02:03|2024-03-05  10:00:00|2024-03-05t10:00:00|2024-03-05 24:00:00
+2024-03-05 10:60:00|2024-03-05 10:00:61|2024-03-05 10:00:00.|2024-03-05 10:00:00 CET|2024-03-05 10:00:00+1
+2024-03-05 10:00:00+24:00""".replace("\n", "|").split("|"),
+)
+
+
+def test_users_join_on_the_day_that_is_written_or_are_rejected(spark: SparkSession, session_zone: str) -> None:
+    texts = [*JOIN_DATES, *NO_JOIN_DATES]
+    given = users_frame(spark, *[(f"u{at}", text, "DE", "ios", "free", None, DAY) for at, text in enumerate(texts)])
+    found = {row["join_date"]: (row["joined"], row["reason"]) for row in rows(users.judged(given))}
+    days = {text: day and date.fromisoformat(day) for text, day in JOIN_DATES.items()}
+    assert found == {text: (days.get(text), None if text in days else "bad_join_date") for text in texts}
+
+
+def test_a_row_of_users_is_a_version_or_has_the_first_reason_that_holds(spark: SparkSession) -> None:
+    given = (
         ("good", "2024-01-01", "DE", "ios", "free", None, DAY),
-        (" trimmed ", " 2024-01-02 ", " FR ", "ios", "free", None, DAY),
+        (" trimmed ", " 2024-01-02 09:30:00 ", " FR ", "ios", "free", None, DAY),
         ("nodate", "", "", None, "free", None, DAY),
-        ("", "2024-01-01", "DE", "ios", "free", None, DAY),
-        ("feb30", "2024-02-30", "DE", "ios", "free", None, DAY),
-        ("short", "2024-1-1", "DE", "ios", "free", None, DAY),
-        ("time", "2024-01-01 00:00:00", "DE", "ios", "free", None, DAY),
         (None, None, None, None, None, "cut,", DAY),
+        (None, "2024-01-01", "DE", "ios", "free", None, DAY),
+        (" \t", "never", "DE", "ios", "free", None, DAY),
+        ("a", "never", "DE", "ios", "free", None, DAY),
     )
-    assert {row["user_id"]: (str(row["join_date"]), row["country"], row["device_type"]) for row in found} == {
+    kept = {
+        row["user_id"]: (str(row["join_date"]), row["country"], row["device_type"]) for row in versions(spark, *given)
+    }
+    assert kept == {
         "good": ("2024-01-01", "DE", "ios"),
         "trimmed": ("2024-01-02", "FR", "ios"),
         "nodate": ("None", None, None),
     }
+    rejected = rows(users.rejected_users(users.judged(users_frame(spark, *given))))
+    assert {(row["user_id"], row["malformed_row"]): row["reason"] for row in rejected} == {
+        (None, "cut,"): "malformed_row",
+        (None, None): "missing_user_id",
+        (" \t", None): "missing_user_id",
+        ("a", None): "bad_join_date",
+    }
+
+
+def test_counts_of_users_break_their_law_where_a_rejected_row_is_lost(spark: SparkSession) -> None:
+    valid = ("a", "2024-01-01", "DE", "ios", "free", None, DAY)
+    bronze = users_frame(spark, valid, valid, ("b", "never", "DE", "ios", "free", None, DAY))
+    rejected = users.rejected_users(users.judged(bronze))
+    law = next(rule for rule in declare(load_settings())["silver.user_counts"].rules if rule.name == "rows_reconcile")
+    numbers = ("delivered_rows", "rejected_rows", "duplicate_rows", "kept_rows", "holds")
+    for published, wanted in ((rejected, [3, 1, 1, 1, True]), (rejected.limit(0), [3, 0, 1, 1, False])):
+        [found] = rows(counts.user_counts(bronze, published, DAY, DAY).withColumn("holds", law.holds()))
+        assert [found[name] for name in numbers] == wanted
 
 
 def test_a_later_invalid_row_does_not_hide_a_users_earlier_one(spark: SparkSession) -> None:

@@ -54,6 +54,14 @@ def silver_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition
     ) -> DataFrame:
         return counts.interaction_counts(bronze, rejected, routing, accepted, *days_of(context))
 
+    @table_asset(tables["silver.rejected_users"], partitions, ("bronze",))
+    def rejected_users(bronze: DataFrame) -> DataFrame:
+        return users_over_time.rejected_users(users_over_time.judged(bronze))
+
+    @table_asset(tables["silver.user_counts"], partitions, ("bronze", "rejected"))
+    def user_counts(context: dg.AssetExecutionContext, bronze: DataFrame, rejected: DataFrame) -> DataFrame:
+        return counts.user_counts(bronze, rejected, *days_of(context))
+
     @table_asset(tables["silver.user_changes"], partitions, ("bronze",))
     def user_changes(context: dg.AssetExecutionContext, bronze: DataFrame) -> DataFrame:
         earlier = context.resources.iceberg.earlier(context)
@@ -88,6 +96,8 @@ def silver_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition
         interaction_routing,
         interactions,
         interaction_counts,
+        rejected_users,
+        user_counts,
         user_changes,
         users,
         user_days,

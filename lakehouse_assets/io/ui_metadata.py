@@ -22,6 +22,7 @@ from lakehouse_assets.io.query import connect, show
 from lakehouse_assets.io.warehouse import Published
 from lakehouse_assets.tables import Table
 
+USER_COUNTS = "silver.user_counts"
 PLOT_DAYS = 90
 COHORT_DAYS = 182  # the weeks that retention is followed for
 MOST_ROWS = 30
@@ -63,21 +64,35 @@ class UiMetadata:
         return found
 
 
-_QUERIES = {
-    COUNTS: {
-        "reconciliation": "SELECT *, delivered_rows - rejected_rows - routed_rows AS unexplained_delivered, "  # noqa: S608
-        "arrived_rows - accepted_rows - duplicate_rows AS unexplained_arrived "
-        f"FROM {COUNTS} WHERE date <= $last ORDER BY date DESC LIMIT {MOST_ROWS}",
-    },
-    "silver.rejected_interactions": {
-        "rejected_by_reason": "SELECT reason, count(*) AS rejected_rows, count(DISTINCT landing_date) AS days, "
-        "max(landing_date) AS newest_day FROM silver.rejected_interactions "
-        "WHERE landing_date BETWEEN $first AND $last GROUP BY reason ORDER BY rejected_rows DESC, reason",
+def _rejected(table: str) -> dict[str, str]:
+    within = "WHERE landing_date BETWEEN $first AND $last"
+    return {
+        "rejected_by_reason": "SELECT reason, count(*) AS rejected_rows, count(DISTINCT landing_date) AS days, "  # noqa: S608
+        f"max(landing_date) AS newest_day FROM {table} {within} GROUP BY reason ORDER BY rejected_rows DESC, reason",
         "rejected_samples": "SELECT reason, landing_date, source_file, * EXCLUDE (reason, landing_date, source_file, "  # noqa: S608
-        "ingested_at) FROM silver.rejected_interactions WHERE landing_date BETWEEN $first AND $last "
+        f"ingested_at) FROM {table} {within} "
         "QUALIFY row_number() OVER (PARTITION BY reason ORDER BY landing_date DESC, source_file) "
         f"<= {SAMPLES_A_REASON} ORDER BY reason, landing_date DESC LIMIT {MOST_ROWS}",
-    },
+    }
+
+
+def _reconciliation(table: str, unexplained: str) -> dict[str, str]:
+    return {
+        "reconciliation": f"SELECT *, {unexplained} FROM {table} WHERE date <= $last "  # noqa: S608
+        f"ORDER BY date DESC LIMIT {MOST_ROWS}"
+    }
+
+
+_QUERIES = {
+    COUNTS: _reconciliation(
+        COUNTS,
+        "delivered_rows - rejected_rows - routed_rows AS unexplained_delivered, "
+        "arrived_rows - accepted_rows - duplicate_rows AS unexplained_arrived",
+    ),
+    USER_COUNTS: _reconciliation(
+        USER_COUNTS, "delivered_rows - rejected_rows - duplicate_rows - kept_rows AS unexplained_delivered"
+    ),
+    **{name: _rejected(name) for name in ("silver.rejected_interactions", "silver.rejected_users")},
 }
 
 

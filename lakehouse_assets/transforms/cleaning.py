@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 from pyspark.sql import Column, DataFrame
@@ -74,6 +74,14 @@ def trimmed(column: str) -> Column:
     return F.trim(F.col(column), F.lit(" \t"))
 
 
+def first_reason(reasons: Sequence[str], holds: Mapping[str, Column]) -> Column:
+    """The first of the reasons that holds for a row, or null."""
+    reason = F.when(F.lit(False), F.lit(None).cast("string"))
+    for name in reasons:
+        reason = reason.when(holds[name], F.lit(name))
+    return reason
+
+
 def _computed_once(frame: DataFrame, **columns: Column) -> DataFrame:
     """The frame with further columns that later filters and columns can use without computing them again.
 
@@ -127,10 +135,7 @@ def classify(
         "future_event": F.col("event_date") > F.col("landing_date"),
         "late_event": F.col("event_date") < F.date_sub("landing_date", late_days),
     }
-    reason = F.when(F.lit(False), F.lit(None).cast("string"))
-    for name in REJECT_REASONS:
-        reason = reason.when(holds[name], F.lit(name))
-    return _computed_once(dated, reason=reason)
+    return _computed_once(dated, reason=first_reason(REJECT_REASONS, holds))
 
 
 def valid_interactions(classified: DataFrame) -> DataFrame:

@@ -8,9 +8,16 @@ from datetime import date
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from lakehouse_assets.transforms.cleaning import trimmed
+from lakehouse_assets.transforms.cleaning import first_reason, trimmed
+
+# The order is the rule: a row gets the first reason that holds.
+USER_REJECT_REASONS = ("malformed_row", "missing_user_id", "bad_join_date")
 
 DELIVERED_ATTRIBUTES = ("country", "device_type", "subscription_type")
+# A day, or a day and a time; both engines read these expressions alike. `\\z`: in Java `$` overlooks a last line end.
+_TIME = r"([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]{1,9})?)?"
+_ZONE = r" ?(Z|UTC|[+-][01][0-9](:?[0-5][0-9])?)"
+_JOIN_DATE = rf"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}([ T]{_TIME}({_ZONE})?)?\z"
 UNKNOWN = "unknown"  # the segment of users who are in no file, and of those whose column is empty
 
 
@@ -20,11 +27,46 @@ def attributes(segments: Sequence[str]) -> tuple[str, ...]:
     return (*DELIVERED_ATTRIBUTES, *further)
 
 
+def judged(bronze: DataFrame) -> DataFrame:
+    """Give every delivered row of users its reject reason, or none.
+
+    Args:
+        bronze: user_id, join_date, malformed_row (text as delivered); further columns are kept.
+
+    Returns:
+        The input with joined (date: the day of join_date, null where that is empty) and reason (one of
+        `USER_REJECT_REASONS`, null for a valid row).
+    """
+    text = trimmed("join_date")
+    joined = _day_of(text)
+    holds = {
+        "malformed_row": F.col("malformed_row").isNotNull(),
+        "missing_user_id": F.coalesce(trimmed("user_id"), F.lit("")) == "",
+        "bad_join_date": (text != "") & joined.isNull(),
+    }
+    return bronze.withColumns({"joined": joined, "reason": first_reason(USER_REJECT_REASONS, holds)})
+
+
+def _day_of(text: Column) -> Column:
+    """The day a text names, or null where it names none.
+
+    Accepts ``YYYY-MM-DD``, alone or followed by a blank or ``T`` and a time of day (``HH:MM``, with seconds, a
+    fraction, a zone or without). The day is the one that is written: a zone does not move it. There is no year 0000.
+    """
+    shaped = text.rlike(_JOIN_DATE) & (F.substring(text, 1, 4) != "0000")
+    return F.when(shaped, F.substring(text, 1, 10).try_cast("date"))
+
+
+def rejected_users(judged: DataFrame) -> DataFrame:
+    """The rows of `judged` that can't be used: all columns as delivered, and their one reason."""
+    return judged.where("reason IS NOT NULL").drop("joined")
+
+
 def user_changes(bronze: DataFrame, earlier: DataFrame, attributes: Sequence[str]) -> DataFrame:
     """The versions of users that begin with some deliveries: rows that say something else than was known before.
 
     Of a delivery's rows of one user the one with the latest join_date counts (none is earliest), then the smallest by
-    content. Rows without a user_id, with an unreadable join_date or malformed ones don't count. One shuffle by user.
+    content. Rows that `judged` gives a reason don't count. One shuffle by user.
 
     Args:
         bronze: user_id, join_date, country, device_type, subscription_type, extra_columns (JSON object),
@@ -35,17 +77,12 @@ def user_changes(bronze: DataFrame, earlier: DataFrame, attributes: Sequence[str
     Returns:
         valid_from (landing date), user_id, join_date (date) and the attributes (null where empty).
     """
-    join_text = trimmed("join_date")
-    join_date = F.when(F.length(join_text) == 10, join_text.try_cast("date"))
     extra = F.from_json("extra_columns", "map<string, string>")
-    typed = bronze.where(
-        F.col("malformed_row").isNull()
-        & (F.coalesce(trimmed("user_id"), F.lit("")) != "")
-        & (F.coalesce(join_text == "", F.lit(True)) | join_date.isNotNull())
-    ).select(
+    valid = judged(bronze).where("reason IS NULL")
+    typed = valid.select(
         F.col("landing_date").alias("valid_from"),
         trimmed("user_id").alias("user_id"),
-        join_date.alias("join_date"),
+        F.col("joined").alias("join_date"),
         *[_blank_to_null(trimmed(name)).alias(name) for name in attributes if name in bronze.columns],
         *[_blank_to_null(extra[name]).alias(name) for name in attributes if name not in bronze.columns],
     )
