@@ -43,7 +43,7 @@ class IcebergIOManager(dg.IOManager):
     def earlier(self, context: dg.AssetExecutionContext) -> DataFrame:
         """The days of the asset's own table before those of the run."""
         name = table_name(context.asset_key)
-        return self._read(context.run_id, name, name, context.partition_key_range)
+        return self._read(context.run.run_id, name, name, context.partition_key_range)
 
     def _read(self, run_id: str, name: str, source: str, keys: dg.PartitionKeyRange) -> DataFrame:
         first, last = _range(keys)
