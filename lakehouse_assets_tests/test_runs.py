@@ -1,4 +1,4 @@
-"""How stale days become runs: few of them, over no day that is not to be touched, each table after its inputs."""
+"""How stale days become runs: few of them, over no day that is not to be touched; and which days are final."""
 
 import random
 from datetime import date, timedelta
@@ -79,3 +79,43 @@ def test_a_patchy_lake_of_26_days_is_healed_in_few_runs(tmp_path: Path) -> None:
     for name in TABLES:
         for day in clean[name]:
             assert comparable(lake.rows[name][day]) == comparable(clean[name][day]), (name, day)
+
+
+def test_a_day_is_final_when_all_it_looks_back_on_is_computed_from_the_files_up(tmp_path: Path) -> None:
+    lake = PlainLake(LandingZone(tmp_path), SETTINGS, TABLES)
+    deliveries = Deliveries(lake.zone)
+    for number in range(14):
+        deliveries.interactions(number, "a.csv", number)
+
+    def waits(name: str, number: int) -> str:
+        day = FIRST + timedelta(number)
+        found = lake.stamps.waiting_for(name, day, day, lake.zone.look_at_all())
+        assert found.keys() <= {day}
+        return str(found.get(day, ""))
+
+    def compute(names: list[str], first: int, last: int) -> None:
+        for name in names:
+            lake.publish(name, FIRST + timedelta(first), FIRST + timedelta(last))
+
+    # one day's bronze by hand, and a backfill of three others, of which one is the day of 0 users
+    compute(["bronze.interactions"], 7, 7)
+    interactions = [name for name in TABLES if "users" not in name and "user_changes" not in name]
+    compute(interactions, 10, 12)
+    assert waits("gold.daily_metrics", 12) == f"bronze.interactions {FIRST}: not computed yet"
+    # what it is computed from directly is there for every day, and from nothing: still not final
+    compute(["silver.interactions", "silver.user_days", "gold.daily_metrics"], 0, 12)
+    assert waits("gold.daily_metrics", 12) == f"bronze.interactions {FIRST}: not computed yet"
+    assert waits("silver.user_days", 7).startswith("bronze.interactions ")
+    # its own day alone is; only the window is open
+    compute(interactions, 9, 13)
+    assert waits("gold.daily_session_metrics", 13) == ""
+    assert waits("gold.daily_metrics", 13) == f"bronze.interactions {FIRST}: not computed yet"
+    lake.run()
+    for name in interactions:
+        for number in range(14):
+            assert waits(name, number) == ""
+    # a correction opens every window that looks back on it
+    deliveries.interactions(3, "b.csv", 99)
+    day = FIRST + timedelta(3)
+    assert waits("gold.daily_metrics", 13) == f"bronze.interactions {day}: its files changed"
+    assert waits("gold.daily_session_metrics", 13) == ""
