@@ -94,7 +94,7 @@ class IcebergIOManager(dg.IOManager):
             raise ContractViolation(
                 f"{name} {span_in_words(first, last)} was not published, as it follows from what is not up to date "
                 f"({missing}); compute that first, or run what is stale. Without it: {violation}"
-            ) from violation
+            ) from None  # the page shows what is innermost
 
     def note_base(self, run_id: str, name: str, first: date, last: date) -> Base:
         """The target as it was before the step read anything, so that a newer computation is never overwritten.
