@@ -139,7 +139,7 @@ def test_a_law_that_breaks_as_an_input_is_not_computed_names_the_input(make_lake
         reason = failure_of(instance, run).reason
     assert reason.startswith(
         "silver.interaction_counts 2024-03-01 was not published, as it follows from what is not up to date "
-        "(bronze.interactions 2024-03-02: not computed yet); compute that first"
+        "(silver.interaction_routing 2024-03-01: not computed yet); compute that first"
     ), reason
     assert "rows_reconcile" in reason
     assert lake.table("silver.interaction_counts") == []
