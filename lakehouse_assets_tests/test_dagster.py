@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 from dagster._core.execution.asset_backfill import AssetBackfillData
 
+from lakehouse_assets.automation import sensors
 from lakehouse_assets.automation.failures import failure_of
 from lakehouse_assets.automation.instance import terminal_instance
 from lakehouse_assets.automation.jobs import JOB
@@ -18,6 +19,7 @@ from lakehouse_assets.charts import CHARTS
 from lakehouse_assets.checks.asset_checks import segments_add_up, unusual_days
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.io import deliveries
+from lakehouse_assets.io.s3 import StorageError
 from lakehouse_assets.io.warehouse import Audit
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.settings import load_settings
@@ -57,6 +59,18 @@ def test_three_days_chosen_in_the_asset_graph_are_three_days_of_each_table_in_on
     described = graph.get(dg.AssetKey(["gold", "daily_metrics"])).description
     assert described
     assert described.endswith("A day is computed from silver.user_days from day -29 to the day.")
+
+
+def test_definitions_load_while_the_store_and_the_catalog_are_down(tmp_path):
+    """Whoever then runs something is told; and what can't be loaded can't tell anybody."""
+    down = "http://127.0.0.1:9"
+    places = {"landing": "s3://bucket/landing", "warehouse": "s3://bucket/warehouse", "catalog_uri": down}
+    lakehouse = Lakehouse(load_settings(home=tmp_path, s3_endpoint=down, **places))
+    definitions = build_definitions(lakehouse)
+    assert definitions.resolve_job_def("lakehouse")
+    dg.Definitions.validate_loadable(definitions)
+    with pytest.raises(StorageError), dg.DagsterInstance.ephemeral() as instance:
+        sensors.landing_sensor(lakehouse).evaluate_tick(dg.build_sensor_context(instance=instance))
 
 
 def test_days_show_their_rows_and_an_open_window_warns_until_it_is_complete(make_lake):
