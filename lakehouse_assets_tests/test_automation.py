@@ -217,6 +217,20 @@ def test_what_is_asked_for_has_one_name_until_it_is_computed(tmp_path):
         assert described(request)[1:] == ("2024-03-01", "2024-03-01")
         # a daemon that died before it saved the cursor asks for the same by the same name
         assert daemon.tick(first_look).run_requests[0].run_key == request.run_key
+        # and one whose cursor somebody has reset, or set to anything, looks twice again
+        for reset in (
+            "",
+            "0",
+            "[]",
+            '"x"',
+            "null",
+            '{"interactions": 1}',
+            '{"interactions": {"2024-03-01": 1, "x": 2}}',
+            "{",
+        ):
+            daemon.cursor = reset
+            assert daemon.tick().skip_message == "2024-03-01 may still be written to"
+            assert daemon.tick().run_requests[0].run_key == request.run_key
         # so does one whose clock went back, and the time of a file without new content says nothing
         os.utime(file, (1, 1))
         daemon.tick()

@@ -74,8 +74,7 @@ def landing_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
         phases = lakehouse.stamps.phases(now)
         changed = next(phases)
         signed = _signatures_of_changed(changed, now)
-        before: Signatures = json.loads(context.cursor) if context.cursor else {}
-        unlike = lakehouse.zone.incomplete(before, signed)
+        unlike = lakehouse.zone.incomplete(_last_look(context.cursor, signed), signed)
         incomplete = {day for dataset, day in unlike if day.isoformat() in signed[dataset]}
         refused = lakehouse.stamps.refused(changed, now)
         left = incomplete | refused.keys()
@@ -217,6 +216,19 @@ def _signatures_of_changed(changed: Stale, landed: Looks) -> Signatures:
         }
         for dataset in DATASETS
     }
+
+
+def _last_look(cursor: str | None, signed: Signatures) -> Signatures:
+    """What the cursor holds of these dates; nothing, as at the first look, where a person has put something else in."""
+    try:
+        kept = json.loads(cursor or "{}")
+        return {
+            dataset: {day: kept[dataset][day] for day in days if day in kept[dataset]}
+            for dataset, days in signed.items()
+            if dataset in kept
+        }
+    except (ValueError, TypeError):
+        return {}
 
 
 def _runs_of(instance: dg.DagsterInstance, keys: Collection[str]) -> Sequence[dg.DagsterRun]:
