@@ -1,11 +1,11 @@
 """The lakehouse's tables as a resource of Dagster's: what its page of resources shows."""
 
 import re
+from collections.abc import Collection
 
 import dagster as dg
 from pydantic import Field
 
-from lakehouse_assets.assets.reports import REPORTS_GROUP
 from lakehouse_assets.automation.failures import days_of_run
 from lakehouse_assets.automation.jobs import RUNS_OF_TABLES
 from lakehouse_assets.io.catalog import sqlite_file
@@ -46,7 +46,7 @@ def iceberg_resource(
             for name, place in places.items():
                 if getattr(self, name) != place:  # of a run's own configuration
                     raise SettingsError(f"the resource's {name} follows from the settings and can't be set for a run")
-            if context.run:
+            if context.run and _computes(context.run, lakehouse.tables):
                 check_days(context.run, partitions)
             return IcebergIOManager(lakehouse)
 
@@ -55,7 +55,7 @@ def iceberg_resource(
 
 
 def check_days(run: dg.DagsterRun, partitions: dg.DailyPartitionsDefinition) -> None:
-    """Refuse a run over tables for days without a partition, or for none.
+    """Refuse a run for days without a partition, or for none.
 
     Raises:
         NoSuchDays: says which days there are.
@@ -64,17 +64,15 @@ def check_days(run: dg.DagsterRun, partitions: dg.DailyPartitionsDefinition) -> 
     earliest, latest = partitions.get_first_partition_key(), partitions.get_last_partition_key()
     there_are = f"{earliest} … {latest} (today in UTC)"
     if not first or not last:
-        if not _computes_tables(run):
-            return
         raise NoSuchDays(f"the run names no days, and tables are computed by day; choose some of {there_are}")
     if not (partitions.has_partition_key(first) and partitions.has_partition_key(last) and first <= last):
         raise NoSuchDays(f"{span_in_words(first, last)} is not within the days that can be computed, {there_are}")
 
 
-def _computes_tables(run: dg.DagsterRun) -> bool:
-    """Whether a run computes tables, and not only judges them or draws the dashboard."""
+def _computes(run: dg.DagsterRun, tables: Collection[str]) -> bool:
+    """Whether a run computes some of the tables; others judge them, draw the dashboard or make assets of their own."""
     if run.asset_selection:
-        return any(key.path[0] != REPORTS_GROUP for key in run.asset_selection)
+        return any(".".join(key.path) in tables for key in run.asset_selection)
     return run.job_name in RUNS_OF_TABLES and not run.asset_check_selection
 
 
