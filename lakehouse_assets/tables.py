@@ -5,6 +5,7 @@ Writer, asset checks, metadata, planner and docs all read these declarations; no
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -161,13 +162,19 @@ class Table:
         return self.schema.to_structtype()
 
     def contract(self) -> list[Rule]:
-        """Every law of a row, the columns' own first: what the audit counts breaches of."""
+        """Every law of a row, the columns' own first: what the audit counts breaches of.
+
+        A law of every number with a fraction is that it is one: neither NaN nor infinite.
+        """
         conditions: dict[str, list[Callable[[], Column]]] = {VALID_COLUMNS: []}
         described: dict[str, list[str]] = {VALID_COLUMNS: []}
         for name, column in self.schema.columns.items():
             if not column.nullable:
                 conditions[VALID_COLUMNS].append(partial(_is_there, name))
                 described[VALID_COLUMNS].append(f"{name} is not null")
+            if column.dtype.type == DOUBLE:
+                conditions[VALID_COLUMNS].append(partial(_is_finite, name))
+                described[VALID_COLUMNS].append(f"{name} is a finite number")
             for check in column.checks:
                 rule = check.title or VALID_COLUMNS
                 conditions.setdefault(rule, []).append(partial(_passes, name, check))
@@ -182,6 +189,11 @@ def _all(conditions: list[Callable[[], Column]]) -> Column:
 
 def _is_there(name: str) -> Column:
     return F.col(name).isNotNull()
+
+
+def _is_finite(name: str) -> Column:
+    """Whether a number is neither NaN, which Spark takes for the greatest of all, nor infinite; null passes."""
+    return F.col(name).isNull() | (F.abs(name) < F.lit(math.inf))
 
 
 def _passes(name: str, check: pa.Check) -> Column:
@@ -856,6 +868,7 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             key=("date", "segment", "value"),
             by_month=True,
             settings=("segments",),
+            version=2,
         ),
         Table(
             name="gold.anomalies",
@@ -883,6 +896,7 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             ),
             key=("date", "metric"),
             by_month=True,
+            version=2,
         ),
     )
     return {table.name: table for table in tables}

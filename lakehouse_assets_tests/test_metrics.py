@@ -263,9 +263,10 @@ DEFINED = {
                 sum(duration_ms) FILTER (is_in) / sum(actions) FILTER (is_in) AS avg_duration_ms
             FROM pairs GROUP BY ALL
         ), checked AS (SELECT *, if(isnan(found), NULL, found) AS r FROM correlated)
-        SELECT date, segment, value, users, avg_duration_ms, r AS duration_correlation,
-            if(n > 3, tanh(atanh(r) - 1.959964 * sqrt((1 + r * r / 2) / (n - 3))), NULL) AS duration_correlation_low,
-            if(n > 3, tanh(atanh(r) + 1.959964 * sqrt((1 + r * r / 2) / (n - 3))), NULL) AS duration_correlation_high
+        SELECT date, segment, value, users, avg_duration_ms, round(r, 12) AS duration_correlation,
+            1.959964 * sqrt((1 + r * r / 2) / (n - 3)) AS error,
+            if(n > 3, round(tanh(atanh(r) - error), 12), NULL) AS duration_correlation_low,
+            if(n > 3, round(tanh(atanh(r) + error), 12), NULL) AS duration_correlation_high
         FROM checked
     """,
     "gold.anomalies": """
@@ -282,7 +283,8 @@ DEFINED = {
             GROUP BY ALL
         ), expectations AS (
             SELECT now.date, now.metric, now.value, now.level * if(count(past.value / nullif(past.level, 0)) >= 4,
-                median(past.value / nullif(past.level, 0)), NULL) AS expected_value
+                median(past.value / nullif(past.level, 0)), NULL) AS trend,
+                if(now.metric = 'single_action_rate' AND trend > 1, 1, trend) AS expected_value
             FROM levels AS now LEFT JOIN levels AS past ON past.metric = now.metric
                 AND now.date - past.date IN (7, 14, 21, 28, 35, 42, 49, 56)
             WHERE now.level > 0 GROUP BY now.date, now.metric, now.value, now.level
@@ -300,8 +302,9 @@ DEFINED = {
         )
         SELECT date, metric, value, expected_value,
             if(spread > 0, greatest(expected_value - 5 * spread, 0), NULL) AS lower_bound,
-            expected_value + 5 * spread AS upper_bound, (value - expected_value) / spread AS deviation,
-            abs(deviation) > 5 AS is_anomaly
+            expected_value + 5 * spread AS highest,
+            if(metric = 'single_action_rate' AND highest > 1, 1, highest) AS upper_bound,
+            (value - expected_value) / spread AS deviation, abs(deviation) > 5 AS is_anomaly
         FROM calendar CROSS JOIN (SELECT DISTINCT metric FROM long)
             LEFT JOIN (SELECT date, metric, value FROM long) USING (date, metric)
             LEFT JOIN (SELECT * EXCLUDE (value) FROM spreads) USING (date, metric)
@@ -398,7 +401,7 @@ MADE = (
     """
         CREATE TABLE gold.daily_session_metrics AS
         SELECT date, daily_active_users + 3 AS sessions, 2.5::DOUBLE AS avg_actions_per_session,
-            if(date = '2024-02-28', 0.9, 0.5)::DOUBLE AS single_action_rate
+            if(date = '2024-02-28', 0.2, 0.91 + 0.01 * (total_actions % 10))::DOUBLE AS single_action_rate
         FROM gold.daily_metrics
     """,
 )

@@ -13,6 +13,7 @@ from lakehouse_assets.transforms.activity import calendar
 DAILY_METRICS = ("daily_active_users", "total_actions", "avg_duration_ms")
 SESSION_METRICS = ("sessions", "avg_actions_per_session", "single_action_rate")
 COUNTS = ("daily_active_users", "total_actions", "sessions")
+SHARES = ("single_action_rate",)
 LEVEL_DAYS, LEVEL_AT_LEAST = 28, 14
 WEEKS, WEEKS_AT_LEAST = 8, 4
 SPREAD_DAYS, SPREAD_AT_LEAST = 56, 14
@@ -32,6 +33,10 @@ def anomalies(daily_metrics: DataFrame, session_metrics: DataFrame, first: date,
     - spread: 1.4826 times the median of the distances' sizes over the 56 days before (14 at least); no less than 2 %
       of what is expected, and for a count half its root
     - unusual: more than 5 spreads away
+    - of a share no more than 1 is expected, nor called usual
+
+    Every figure is computed row by row from medians, which are the same in any order of the rows; nothing is a sum of
+    fractions.
 
     Args:
         daily_metrics: date and `DAILY_METRICS` of ``first`` - 140 … ``last``.
@@ -62,6 +67,7 @@ def anomalies(daily_metrics: DataFrame, session_metrics: DataFrame, first: date,
     root = F.sqrt(F.greatest("expected_value", F.lit(1.0)))
     distances = (
         ratios.withColumn("expected_value", expected)
+        .withColumn("expected_value", _at_most_all(F.col("expected_value")))
         .withColumn("root", root)
         .withColumn("distance", (F.col("value") - F.col("expected_value")) / F.col("root"))
         .withColumn("_collected", F.abs("distance"))
@@ -83,10 +89,15 @@ def anomalies(daily_metrics: DataFrame, session_metrics: DataFrame, first: date,
         F.when(is_known, F.greatest(F.col("expected_value") - F.col("spread") * UNUSUAL, F.lit(0.0))).alias(
             "lower_bound"
         ),
-        (F.col("expected_value") + widest).alias("upper_bound"),
+        _at_most_all(F.col("expected_value") + widest).alias("upper_bound"),
         deviation.alias("deviation"),
         (F.abs(deviation) > UNUSUAL).alias("is_anomaly"),
     )
+
+
+def _at_most_all(figure: Column) -> Column:
+    """A figure of a metric, of a share no more than 1."""
+    return F.when(F.col("metric").isin(*SHARES) & (figure > 1), F.lit(1.0)).otherwise(figure)
 
 
 def _long(metrics: DataFrame, names: Sequence[str]) -> DataFrame:
