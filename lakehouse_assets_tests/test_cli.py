@@ -467,7 +467,7 @@ def test_status_says_what_waits(lakehouse_command: Run, home: Path) -> None:
     assert re.search(r"2024-03-01 +1  stale +bronze.interactions: not computed yet, and \d+ tables that follow", said)
     assert said.endswith("next: lakehouse run, lakehouse dev, whose sensor runs what is complete\n")
     landing = home / "landing"
-    for stray in ("a.csv", "interactions/2024-03-01/a.csv", "interactions/date=2024-03-01/a.CSV"):
+    for stray in ("a.csv", "interactions/2024-03-01/a.csv", "interactions/date=2024-03-01/a.txt"):
         (landing / stray).parent.mkdir(exist_ok=True)
         (landing / stray).touch()
         assert f"{landing / stray} is not read: what is delivered lies in DATASET" in lakehouse_command("status")[1]
