@@ -354,6 +354,23 @@ def test_nothing_ever_delivered_is_no_empty_day(tmp_path):
     assert schedule.evaluate_tick(context).skip_message == "nothing has ever been delivered"
 
 
+def test_a_lake_that_nobody_delivers_to_is_not_filled_with_days_without_files(tmp_path):
+    lakehouse = planned_only(tmp_path)
+    drop(lakehouse, "2024-03-01")
+    schedule = sensors.day_end_schedule(lakehouse)
+
+    def at(day):
+        moment = datetime.combine(day, datetime.min.time(), UTC).replace(hour=lakehouse.settings.expected_hour)
+        tick = schedule.evaluate_tick(dg.build_schedule_context(scheduled_execution_time=moment))
+        return [described(request)[1:] for request in tick.run_requests or ()] or tick.skip_message
+
+    assert at(date(2024, 4, 2)) == [("2024-03-02", "2024-04-01")]
+    assert at(date(2024, 4, 3)) == (
+        "nothing was delivered since 2024-03-01, more than 31 days ago; "
+        "`lakehouse run --start 2024-03-02 --end 2024-04-02` computes these days without files"
+    )
+
+
 def test_with_markers_a_date_waits_for_its_own(tmp_path):
     lakehouse = planned_only(tmp_path, success_marker=True)
     marked = drop(lakehouse, "2024-03-01")

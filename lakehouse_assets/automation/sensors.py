@@ -20,6 +20,7 @@ from lakehouse_assets.settings import SettingsError
 from lakehouse_assets.stamps import Stale, Work, calendar_of
 
 LOOK_SECONDS = 15
+MOST_DAYS_WITHOUT_FILE = 31  # that the end of a day gives rows to by itself
 MOST_RUNS_A_LOOK = 25  # what is left is asked for by later looks
 AIMS_TAG = "lakehouse/aims"  # what each table of a run that was asked for is to be afterwards
 _RUNS_LOOKED_AT = 100
@@ -165,6 +166,11 @@ def day_end_schedule(lakehouse: Lakehouse) -> dg.ScheduleDefinition:
         first = max(known) + DAY
         if first > yesterday:
             return dg.SkipReason(f"{max(known)} is delivered or computed already")
+        if (yesterday - first).days >= MOST_DAYS_WITHOUT_FILE:  # nobody delivers to this lake any more
+            return dg.SkipReason(
+                f"nothing was delivered since {max(known)}, more than {MOST_DAYS_WITHOUT_FILE} days ago; "
+                f"`lakehouse run --start {first} --end {yesterday}` computes these days without files"
+            )
         tables = tuple(name for name in lakehouse.tables if calendar_of(name) != "users")
         [request] = _requests(lakehouse, lakehouse.stamps.keys([Work(tables, first, yesterday)]))
         return request
