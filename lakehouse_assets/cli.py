@@ -603,6 +603,9 @@ def _repair(settings: Settings, *, carry_out: bool) -> None:
 def _cleanup(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.lakehouse import Lakehouse
 
+    if options.empty_end:
+        _take_back(options, settings)
+        return
     if options.retention_days < 1:
         raise UsageError(f"--retention-days {options.retention_days}: keep at least one day")
     lakehouse = Lakehouse(settings)
@@ -628,6 +631,24 @@ def _cleanup(options: argparse.Namespace, settings: Settings) -> None:
             say(f"landing of {dataset} before {first_kept}: files stay and are not computed; --landing deletes them")
     if plan and not options.dry_run:
         say_next("maintain", why=f" frees the space {settings.snapshot_days} days from now")
+
+
+def _take_back(options: argparse.Namespace, settings: Settings) -> None:
+    from lakehouse_assets.lakehouse import Lakehouse
+    from lakehouse_assets.partitions import in_words, some
+
+    maintenance = Lakehouse(settings).maintenance
+    days = maintenance.empty_end()
+    if not days:
+        say("no day after the last landing date was computed")
+        return
+    told = ", ".join(in_words(days))
+    if options.dry_run:
+        say(f"{told}: {some(len(days), 'day')} without a file at the end of the lake would be taken back")
+        return
+    maintenance.take_back(days)
+    say(f"{told}: {some(len(days), 'day')} without a file at the end of the lake taken back")
+    say_next("run", why=" takes them out of every table")
 
 
 def _profile(options: argparse.Namespace, settings: Settings) -> None:
@@ -790,8 +811,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     maintain.set_defaults(command=_maintain)
 
-    cleanup = add("cleanup", "drop old days", acts)
-    cleanup.add_argument("--retention-days", type=int, metavar="N", required=True, help="days kept before the newest")
+    cleanup = add("cleanup", "drop old days, or the empty ones at the end", acts)
+    which = cleanup.add_mutually_exclusive_group(required=True)
+    which.add_argument("--retention-days", type=int, metavar="N", help="days kept before the newest")
+    which.add_argument("--empty-end", action="store_true", help="take back computed days after the last landing date")
     cleanup.add_argument("--landing", action="store_true", help="delete the landed files of the dropped days too")
     cleanup.add_argument("--dry-run", action="store_true", help="only say what would be dropped")
     cleanup.set_defaults(command=_cleanup)

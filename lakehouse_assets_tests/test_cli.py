@@ -560,3 +560,18 @@ def test_every_asset_is_stored_by_the_iceberg_manager_and_none_by_dagsters_pickl
         ).dagster_type.is_nothing  # what is nothing is handed to nobody
     }
     assert managers == dict.fromkeys(lakehouse.tables, "iceberg")
+
+
+def test_days_without_a_file_at_the_end_of_a_lake_can_be_taken_back(home, lakehouse_command):
+    lakehouse = Lakehouse(load_settings(home=home))
+    lakehouse.zone.folder("interactions", date(2024, 3, 2)).mkdir(parents=True)
+    assert lakehouse_command("cleanup", "--empty-end") == (0, "no day after the last landing date was computed\n", "")
+    stamps = json.dumps({f"{day:02}": "stamp" for day in (1, 2, 3, 5)})
+    table = lakehouse.warehouse.base("bronze.interactions", {}).table
+    table.transaction().set_properties({"lakehouse.stamps.2024-03": stamps}).commit_transaction()
+    told = "2024-03-03, 2024-03-05: 2 days without a file at the end of the lake"
+    assert lakehouse_command("cleanup", "--empty-end", "--dry-run") == (0, f"{told} would be taken back\n", "")
+    assert len(lakehouse.catalog.stamps("bronze.interactions")) == 4
+    status, out, _ = lakehouse_command("cleanup", "--empty-end")
+    assert (status, out.splitlines()[0]) == (0, f"{told} taken back")
+    assert set(lakehouse.catalog.stamps("bronze.interactions")) == {date(2024, 3, 1), date(2024, 3, 2)}

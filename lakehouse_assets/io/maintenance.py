@@ -7,7 +7,7 @@ made, so what a run has begun to read stays. See docs/operations.md and docs/dec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import cast
@@ -17,12 +17,14 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.snapshots import ancestors_of
 
-from lakehouse_assets.io.catalog import CATALOG, files_overlapping, kept_from, read_stamps
+from lakehouse_assets.io.catalog import CATALOG, files_overlapping, forget_days, kept_from, read_stamps
 from lakehouse_assets.io.landing import DATASETS, LandingZone
 from lakehouse_assets.io.warehouse import PublishConflict, Warehouse, staging_began
 from lakehouse_assets.partitions import EVER, month_first
 from lakehouse_assets.stamps import calendar_of
 
+_INTERACTIONS = "interactions"
+_DELIVERED = f"bronze.{_INTERACTIONS}"
 _ATTEMPTS = 5
 _PROPERTIES = {"lakehouse.maintenance": "true"}
 
@@ -195,6 +197,21 @@ class Maintenance:
                 if attempt == _ATTEMPTS - 1:
                     raise
         return None
+
+    def empty_end(self) -> list[date]:
+        """Days after the last landing date that were computed all the same; they hold nothing."""
+        landed = self._zone.dates(_INTERACTIONS)
+        computed = self._warehouse.catalog.stamps(_DELIVERED)
+        return sorted(day for day in computed if landed and day > landed[-1])
+
+    def take_back(self, days: Collection[date]) -> None:
+        """Forget that days were computed without a file; the next run takes them out of every table."""
+
+        def forget(table: IcebergTable) -> None:
+            with table.transaction() as transaction:
+                forget_days(transaction, table, days)
+
+        self._warehouse.catalog.alter(_DELIVERED, forget)
 
     def landed_before(self, plan: Iterable[Dropping]) -> dict[str, date]:
         """For each dataset whose bronze table loses or has lost days: the first landing date that is still needed."""
