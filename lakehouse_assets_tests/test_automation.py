@@ -526,7 +526,7 @@ def test_runs_that_go_by_other_settings_than_the_sensor_are_asked_for_once(make_
         [run] = daemon.instance.get_runs()
         assert reason == (
             f"run {run.run_id} computed silver.rejected_interactions 2024-03-01 otherwise than expected here: its "
-            "settings or its code are not this code server's; reload the definitions"
+            "settings or its code are not this code server's; reload the definitions, or run `lakehouse run`"
         )
         # what another run has written meanwhile may be computed again, and so may what a repair took the stamp from
         lake.rows("2024-03-01", "u,2024-03-01 10:00:00,edit,p,1,1", "v,2024-03-01 10:00:00,edit,p,1,1")

@@ -87,7 +87,7 @@ def landing_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
                 left.update(days)
                 complained.append(
                     f"run {run_id} computed {name} {', '.join(in_words(days))} otherwise than expected here: its "
-                    "settings or its code are not this code server's; reload the definitions"
+                    "settings or its code are not this code server's; reload the definitions, or run `lakehouse run`"
                 )
             work = lakehouse.stamps.work(stale, left, stale)
             wanted = lakehouse.stamps.keys(lakehouse.stamps.ready(work))
