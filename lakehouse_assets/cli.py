@@ -163,6 +163,7 @@ def _name_trouble(error: Exception, settings: Settings) -> None:
 
 def _land(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.io import landing
+    from lakehouse_assets.io.redivision import divide_again
     from lakehouse_assets.partitions import in_words, some
 
     zone = landing.landing_zone(settings)
@@ -181,11 +182,15 @@ def _land(options: argparse.Namespace, settings: Settings) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise UsageError(f"two files are named {twice}, and one would replace the other; rename one or land them apart")
+    if options.dataset == "interactions":  # then the files of a name are divided by the same days and can be compared
+        divide_again(zone, settings, say)
     for source in options.files:
         began = time.monotonic()
         if day or options.dataset == "users":
             under = day or datetime.now(tz=UTC).date()
-            landed = landing.deliver(zone, options.dataset, source, under, renames, replace=options.replace)
+            landed = landing.deliver(
+                zone, options.dataset, source, under, renames, today=settings.today(), replace=options.replace
+            )
             why = "" if day else ", today in UTC; --date D delivers it under another date"
             say(f"{source.name}: delivered as it is under {under}{why}")
         else:
@@ -196,6 +201,7 @@ def _land(options: argparse.Namespace, settings: Settings) -> None:
                 input_zone=settings.input_zone,
                 reporting_zone=settings.reporting_zone,
                 progress=_byte_progress(source.name),
+                today=settings.today(),
                 replace=options.replace,
             )
             days = sorted(landed.rows)
@@ -242,6 +248,10 @@ def _backfill(options: argparse.Namespace, settings: Settings) -> None:
     if options.parallel <= 1:
         _run_range(options, settings, first, last)
         return
+    from lakehouse_assets.io.landing import landing_zone
+    from lakehouse_assets.io.redivision import divide_again
+
+    divide_again(landing_zone(settings), settings, say)
     parts = _by_month(first, last, options.parallel)
     say(f"{(last - first).days + 1} days as {len(parts)} ranges of whole months, each in a process of its own")
     command = [sys.executable, "-m", "lakehouse_assets.cli", "run", *(["--quiet"] if _Output.quiet else [])]
@@ -306,12 +316,13 @@ def _run_stale(options: argparse.Namespace, settings: Settings) -> None:
 def _up_to_date(settings: Settings) -> list[Work]:
     from lakehouse_assets.io.catalog import has_tables
     from lakehouse_assets.io.landing import landing_zone
+    from lakehouse_assets.io.redivision import waiting
 
     zone = landing_zone(settings)
     before = zone.look_at_all()
     if not any(before.values()) and not has_tables(settings):
         raise UsageError(f"nothing is landed in {settings.landing_uri}; deliver a file with `lakehouse land` first")
-    _start_early(settings, zone.new_bytes(before))
+    _start_early(settings, None if waiting(zone, settings) else zone.new_bytes(before))
     from lakehouse_assets.automation.runner import Runner
     from lakehouse_assets.lakehouse import Lakehouse
 
@@ -372,13 +383,17 @@ def _rejected_interactions(work: Sequence[Work], settings: Settings) -> list[str
     total, reasons = sum(rows.values()), {reason: count for reason, count in rows.items() if reason}
     if not reasons:
         return []
-    late = reasons.get("late_event", 0)
     hint = []
-    if late * 10 > total:
-        hint = [
+    if reasons.get("late_event", 0) * 10 > total:
+        hint.append(
             f"  late_event: more than LAKEHOUSE_LATE_DAYS ({settings.late_days}) before the date they were delivered "
             "under; lakehouse land without --date delivers each row under its own"
-        ]
+        )
+    if reasons.get("future_event", 0) * 100 > total:
+        hint.append(
+            f"  future_event: after the date they were delivered under, in UTC and in {settings.reporting_timezone}; "
+            "lakehouse land without --date delivers each row under its own"
+        )
     return [_rejected_of("rows", total, reasons, "silver.rejected_interactions"), *hint]
 
 
@@ -486,6 +501,7 @@ def _tables(options: argparse.Namespace, settings: Settings) -> None:
 def _status(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.automation.instance import terminal_instance
     from lakehouse_assets.automation.status import FAILED, UP_TO_DATE, status
+    from lakehouse_assets.io.redivision import told, waiting
     from lakehouse_assets.lakehouse import Lakehouse
     from lakehouse_assets.partitions import span_in_words
     from lakehouse_assets.settings import in_utf8
@@ -497,6 +513,8 @@ def _status(options: argparse.Namespace, settings: Settings) -> None:
     if options.json:
         answer([asdict(one) for one in found])
         return
+    if files := waiting(lakehouse.zone, settings):
+        say(f"{told(files, settings)}: lakehouse run divides {'it' if len(files) == 1 else 'them'} again")
     strays = lakehouse.zone.strays()
     for place in strays[:_STRAYS_TOLD]:
         say(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from copy import copy
+from datetime import date
 from functools import cache, cached_property
 
 from pyspark.sql import SparkSession
 
+from lakehouse_assets.io import redivision
 from lakehouse_assets.io.catalog import Catalog
 from lakehouse_assets.io.landing import LandingZone, landing_zone
 from lakehouse_assets.io.maintenance import Maintenance
@@ -63,6 +65,10 @@ class Lakehouse:
     def zone(self) -> LandingZone:
         """Where files are delivered."""
         return landing_zone(self.settings)
+
+    def divide_again(self, say: Callable[[str], None]) -> set[date]:
+        """Divide landed files by the days of the settings' zones where they are divided by others; dates it changed."""
+        return redivision.divide_again(self.zone, self.settings, say)
 
     @cached_property
     def warehouse(self) -> Warehouse:

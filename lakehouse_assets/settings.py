@@ -8,7 +8,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Mapping
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ from pydantic_settings import (
 SETTINGS_FILE = "lakehouse.toml"
 
 EARLIEST_LANDING_DATE = date(2000, 1, 1)
+_YEARS = range(EARLIEST_LANDING_DATE.year, 2038)  # those whose clock changes time zones list one by one
 _COLUMN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _KNOWN_SEGMENTS = ("country", "device_type", "subscription_type", "join_date", "app_version")
 _NO_SEGMENTS = (
@@ -272,6 +273,19 @@ class Settings(BaseSettings):
     def reporting_zone(self) -> ZoneInfo:
         """Zone whose days are counted."""
         return ZoneInfo(self.reporting_timezone)
+
+    @cached_property
+    def days_ahead(self) -> int:
+        """By how many days an event's day may be ahead of its day in UTC: 1 where the reporting zone is ever east."""
+        return int(any(self._offset(year, month) > timedelta(0) for year in _YEARS for month in range(1, 13)))
+
+    def today(self) -> date:
+        """The last day that anything may belong to: today in UTC or in the reporting zone, whichever is later."""
+        now = datetime.now(tz=UTC)
+        return max(now.date(), now.astimezone(self.reporting_zone).date())
+
+    def _offset(self, year: int, month: int) -> timedelta:
+        return datetime(year, month, 1, tzinfo=UTC).astimezone(self.reporting_zone).utcoffset() or timedelta(0)
 
 
 def action_column(action: str) -> str:

@@ -31,6 +31,7 @@ Recorded = Callable[[str], Mapping[date, str]]  # the stamps of a table
 Loaded = Callable[[str], IcebergTable | None]  # a table
 Routes = Callable[[], Mapping[date, set[date]]]  # event dates that each landing date sent rows to
 Stale = dict[str, dict[date, str]]  # days of each table that are to be computed, and why
+Calendar = dict[str, list[date]]  # days of the lake, of what `calendar_of` tells apart
 Spans = Mapping[str, tuple[date, date]]  # first and last day of each table
 ROUTING = "silver.interaction_routing"
 OF_USERS = ("bronze.users", "silver.rejected_users", "silver.user_counts", "silver.user_changes", "silver.users")
@@ -100,14 +101,14 @@ class Stamps:
     def expected(self, name: str, days: Iterable[date]) -> dict[date, str]:
         """The stamp each day of a table gets when it is computed from its inputs as they are recorded now.
 
+        A day that is none of the lake's (`_calendar`) gets none: it is to have no rows either.
+
         Raises:
             DroppedDays: one of the days can't be computed any more.
         """
         days = list(days)
         self.check_not_dropped([name], min(days))
-        if calendar_of(name) == "users":  # they have none before their first file and none after their last
-            days = sorted({*self._users_days()}.intersection(days))
-        return self._expected(name, days, self._catalog.stamps, self._routes)
+        return self._expected(name, self._days_of_the_lake(name, days), self._catalog.stamps, self._routes)
 
     def check_not_dropped(self, names: Iterable[str], first: date) -> None:
         """Refuse days of tables that would be computed from less than they were.
@@ -132,7 +133,9 @@ class Stamps:
             RangeError: says which days there are.
         """
         landed = {dataset: dict.fromkeys(self._zone.dates(dataset), ()) for dataset in DATASETS}
-        days = _calendar(landed, self._catalog.stamps, self._routes)["events"]
+        recorded = self._catalog.stamps
+        calendar = self._calendar(landed, recorded, self._routes)["events"]
+        days = _span({*calendar, *recorded("bronze.interactions"), *recorded("silver.interactions")})
         if not days:
             raise RangeError("there are no days to compute: no interactions are landed yet")
         over = max(days[-1], datetime.now(tz=self._settings.reporting_zone).date() - DAY)
@@ -174,15 +177,16 @@ class Stamps:
                     f"{self._zone.root / dataset} is not there any more, and days were computed from its files; is it "
                     "mounted? If every file is meant to be gone, make the folder again"
                 )
-        calendar = _calendar(landed, tables.stamps, tables.routes)
+        calendar = self._calendar(landed, tables.stamps, tables.routes)
         stale: dict[str, dict[date, str]] = {}
         for name, table in self._tables.items():
             if name not in spans:
                 continue
             first, last = spans[name]
-            first = max(first, self._first_day(name, tables.load))
+            first = max(first, self._first_day(name, tables.load), self._first_planned(name))
             days = [day for day in calendar[calendar_of(name)] if first <= day <= last]
             recorded = tables.stamps(name)
+            gone = {day for day in recorded if first <= day <= last}.difference(days)
             why: dict[date, str] = {}
             for i in reversed(table.inputs):  # the first that holds is told
                 why |= dict.fromkeys(_reached(i, stale.get(i.table, {}), days, landed), f"follows from {i.table}")
@@ -190,9 +194,10 @@ class Stamps:
             changed = "its files changed" if table.layer == "bronze" else "its inputs or settings changed"
             why |= {day: changed for day, stamp in expected.items() if recorded[day] != stamp}
             why |= {day: "not computed yet" for day in days if day not in recorded}
+            why |= dict.fromkeys(gone, "nothing landed belongs to it any more")
             if table.reads_itself and why:
                 why = {day: "follows from its earlier days" for day in days if day > min(why)} | why
-            stale[name] = {day: why[day] for day in days if day in why}
+            stale[name] = {day: why[day] for day in sorted(gone.union(days)) if day in why}
         return stale
 
     def phases(self, landed: Looks) -> Iterator[Stale]:
@@ -358,7 +363,7 @@ class Stamps:
     def _reads(self, i: Input, stamps: Mapping[date, str], routes: Routes) -> Callable[[date], list[date]]:
         """Which days of an input vouch for what a day is computed from.
 
-        Of later landing dates only those that sent rows to it, so that a delivery leaves the days it says nothing of
+        Of other landing dates only those that sent rows to it, so that a delivery leaves the days it says nothing of
         alone; of a table that reads itself one day, the last that is read, which vouches for all before it.
         """
         if i.as_of:
@@ -371,7 +376,7 @@ class Stamps:
         first, last = min(stamps), max(stamps)
         if self._tables[i.table].reads_itself:
             return lambda day: [min(day + timedelta(i.last_offset), last)]
-        if i.last_offset > 0:
+        if self._tables[i.table].partition_column == "landing_date" and (i.first_offset, i.last_offset) != (0, 0):
             sent = routes()
             return lambda day: [sender for sender in i.days_read(day, first, last) if day in sent.get(sender, ())]
         return lambda day: i.days_read(day, first, last)
@@ -393,6 +398,45 @@ class Stamps:
         except FileRefused as error:
             return str(error)
 
+    def _first_planned(self, name: str) -> date:
+        """The first day of a table that a run takes up: what was computed before it stays."""
+        first = self._settings.start_date
+        return first - timedelta(self._settings.late_days) if calendar_of(name) == "events" else first
+
+    def _calendar(self, landed: Mapping[str, Collection[date]], recorded: Recorded, routes: Routes) -> Calendar:
+        """The days of the lake: from the first to the last landing date, of users and of interactions.
+
+        Events may belong to days before the first delivery, and by the time zone alone to the day after the last one,
+        so their days may begin earlier and end later. After the last landing date those count too that were computed
+        when they were over and had no file. A day at either end whose files are gone with their folder is none any
+        more, nor are its events' days: a lake made anew from what is landed would not have them.
+        """
+        first = self._settings.start_date
+        users = _span({day for day in {*landed["users"], *recorded("bronze.users")} if day >= first})
+        delivered, computed = {day for day in landed["interactions"] if day >= first}, recorded("bronze.interactions")
+        if delivered:
+            last, without_file = max(delivered), self._of_no_files()
+            delivered.update(day for day, stamp in computed.items() if day > last and stamp == without_file)
+            delivered.update(day for day in computed if day < first)
+        delivered = delivered or set(computed)  # with nothing landed at all, nothing is dropped
+        routed = {day for days in routes().values() for day in days} if delivered else set()
+        return {"users": users, "landings": _span(delivered), "events": _span(delivered | routed)}
+
+    def _days_of_the_lake(self, name: str, days: Sequence[date]) -> list[date]:
+        """Those of the days to be computed that the lake has or gets by that."""
+        landed = {dataset: self._zone.dates(dataset) for dataset in DATASETS}
+        kind, between = calendar_of(name), landed["interactions"]
+        if kind != "users" and between and between[0] <= min(days) and max(days) <= between[-1]:
+            return list(days)
+        recorded = cache(self._catalog.stamps)
+        kept = set(self._calendar(landed, recorded, self._routes)[kind])
+        if name == "bronze.interactions":  # what it is asked for and has no files becomes a day without a file
+            kept.update(day for day in days if day not in recorded(name))
+        return [day for day in days if day in kept]
+
+    def _of_no_files(self) -> str:
+        return _hash(self._tables["bronze.interactions"].version, [])
+
     def _taken(self, recorded: Mapping[date, str]) -> list[date]:
         """Landing dates of users' files among the recorded days, in order."""
         return [day for day in self._zone.dates("users") if day in recorded and self._zone.files("users", day)]
@@ -413,25 +457,6 @@ class Stamps:
         for row in rows.to_pylist():
             routes.setdefault(row["landing_date"], set()).add(row["event_date"])
         return routes
-
-
-def _calendar(landed: Looks, recorded: Recorded, routes: Routes) -> dict[str, list[date]]:
-    """Days with a place in the lake: from the first to the last landing date, of users and of interactions.
-
-    Events may belong to days before the first delivery, so their days may begin earlier; days computed once stay, so
-    that they become empty when the delivery that had them is taken away.
-    """
-    users = _span({*landed["users"], *recorded("bronze.users")})
-    delivered = set(landed["interactions"]) | set(recorded("bronze.interactions"))
-    if not delivered:
-        return {"users": users, "landings": [], "events": []}
-    routed = {day for days in routes().values() for day in days}
-    last = max(delivered)
-    return {
-        "users": users,
-        "landings": days_between(min(delivered), last),
-        "events": days_between(min(delivered | routed | set(recorded("silver.interactions"))), last),
-    }
 
 
 def _span(delivered: Collection[date]) -> list[date]:

@@ -22,7 +22,7 @@ from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.partitions import days_between, period_first, period_last
 from lakehouse_assets.settings import Settings, SettingsError, action_column
 from lakehouse_assets.transforms.anomalies import DAILY_METRICS, HISTORY_DAYS, SESSION_METRICS
-from lakehouse_assets.transforms.cleaning import REJECT_REASONS, calendar_day
+from lakehouse_assets.transforms.cleaning import REJECT_REASONS, calendar_day, earliest_landing_date
 from lakehouse_assets.transforms.engagement import L28_DAYS, POWER_DAYS
 from lakehouse_assets.transforms.lifecycle import PERIODS
 from lakehouse_assets.transforms.performance import PERCENTS, WINDOW_DAYS
@@ -252,7 +252,7 @@ def _delivered(dataset: str) -> dict[str, pa.Column]:
 
 def declare(settings: Settings) -> Mapping[str, Table]:
     """All tables of a lakehouse with these settings, by name, each after what it is computed from."""
-    late = settings.late_days
+    late, ahead = settings.late_days, settings.days_ahead
     cleaning = ("allowed_actions", "max_duration_ms", "late_days", "input_timezone", "reporting_timezone")
     actions = list(settings.allowed_actions)
     day_of = settings.reporting_timezone
@@ -340,16 +340,19 @@ def declare(settings: Settings) -> Mapping[str, Table]:
                 duplicates=_count("Rows with the same key that this one stands for, beside itself."),
             ),
             partition_column="event_date",
-            inputs=(Input("bronze.interactions", 0, late), Input("silver.interaction_routing", 0, late)),
+            inputs=(Input("bronze.interactions", -ahead, late), Input("silver.interaction_routing", -ahead, late)),
             checks=("duration_within_limits", NO_DUPLICATE_KEY, "allowed_actions", IN_ITS_PARTITION),
             key=("event_date", "user_id", "timestamp", "action_type", "page_id"),
             rules=(
                 Rule(
                     IN_ITS_PARTITION,
-                    "event_date is the timestamp's day, delivered on it or at most late_days later",
+                    "event_date is the timestamp's day; delivered on it, here or in UTC, or at most late_days later",
                     lambda: (
                         (F.col("event_date") == calendar_day(F.col("timestamp"), day_of))
-                        & F.col("landing_date").between(F.col("event_date"), F.date_add("event_date", late))
+                        & F.col("landing_date").between(
+                            earliest_landing_date(F.col("event_date"), F.col("timestamp"), day_of),
+                            F.date_add("event_date", late),
+                        )
                     ),
                 ),
             ),
@@ -372,7 +375,7 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             inputs=(
                 Input("bronze.interactions"),
                 Input("silver.rejected_interactions"),
-                Input("silver.interaction_routing", 0, late),
+                Input("silver.interaction_routing", -ahead, late),
                 Input("silver.interactions"),
             ),
             checks=("rows_reconcile",),

@@ -29,6 +29,11 @@ CORE = (
 HEADERS = {name: ",".join(columns) for name, columns in DATASETS.items()}
 
 
+def in_zones(reporting: str, given: str = "UTC", **others: object) -> Settings:
+    """Settings of a lakehouse of the tables most tests look at."""
+    return load_settings(tables=CORE, reporting_timezone=reporting, input_timezone=given, **others)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--images", type=Path, metavar="DIR", help="keep the pictures of the browser tests here")
 
@@ -66,6 +71,18 @@ class Lake:
         self.lakehouse = lakehouse
         self.said: list[str] = []
         self.runner = Runner(lakehouse, self.said.append)
+
+    def under(self, **settings: object) -> "Lake":
+        """The same lakehouse with further settings."""
+        chosen = load_settings(**self.lakehouse.settings.model_dump() | settings)
+        return Lake(Lakehouse(chosen, lambda: self.lakehouse.warehouse.spark))
+
+    def contents(self) -> dict[str, list[str]]:
+        """Every row of every table as text, but for when it was read."""
+        return {
+            name: [str({k: v for k, v in row.items() if k != "ingested_at"}) for row in self.table(name)]
+            for name in self.lakehouse.tables
+        }
 
     def deliver(self, day: str, text: str | bytes, dataset: str = "interactions", name: str = "a.csv") -> Path:
         folder = self.lakehouse.zone.root / dataset / f"date={day}"

@@ -4,6 +4,7 @@ import json
 import os
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
@@ -12,12 +13,13 @@ from typing import Any, cast
 import pyarrow as pa
 
 from lakehouse_assets.io.catalog import Catalog
-from lakehouse_assets.io.landing import DATASETS, LandingZone
+from lakehouse_assets.io.landing import DATASETS, LandingError, LandingZone, split
+from lakehouse_assets.io.redivision import divide_again
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import days_between
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.stamps import ROUTING, Stamps
-from lakehouse_assets.tables import Table
+from lakehouse_assets.tables import Table, declare, selected
 from lakehouse_assets_tests.reference import Row, compute
 
 SEED = int(os.environ.get("LAKEHOUSE_SEED", "1"))
@@ -35,12 +37,17 @@ class PlainLake:
 
     zone: LandingZone
     settings: Settings
-    tables: dict[str, Table]
     rows: dict[str, dict[date, list[Row]]] = field(default_factory=dict)
     recorded: dict[str, dict[date, str]] = field(default_factory=dict)
+    tables: dict[str, Table] = field(init=False)
     publications: int = 0
 
     def __post_init__(self) -> None:
+        self.under(self.settings)
+
+    def under(self, settings: Settings) -> None:
+        """Go on with other settings."""
+        self.settings, self.tables = settings, dict(selected(declare(settings), settings.tables))
         catalog = cast("Catalog", SimpleNamespace(stamps=lambda name: self.recorded.get(name, {}), load=self._load))
         self.stamps = Stamps(self.settings, self.tables, catalog, self.zone)
 
@@ -64,6 +71,7 @@ class PlainLake:
     def run(self, die_after: int | None = None) -> int:
         """Plan and publish as `automation.runner` does, dying after so many publications; how many there were."""
         done = 0
+        divide_again(self.zone, self.settings, lambda _: None)
         landed = self.zone.look_at_all()
         for stale in self.stamps.phases(landed):
             for work in self.stamps.work(stale, known=stale):
@@ -78,10 +86,14 @@ class PlainLake:
         """Compute days of a table."""
         days = days_between(first, last)
         stamps = self.stamps.expected(name, days)
+        published, recorded = self.rows.setdefault(name, {}), self.recorded.setdefault(name, {})
         for day in days:  # one after the other, as a table may read its own earlier days
             rows = compute(name, day, self.read, self.zone, self.settings)
-            self.rows.setdefault(name, {})[day] = rows
-        self.recorded.setdefault(name, {}).update(stamps)
+            published.pop(day, None)
+            recorded.pop(day, None)
+            if day in stamps:  # any other is none of the lake's days
+                published[day] = rows
+        recorded.update(stamps)
         self.publications += 1
 
 
@@ -138,18 +150,36 @@ class Deliveries:
         self.zone = zone
 
     def interactions(self, offset: int, name: str, seed: int) -> None:
+        """A file delivered as it is."""
         chance = random.Random(seed)
         day = FIRST + timedelta(days=offset)
+        self._write("interactions", day, name, self._rows(chance, day, chance.randint(0, 6)))
+
+    def land(self, settings: Settings, name: str, seed: int) -> None:
+        """A file of several days, which is divided by them."""
+        chance = random.Random(seed)
+        days = chance.sample(range(DAYS), 3)
+        rows = [row for offset in days for row in self._rows(chance, FIRST + timedelta(days=offset), 4)]
+        source = self.zone.root.parent / name
+        source.write_text("\n".join([",".join(DATASETS["interactions"]), *rows]) + "\n")
+        given, reporting = settings.input_zone, settings.reporting_zone
+        with suppress(LandingError):  # no row has a day
+            split(self.zone, source, {}, input_zone=given, reporting_zone=reporting, replace=True)
+
+    def _rows(self, chance: random.Random, day: date, count: int) -> list[str]:
         rows = []
-        for _ in range(chance.randint(0, 6)):
+        for _ in range(count):
             happened = day - timedelta(days=chance.choice([0, 0, 0, 0, 1, 2, 3, 4, -1]))
             minute = chance.choice([0, 1, 29, 30, 31, 90])
-            instant = datetime(happened.year, happened.month, happened.day, 10, tzinfo=UTC) + timedelta(minutes=minute)
-            timestamp = chance.choice([f"{instant:%Y-%m-%d %H:%M:%S}"] * 9 + ["soon"])
+            hour = chance.choice([0, 10, 10, 10, 23])
+            start = datetime(happened.year, happened.month, happened.day, hour, tzinfo=UTC)
+            zone = chance.choice(["", "", "", "Z", "+05:30", "-10"])
+            when = f"{start + timedelta(minutes=minute):%Y-%m-%d %H:%M:%S}{zone}"
+            timestamp = chance.choice([when] * 9 + ["soon"])
             action = chance.choice(["edit", "edit", "share", "hack"])
             page, duration = chance.choice(["", "p"]), chance.choice([-1, 0, 5, 9, 7_200_001])
             rows.append(f"{chance.choice('abc')},{timestamp},{action},{page},{duration},{chance.choice(['1', '2'])}")
-        self._write("interactions", day, name, rows)
+        return rows
 
     def users(self, offset: int, seed: int) -> None:
         chance = random.Random(seed)

@@ -33,11 +33,11 @@ def _delivered(zone: LandingZone, dataset: str, day: date) -> list[Row]:
 
 def _classified(row: Row, settings: Settings) -> Row:
     """The row with its reason or its event date."""
-    try:
-        instant = datetime.fromisoformat(row["timestamp"] or "").replace(tzinfo=UTC)
-    except ValueError:
+    instant = _instant(row["timestamp"] or "", settings)
+    if instant is None:
         return row | {"reason": "bad_timestamp"}
-    duration, event_date, landed = int(row["duration_ms"]), instant.date(), row["landing_date"]
+    event_date = instant.astimezone(settings.reporting_zone).date()
+    duration, landed = int(row["duration_ms"]), row["landing_date"]
     reason = None
     if row["action_type"] not in settings.allowed_actions:
         reason = "unknown_action"
@@ -45,7 +45,7 @@ def _classified(row: Row, settings: Settings) -> Row:
         reason = "negative_duration"
     elif duration > settings.max_duration_ms:
         reason = "duration_over_limit"
-    elif event_date > landed:
+    elif min(event_date, instant.date()) > landed:
         reason = "future_event"
     elif event_date < landed - timedelta(days=settings.late_days):
         reason = "late_event"
@@ -53,6 +53,17 @@ def _classified(row: Row, settings: Settings) -> Row:
         return row | {"reason": reason}
     typed = {"event_date": event_date, "instant": instant, "duration": duration, "page_id": row["page_id"] or None}
     return row | typed | {"reason": None}
+
+
+def _instant(text: str, settings: Settings) -> datetime | None:
+    """The instant in UTC; None for what is none, or a wall time that a clock change skips."""
+    try:
+        given = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    instant = (given if given.tzinfo else given.replace(tzinfo=settings.input_zone)).astimezone(UTC)
+    skipped = not given.tzinfo and instant.astimezone(settings.input_zone).replace(tzinfo=None) != given
+    return None if skipped else instant
 
 
 def _rejected(day: date, read: Read, settings: Settings) -> list[Row]:
@@ -72,8 +83,13 @@ def _routing(day: date, read: Read, settings: Settings) -> list[Row]:
     ]
 
 
+def _sending_to(day: date, settings: Settings) -> tuple[date, date]:
+    """The first and the last landing date that may have rows of a day."""
+    return day - timedelta(days=1), day + timedelta(days=settings.late_days)
+
+
 def _interactions(day: date, read: Read, settings: Settings) -> list[Row]:
-    found = read("bronze.interactions", day, day + timedelta(days=settings.late_days))
+    found = read("bronze.interactions", *_sending_to(day, settings))
     valid = [row for row in (_classified(row, settings) for row in found) if row.get("event_date") == day]
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in valid:
@@ -100,7 +116,7 @@ def _interactions(day: date, read: Read, settings: Settings) -> list[Row]:
 
 def _counts(day: date, read: Read, settings: Settings) -> list[Row]:
     accepted = read("silver.interactions", day, day)
-    routing = read("silver.interaction_routing", day, day + timedelta(days=settings.late_days))
+    routing = read("silver.interaction_routing", *_sending_to(day, settings))
     own = [row for row in routing if row["landing_date"] == day and row["event_date"]]
     return [
         {

@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import ClassVar
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
@@ -25,7 +26,7 @@ from lakehouse_assets.automation.runner import DaysLeftOut
 from lakehouse_assets.automation.status import FAILED, STALE, UP_TO_DATE, status
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.io.catalog import Catalog, files_overlapping, forget_days
-from lakehouse_assets.io.landing import DATASETS, LandingError
+from lakehouse_assets.io.landing import DATASETS, LandingError, split
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import EVER, days_between, month_first, month_last
 from lakehouse_assets.settings import SettingsError, load_settings
@@ -463,6 +464,21 @@ def test_days_that_the_lake_has_not_are_refused_in_one_sentence_and_never_made_u
                 ).dagster_run
                 assert failure_of(daemon.instance, run).reason.startswith(why)
     assert lakehouse.catalog.names() == []
+
+
+def test_files_divided_by_another_zone_are_divided_again_before_anything_is_planned(tmp_path):
+    lakehouse, source = planned_only(tmp_path), tmp_path / "events.csv"
+    source.write_text(f"{','.join(DATASETS['interactions'])}\nu,2024-03-01 20:00:00,edit,p,1,1\n")
+    utc = ZoneInfo("UTC")
+    split(lakehouse.zone, source, {}, input_zone=utc, reporting_zone=utc)
+    kolkata = planned_only(tmp_path, reporting_timezone="Asia/Kolkata")
+    with daemon_of(kolkata) as daemon:
+        (request,) = daemon.tick().run_requests
+        assert described(request) == (["bronze.interactions"], "2024-03-01", "2024-03-01")
+        assert kolkata.divide_again(print) == {date(2024, 3, 1), date(2024, 3, 2)}  # as its run does first
+        daemon.tick()
+        (request,) = daemon.tick().run_requests
+        assert described(request)[1:] == ("2024-03-02", "2024-03-02")
 
 
 class Webhook(BaseHTTPRequestHandler):

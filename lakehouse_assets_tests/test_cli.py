@@ -312,7 +312,7 @@ def test_files_before_a_mistake_stay_landed_and_the_mistake_is_named(lakehouse_c
     outcome = lakehouse_command("land", "interactions", good, bad)
     assert_one_sentence(outcome, r"bad\.csv: its columns are not separated by commas")
     assert "good.csv: 1 rows into 1 day" in outcome[1]
-    assert [path.name for path in (home / "landing").rglob("*") if path.is_file()] == ["good.csv"]
+    assert [path.name for path in (home / "landing").glob("interactions/date=*/*")] == ["good.csv"]
 
 
 FORMULAS = [

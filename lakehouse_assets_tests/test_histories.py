@@ -13,15 +13,16 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from lakehouse_assets.io.landing import DATASETS, LandingZone
+from lakehouse_assets.io.landing import DATASETS, Folder, LandingZone
+from lakehouse_assets.io.redivision import divide_again
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.tables import declare, selected
-from lakehouse_assets_tests.conftest import CORE
+from lakehouse_assets.stamps import calendar_of
+from lakehouse_assets_tests.conftest import CORE, in_zones
 from lakehouse_assets_tests.histories import DAYS, SEED, Deliveries, Died, PlainLake, comparable, rebuilt
 
 offsets, seeds = st.integers(0, DAYS - 1), st.integers(0, 1 << 20)
-SETTINGS = load_settings()
-TABLES = dict(selected(declare(SETTINGS), CORE))
+zones = st.sampled_from(["UTC", "UTC", "Asia/Kolkata", "America/Los_Angeles", "Pacific/Kiritimati", "Pacific/Niue"])
+SETTINGS = load_settings(tables=CORE)
 
 
 class PlainHistory(RuleBasedStateMachine):
@@ -33,8 +34,9 @@ class PlainHistory(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="lakehouse-history-"))
         zone = LandingZone(self.folder)
-        self.lake = PlainLake(zone, SETTINGS, TABLES)
+        self.lake = PlainLake(zone, SETTINGS)
         self.deliveries = Deliveries(zone)
+        self.said: list[str] = []
         self.reached["histories"] += 1
 
     @initialize(content=st.none() | seeds)
@@ -67,6 +69,17 @@ class PlainHistory(RuleBasedStateMachine):
     def rename(self, chosen: int) -> None:
         self.deliveries.rename(chosen)
 
+    @rule(name=st.sampled_from(["a.csv", "landed.csv"]), content=seeds)
+    def land(self, name: str, content: int) -> None:
+        divide_again(self.lake.zone, self.lake.settings, self.said.append)  # as the command does first
+        self.deliveries.land(self.lake.settings, name, content)
+        self.reached["deliveries"] += 1
+
+    @rule(reporting=zones, given=zones)
+    def change_zones(self, reporting: str, given: str) -> None:
+        self.lake.under(in_zones(reporting, given))
+        self.reached["changes of zone"] += 1
+
     @rule(publications=st.integers(0, 6))
     def run_and_die(self, publications: int) -> None:
         try:
@@ -82,9 +95,10 @@ class PlainHistory(RuleBasedStateMachine):
         self.equals_a_clean_rebuild()
 
     def equals_a_clean_rebuild(self) -> None:
-        recorded: dict[str, list[date]] = {name: sorted(self.lake.recorded.get(name, {})) for name in TABLES}
-        clean = rebuilt(TABLES, self.deliveries.zone, SETTINGS, recorded.__getitem__)
-        for name in TABLES:
+        tables = self.lake.tables
+        recorded: dict[str, list[date]] = {name: sorted(self.lake.recorded.get(name, {})) for name in tables}
+        clean = rebuilt(tables, self.deliveries.zone, self.lake.settings, recorded.__getitem__)
+        for name in tables:
             for day in recorded[name]:
                 assert comparable(self.lake.rows[name][day]) == comparable(clean[name][day]), (name, day)
         landed = {file.parent.name for file in self.deliveries.files()}
@@ -98,7 +112,7 @@ class PlainHistory(RuleBasedStateMachine):
 
 def test_a_day_that_only_a_removed_file_had_becomes_empty(tmp_path: Path) -> None:
     zone = LandingZone(tmp_path)
-    lake = PlainLake(zone, SETTINGS, TABLES)
+    lake = PlainLake(zone, SETTINGS)
     file = zone.folder("interactions", date(2024, 2, 27)) / "a.csv"
     file.parent.mkdir(parents=True)
     columns = ",".join(DATASETS["interactions"])
@@ -109,6 +123,64 @@ def test_a_day_that_only_a_removed_file_had_becomes_empty(tmp_path: Path) -> Non
     lake.run()
     assert lake.read("silver.interactions", date.min, date.max) == []
     assert {row["total_actions"] for row in lake.read("gold.daily_metrics", date.min, date.max)} == {0}
+
+
+@pytest.mark.parametrize("late_days", [0, 3])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (("UTC", "UTC"), ("Asia/Kolkata", "UTC")),
+        (("Asia/Kolkata", "UTC"), ("UTC", "UTC")),
+        (("America/Los_Angeles", "UTC"), ("Asia/Kolkata", "UTC")),
+        (("Pacific/Kiritimati", "UTC"), ("Pacific/Niue", "UTC")),
+        (("Pacific/Niue", "UTC"), ("Pacific/Kiritimati", "UTC")),
+        (("Europe/Berlin", "Europe/Berlin"), ("UTC", "America/New_York")),
+        (("UTC", "Pacific/Niue"), ("UTC", "Pacific/Kiritimati")),
+    ],
+)
+def test_after_a_change_of_zones_a_lake_is_a_fresh_one(
+    tmp_path: Path, before: tuple[str, str], after: tuple[str, str], late_days: int
+) -> None:
+    zones = LandingZone(tmp_path / "changed"), LandingZone(tmp_path / "fresh")
+    lake, fresh = (
+        PlainLake(zone, in_zones(*pair, late_days=late_days)) for zone, pair in zip(zones, (before, after), strict=True)
+    )
+    for one in (lake, fresh):
+        deliveries = Deliveries(one.zone)
+        for offset in range(DAYS):
+            deliveries.interactions(offset, "by_hand.csv", SEED + offset)
+        deliveries.users(2, SEED)
+        for number in range(3):
+            deliveries.land(one.settings, f"landed{number}.csv", SEED + 100 + number)
+        one.run()
+    assert lake.rows != fresh.rows
+    lake.under(fresh.settings)
+    lake.run()
+    assert lake.run() == 0
+    for name in lake.tables:  # to the day: no table has a day more or less
+        found, wanted = ({d: comparable(rows) for d, rows in one.rows[name].items()} for one in (lake, fresh))
+        assert found == wanted, name
+
+
+def test_what_lies_before_the_start_date_is_left_as_it_is(tmp_path: Path) -> None:
+    lake = PlainLake(LandingZone(tmp_path), SETTINGS)
+    deliveries = Deliveries(lake.zone)
+    for offset in range(DAYS):
+        deliveries.interactions(offset, "a.csv", SEED + offset)
+        deliveries.users(offset, SEED + offset)
+    lake.run()
+    everything = {name: dict(days) for name, days in lake.rows.items()}
+    late = load_settings(tables=CORE, start_date=date(2024, 3, 1))
+    fresh = PlainLake(LandingZone(Folder(tmp_path, late.start_date)), late)
+    fresh.run()
+    assert fresh.run() == 0
+    assert {min(days) for name, days in fresh.recorded.items() if calendar_of(name) != "events"} == {date(2024, 3, 1)}
+    lake.zone = fresh.zone
+    lake.under(late)
+    assert lake.run() == 0
+    (lake.zone.folder("interactions", date(2024, 2, 27)) / "a.csv").unlink()
+    assert lake.run() == 0
+    assert lake.rows == everything
 
 
 def run_histories(count: int) -> str:

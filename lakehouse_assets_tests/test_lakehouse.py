@@ -6,6 +6,7 @@ import os
 from datetime import date
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import duckdb
@@ -15,9 +16,11 @@ from lakehouse_assets import cli
 from lakehouse_assets.automation.instance import terminal_instance
 from lakehouse_assets.automation.runner import DaysLeftOut
 from lakehouse_assets.io.csv_files import FileRefused
+from lakehouse_assets.io.landing import split
 from lakehouse_assets.io.warehouse import ContractViolation
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.settings import load_settings
+from lakehouse_assets.stamps import Work
 from lakehouse_assets_tests.conftest import HEADERS
 
 HEADER = HEADERS["interactions"]
@@ -324,6 +327,38 @@ def test_time_zones_of_events_and_reports(make_lake, spark):
         assert reject_reasons(lake) == {"skipped": "bad_timestamp"}
     finally:
         spark.conf.set("spark.sql.session.timeZone", "UTC")
+
+
+def test_a_change_of_zone_counts_every_row_on_its_day_and_its_undoing_leaves_no_trace(make_lake, tmp_path):
+    lake = make_lake(late_days=0)
+    lake.rows("2024-03-01", "a,2024-03-01 10:00:00,edit,p,1,1", "b,2024-03-01 20:00:00,edit,p,1,1")
+    lake.rows("2024-03-02", "a,2024-03-02 10:00:00,edit,p,1,1", "b,2024-03-02 20:00:00,edit,p,1,1")
+    lake.rows("2024-03-02", "c,2024-03-03 00:00:00,edit,p,1,1", name="b.csv")
+    divided = tmp_path / "divided.csv"
+    divided.write_text(f"{HEADERS['interactions']}\nd,2024-03-01 10:00:00,edit,,1,1\ne,2024-03-02 20:00:00,edit,,1,1\n")
+    zone = ZoneInfo("UTC")
+    split(lake.lakehouse.zone, divided, {}, input_zone=zone, reporting_zone=zone)
+    lake.run()
+    utc = lake.contents()
+    assert reject_reasons(lake) == {"c": "future_event"}
+
+    kolkata, second = lake.under(reporting_timezone="Asia/Kolkata"), date(2024, 3, 2)
+    kolkata.runner._execute(iter([Work(("bronze.interactions",), second, second)]))  # as the UI would
+    assert kolkata.lakehouse.zone.dates("interactions")[-1] == date(2024, 3, 3)
+    delivered = {row["user_id"] for row in kolkata.table("bronze.interactions") if row["landing_date"] == second}
+    assert delivered == {"a", "b", "c"}, "bronze read a file before it was divided again"
+    kolkata.run()
+    assert reject_reasons(kolkata) == {"c": "future_event"}
+    figures = {day: row["total_actions"] for day, row in kolkata.by_day("gold.daily_metrics").items()}
+    assert figures == {"2024-03-01": 2, "2024-03-02": 2, "2024-03-03": 2}
+    arrived = {day: row["arrived_rows"] for day, row in kolkata.by_day("silver.interaction_counts").items()}
+    assert arrived == figures
+    assert kolkata.stale() == {}
+
+    lake.run()
+    assert "the time zone has changed: divided.csv was divided by days of Asia/Kolkata" in "\n".join(lake.said)
+    assert lake.stale() == {}
+    assert lake.contents() == utc  # the day that only Kolkata had is gone, not a row of zeros
 
 
 def test_users_keep_their_history_whatever_the_order_of_deliveries(make_lake):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import random
 import secrets
 import subprocess
 import sys
@@ -24,12 +25,14 @@ import pytest
 from botocore.exceptions import ClientError
 
 from lakehouse_assets import cli, runtime
+from lakehouse_assets.io import redivision
 from lakehouse_assets.io.catalog import Catalog
 from lakehouse_assets.io.landing import Bucket, LandingZone, Signatures, deliver, signatures
 from lakehouse_assets.io.query import connect, export
 from lakehouse_assets.io.s3 import Store, open_object
 from lakehouse_assets.settings import Settings, load_settings
-from lakehouse_assets_tests.conftest import HEADERS, Lake
+from lakehouse_assets_tests import test_redivision
+from lakehouse_assets_tests.conftest import HEADERS, Lake, in_zones
 from lakehouse_assets_tests.stack.proxy import Faults
 from lakehouse_assets_tests.stack.services import (
     DEFAULTS,
@@ -156,6 +159,28 @@ def test_a_bucket_is_listed_in_pages_and_only_deliveries_are_read(settings: Sett
     assert zone.remove_before("interactions", second) == (1005, 0)
     assert zone.look("interactions").keys() == {first, second}  # the folder stays, as partitions begin with it
     assert zone.files("interactions", first) == []
+
+
+def test_files_in_a_bucket_are_divided_again(
+    settings: Settings, stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed, fresh = (LandingZone(Bucket(Store(settings), f"s3://{stack.s3.bucket}/{name}")) for name in "cf")
+    utc, kolkata = in_zones("UTC"), in_zones("Asia/Kolkata")
+    for name in ("a.csv", "b.csv"):
+        path = test_redivision.source(tmp_path / "given", *test_redivision.rows(random.Random(1), 50), name=name)
+        test_redivision.land(changed, path, utc)
+        test_redivision.land(fresh, path, kolkata)
+    assert test_redivision.landed(changed) != test_redivision.landed(fresh)
+    with monkeypatch.context() as patched:  # a process that dies as soon as its plan is written
+        patched.setattr(redivision, "_carry_out", lambda *_: set())
+        redivision.divide_again(changed, kolkata, lambda _: None)
+    assert [one.name for one in redivision.waiting(changed, kolkata)] == ["a.csv", "b.csv"]
+    redivision.divide_again(changed, kolkata, lambda _: None)
+    assert test_redivision.everything(changed) == test_redivision.everything(fresh)
+    deliver(changed, "interactions", path, date(2024, 3, 30), {})
+    redivision.divide_again(changed, utc, lambda _: None)
+    as_delivered = test_redivision.rows_in(str(path))
+    assert test_redivision.landed(changed)["2024-03-30", "b.csv"] == as_delivered
 
 
 def test_a_few_bytes_are_read_from_a_busy_store(settings: Settings, stack: Stack) -> None:

@@ -146,12 +146,22 @@ def test_future_and_late_go_by_the_reporting_day(spark: SparkSession) -> None:
     found = classified(
         spark,
         ("u", "2024-03-10T22:59:59Z", "edit", "1"),
-        ("u", "2024-03-10T23:00:00Z", "edit", "1"),  # midnight of the next day in Berlin
+        ("u", "2024-03-10T23:00:00Z", "edit", "1"),  # the next day in Berlin, and not in UTC
+        ("u", "2024-03-11T00:00:00Z", "edit", "1"),
         ("u", "2024-03-06T23:00:00Z", "edit", "1"),
         ("u", "2024-03-06T22:59:59Z", "edit", "1"),
         reporting_timezone="Europe/Berlin",
     )
-    assert found == [None, "future_event", None, "late_event"]
+    assert found == [None, None, "future_event", None, "late_event"]
+    found = classified(
+        spark,
+        ("u", "2024-03-11T07:59:59Z", "edit", "1"),  # a file of a day in New York holds hours of the next day in UTC
+        ("u", "2024-03-11T08:00:00Z", "edit", "1"),
+        ("u", "2024-03-10T07:59:59Z", "edit", "1"),  # late_days counts from the reporting day, whatever the zone
+        reporting_timezone="Etc/GMT+8",
+        late_days=0,
+    )
+    assert found == [None, "future_event", "late_event"]
 
 
 def test_counts_reconcile_for_days_with_and_without_rows(spark: SparkSession) -> None:

@@ -17,6 +17,7 @@ def bronze_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition
 
     def delivered(context: dg.AssetExecutionContext, dataset: str) -> DataFrame:
         zone = lakehouse.zone
+        lakehouse.divide_again(context.log.info)
         context.resources.iceberg.note_base(context.run.run_id, f"bronze.{dataset}", *days_of(context))
         files = {
             day: [zone.inspect(dataset, file) for file in zone.files(dataset, day)]

@@ -37,9 +37,14 @@ def silver_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition
     @table_asset(tables["silver.interactions"], partitions, ("bronze", "routing"))
     def interactions(context: dg.AssetExecutionContext, bronze: DataFrame, routing: DataFrame) -> DataFrame:
         first, last = days_of(context)
-        delivered_until = last + timedelta(settings.late_days)
+        delivered = tables["silver.interactions"].inputs[0]
         layout = lakehouse.warehouse.layout(
-            "silver.interactions", first, last, "bronze.interactions", first, delivered_until
+            "silver.interactions",
+            first,
+            last,
+            delivered.table,
+            first + timedelta(delivered.first_offset),
+            last + timedelta(delivered.last_offset),
         )
         valid = cleaning.valid_interactions(classified(bronze)).where(cleaning.in_days("event_date", first, last))
         return cleaning.deduplicate(layout.divide(valid, "event_date", "user_id"), divided_by=DIVIDED)

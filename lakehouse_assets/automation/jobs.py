@@ -21,13 +21,13 @@ RUNS_OF_TABLES = (JOB, "__ASSET_JOB")  # the second is what the UI's Materialize
 
 
 def daily_partitions(settings: Settings) -> dg.DailyPartitionsDefinition:
-    """One partition a day in UTC, from the first that a landed row may belong to, to today, today included.
+    """One partition a day in UTC, from the first that a landed row may belong to, to today.
 
-    They follow from the settings alone, never from what is landed, so that a process knows every day that comes while
-    it runs.
+    Where a day begins earlier than in UTC, tomorrow has one too. They follow from the settings alone, never from what
+    is landed, so that a process knows every day that comes while it runs.
     """
     first = settings.start_date - timedelta(settings.late_days)
-    return dg.DailyPartitionsDefinition(first.isoformat(), timezone="UTC", end_offset=1)
+    return dg.DailyPartitionsDefinition(first.isoformat(), timezone="UTC", end_offset=1 + settings.days_ahead)
 
 
 def unfinished_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:

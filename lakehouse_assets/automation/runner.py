@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date
 from itertools import chain
 
@@ -56,8 +56,11 @@ class Runner:
             DaysLeftOut: there are files that can't be read; told when every other day has been computed.
         """
         zone = self._lakehouse.zone
-        now = zone.look_at_all()
-        incomplete = zone.incomplete(signatures(before), signatures(now))
+        seen = zone.look_at_all()
+        incomplete = zone.incomplete(signatures(before), signatures(seen))
+        divided = self._lakehouse.divide_again(self._say)
+        now = zone.look_at_all() if divided else seen
+        incomplete |= zone.incomplete(signatures(_as_divided(seen, now, divided)), signatures(now))
         for dataset, day in sorted(incomplete):
             self._say(f"{dataset} {day}: files are still being written; left for the next run")
         left = {day for _, day in incomplete}
@@ -78,6 +81,7 @@ class Runner:
             RangeError: the lakehouse has not all of these days.
             DroppedDays: cleanup has dropped some of them.
         """
+        self._lakehouse.divide_again(self._say)
         self._lakehouse.stamps.check_range(first, last)
         self._lakehouse.stamps.check_not_dropped(self._lakehouse.tables, first)
         return self._execute(iter(self._lakehouse.stamps.range_work(first, last)))
@@ -103,6 +107,13 @@ class Runner:
             tags=run_tags(work) | {PROCESS_TAG: str(os.getpid())},
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
+
+
+def _as_divided(seen: Looks, now: Looks, divided: Collection[date]) -> Looks:
+    """An earlier look, but for the landing dates whose files we divided again ourselves."""
+    others = {day: files for day, files in seen["interactions"].items() if day not in divided}
+    ours = {day: files for day, files in now["interactions"].items() if day in divided}
+    return {**seen, "interactions": others | ours}
 
 
 class _Progress:

@@ -13,6 +13,7 @@ from lakehouse_assets.automation.failures import days_of_run, failure_of
 from lakehouse_assets.automation.jobs import DASHBOARD_JOB, JOB, RUNS_OF_TABLES, run_tags, unfinished_runs
 from lakehouse_assets.automation.webhook import Complaints, post
 from lakehouse_assets.io.landing import DATASETS, Looks, Signatures, signatures
+from lakehouse_assets.io.redivision import waiting
 from lakehouse_assets.io.repair import DamagedTable
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import DAY, at_most, days_between, in_words
@@ -72,6 +73,8 @@ def landing_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
         seen = (signatures(now), lakehouse.catalog.versions(lakehouse.tables))
         if at_rest == [seen]:
             return dg.SensorResult(skip_reason="everything is up to date", cursor=context.cursor)
+        if request := dividing(context):
+            return dg.SensorResult(run_requests=[request], cursor=context.cursor)
         phases = lakehouse.stamps.phases(now)
         changed = next(phases)
         signed = _signatures_of_changed(changed, now)
@@ -109,6 +112,19 @@ def landing_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
         if told:
             context.log.warning(told)
         return dg.SensorResult(run_requests=requests, cursor=cursor)
+
+    def dividing(context: dg.SensorEvaluationContext) -> dg.RunRequest | None:
+        """A run of bronze, which divides files again where the zones have changed, before anything else is planned."""
+        first = lakehouse.settings.start_date
+        days = [day for one in waiting(lakehouse.zone, lakehouse.settings) for day in one.days]
+        day = min((day for day in days if day >= first), default=None)
+        if day is None:
+            return None
+        wanted = lakehouse.stamps.keys([Work(("bronze.interactions",), day, day)])
+        if _runs_of(context.instance, wanted):  # it was tried, and what stays as it was is to keep nothing waiting
+            return None
+        [request] = _requests(lakehouse, wanted)
+        return request
 
     return landing
 

@@ -326,17 +326,16 @@ def read_stamps(table: IcebergTable) -> dict[date, str]:
     return found
 
 
-def set_stamps(transaction: Transaction, table: IcebergTable, stamps: Mapping[date, str]) -> None:
-    """Put stamps into a transaction, beside the data they vouch for; other days keep theirs."""
+def set_stamps(transaction: Transaction, table: IcebergTable, days: Iterable[date], stamps: Mapping[date, str]) -> None:
+    """Put the stamps of days into a transaction, beside the data they vouch for; those without one lose theirs."""
     months: dict[str, dict[str, str]] = {}
-    for day, stamp in stamps.items():
-        months.setdefault(day.isoformat()[:7], {})[day.isoformat()[8:]] = stamp
-    transaction.set_properties(
-        {
-            _STAMPS + month: json.dumps(json.loads(table.properties.get(_STAMPS + month, "{}")) | days, sort_keys=True)
-            for month, days in months.items()
-        }
-    )
+    for day in days:
+        month = day.isoformat()[:7]
+        of_month = months.setdefault(month, json.loads(table.properties.get(_STAMPS + month, "{}")))
+        of_month.pop(day.isoformat()[8:], None)
+        if day in stamps:
+            of_month[day.isoformat()[8:]] = stamps[day]
+    transaction.set_properties({_STAMPS + month: json.dumps(of, sort_keys=True) for month, of in months.items()})
 
 
 def kept_from(table: IcebergTable) -> date | None:

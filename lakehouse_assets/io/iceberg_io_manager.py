@@ -12,6 +12,7 @@ import dagster as dg
 from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
 from dagster._core.execution.context.system import StepExecutionContext
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from lakehouse_assets.io.catalog import CatalogLocked
 from lakehouse_assets.io.ui_metadata import UiMetadata
@@ -63,6 +64,9 @@ class IcebergIOManager(dg.IOManager):
         first, last = _range(context.asset_partition_key_range)
         base = self.note_base(context.run_id, name, first, last)
         del self._bases[context.run_id, name]
+        if foreign := [day for day in days_between(first, last) if day not in base.stamps]:  # none of the lake's days
+            day = F.col(self._lakehouse.tables[name].partition_column)
+            obj = obj.where(~F.coalesce(day.isin(foreign), F.lit(False)))
         properties = {
             "lakehouse.run-id": context.run_id,
             "lakehouse.first-day": first.isoformat(),

@@ -6,6 +6,7 @@ What differs between a folder and a bucket is `Folder` and `Bucket`; everything 
 from __future__ import annotations
 
 import csv
+import fcntl
 import hashlib
 import io
 import itertools
@@ -15,8 +16,9 @@ import re
 import shutil
 import stat
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -27,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from lakehouse_assets.io import divisions
 from lakehouse_assets.io.csv_files import (
     COMPRESSED_ENDINGS,
     Chunk,
@@ -40,6 +43,7 @@ from lakehouse_assets.io.csv_files import (
     row_blocks,
     rows_over_lines,
 )
+from lakehouse_assets.io.divisions import Zones
 from lakehouse_assets.io.place import check_landing
 from lakehouse_assets.io.s3 import SCHEME, S3Path, Store
 from lakehouse_assets.partitions import some
@@ -65,6 +69,7 @@ _REFUSED = "refused "  # before a path in the index: why the file can't be read
 _UNREADABLE, _SINGLY = 0, -1  # stand beside the ordinals of days
 
 Progress = Callable[[int, int], None]
+Today = Callable[[], date]
 Place = Any  # a Path, or an S3Path where the zone is a bucket; only the storage has to know
 
 
@@ -137,6 +142,10 @@ class Landed:
     extra: Sequence[str] = ()
 
 
+def _today_in_utc() -> date:
+    return datetime.now(tz=UTC).date()
+
+
 def parse_date(text: str) -> date:
     """A date written as YYYY-MM-DD.
 
@@ -156,6 +165,7 @@ class Storage(Protocol):
 
     root: Place
     first: date  # landing dates before it are not read
+    today: Today  # nor those after it
 
     def has(self, dataset: str) -> bool:
         """Whether there is a place for its files, with or without any; false when, say, a disk is not mounted."""
@@ -193,6 +203,31 @@ class Storage(Protocol):
     def publish(self, temporary: Path, dataset: str, day: date, name: str) -> Place:
         """Let a staged file appear whole under its name, in the place of an earlier one; where it is."""
 
+    def vacate(self, dataset: str, day: date, name: str) -> None:
+        """Delete a file of a landing date if it is there, and the date's folder with it if that holds nothing else."""
+
+    def notes(self, below: str) -> list[str]:
+        """What lies in a hidden folder, relative to the root."""
+
+    def read_note(self, entry: str) -> bytes | None:
+        """What is in a hidden file; None if it is not there."""
+
+    def write_note(self, entry: str, content: bytes | Path, *, anew: bool = False) -> bool:
+        """Let a hidden file appear whole; with ``anew`` only where there is none yet.
+
+        Returns:
+            Whether it was written. A path given as content is gone then.
+        """
+
+    def publish_note(self, entry: str, dataset: str, day: date, name: str) -> None:
+        """Move a hidden file into the place of a delivered one; nothing happens if it is not there any more."""
+
+    def drop_note(self, entry: str) -> None:
+        """Delete a hidden file if it is there, and folders that this leaves empty."""
+
+    def alone(self) -> AbstractContextManager[None]:
+        """While it lasts, no other process is in here; a bucket has no such lock."""
+
 
 def folder_of(root: Place, dataset: str, day: date) -> Place:
     """The folder of one landing date."""
@@ -202,16 +237,16 @@ def folder_of(root: Place, dataset: str, day: date) -> Place:
 class Folder:
     """A landing zone in a folder of this machine."""
 
-    def __init__(self, root: Path, first: date = EARLIEST_LANDING_DATE) -> None:
-        self.root, self.first = root, first
+    def __init__(self, root: Path, first: date = EARLIEST_LANDING_DATE, today: Today = _today_in_utc) -> None:
+        self.root, self.first, self.today = root, first, today
 
     def has(self, dataset: str) -> bool:  # noqa: D102  as declared by Storage, and so below
         return (self.root / dataset).is_dir()
 
     def dates(self, dataset: str) -> list[date]:  # noqa: D102
-        base = self.root / dataset
+        base, first, last = self.root / dataset, self.first, self.today()
         try:
-            folders = {day: path for path in base.iterdir() if (day := landing_date(path.name, self.first))}
+            folders = {day: path for path in base.iterdir() if (day := landing_date(path.name, first, last))}
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
@@ -263,16 +298,76 @@ class Folder:
 
     def publish(self, temporary: Path, dataset: str, day: date, name: str) -> Path:  # noqa: D102
         target = folder_of(self.root, dataset, day) / name
+        target.parent.mkdir(exist_ok=True)
         temporary.chmod(0o644)
         temporary.replace(target)
         return target
+
+    def vacate(self, dataset: str, day: date, name: str) -> None:  # noqa: D102
+        folder = folder_of(self.root, dataset, day)
+        (folder / name).unlink(missing_ok=True)
+        if folder.is_dir() and {path.name for path in folder.iterdir()} <= {SUCCESS_MARKER}:
+            (folder / SUCCESS_MARKER).unlink(missing_ok=True)
+            folder.rmdir()
+
+    def notes(self, below: str) -> list[str]:  # noqa: D102
+        found = (self.root / below).rglob("*")
+        return sorted(path.relative_to(self.root).as_posix() for path in found if path.is_file())
+
+    def read_note(self, entry: str) -> bytes | None:  # noqa: D102
+        try:
+            return (self.root / entry).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write_note(self, entry: str, content: bytes | Path, *, anew: bool = False) -> bool:  # noqa: D102
+        target = self.root / entry
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = content if isinstance(content, Path) else target.with_name(f".{uuid.uuid4().hex}.tmp")
+        if isinstance(content, bytes):
+            temporary.write_bytes(content)
+        temporary.chmod(0o644)
+        if not anew:
+            temporary.replace(target)
+            return True
+        try:
+            target.hardlink_to(temporary)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        return True
+
+    def publish_note(self, entry: str, dataset: str, day: date, name: str) -> None:  # noqa: D102
+        folder = folder_of(self.root, dataset, day)
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            (self.root / entry).replace(folder / name)
+
+    def drop_note(self, entry: str) -> None:  # noqa: D102
+        path = self.root / entry
+        path.unlink(missing_ok=True)
+        for folder in path.parents[: len(Path(entry).parts) - 2]:  # not the dataset's own folder
+            try:
+                folder.rmdir()
+            except OSError:  # it holds more, or is gone
+                break
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:  # noqa: D102
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
 
 class Bucket:
     """A landing zone in an S3 store: objects ``<root>/<dataset>/date=YYYY-MM-DD/<name>``."""
 
-    def __init__(self, store: Store, address: str, first: date = EARLIEST_LANDING_DATE) -> None:
-        self.root, self.first = store.path(address), first
+    def __init__(
+        self, store: Store, address: str, first: date = EARLIEST_LANDING_DATE, today: Today = _today_in_utc
+    ) -> None:
+        self.root, self.first, self.today = store.path(address), first, today
         self._store = store
 
     def _objects(self, below: str, **options: Any) -> Iterator[Mapping[str, Any]]:
@@ -284,11 +379,12 @@ class Bucket:
 
     def _listed(self, below: str) -> Iterator[tuple[date, str, Mapping[str, Any]]]:
         """Landing date, name and entry of every object right in a date's folder."""
+        today = self.today()
         for page in self._objects(below):
             for entry in page.get("Contents", ()):
                 folder, _, name = entry["Key"].rpartition("/")
                 above, _, last = folder.rpartition("/")
-                day = landing_date(last, self.first)
+                day = landing_date(last, self.first, today)
                 if day and above == (self.root / below.partition("/")[0]).key:
                     yield day, name, entry
 
@@ -299,7 +395,7 @@ class Bucket:
         found = set()
         for page in self._objects(dataset, Delimiter="/"):
             for prefix in page.get("CommonPrefixes", ()):
-                found.add(landing_date(prefix["Prefix"].rstrip("/").rpartition("/")[2], self.first))
+                found.add(landing_date(prefix["Prefix"].rstrip("/").rpartition("/")[2], self.first, self.today()))
         return sorted(day for day in found if day)
 
     def files(self, dataset: str, day: date) -> list[LandedFile]:  # noqa: D102
@@ -339,6 +435,69 @@ class Bucket:
             self._store.client.upload_file(str(temporary), target.bucket, target.key)  # appears whole or not at all
         temporary.unlink()
         return target
+
+    def vacate(self, dataset: str, day: date, name: str) -> None:  # noqa: D102
+        below = f"{dataset}/date={day.isoformat()}"
+        folder = folder_of(self.root, dataset, day)
+        with self._store.errors(folder):
+            self._store.client.delete_object(Bucket=folder.bucket, Key=f"{folder.key}/{name}")
+            left = {found for _, found, _ in self._listed(below)}
+            if left <= {SUCCESS_MARKER, ""}:  # "" is the folder's own object
+                for last in left:
+                    self._store.client.delete_object(Bucket=folder.bucket, Key=f"{folder.key}/{last}")
+
+    def notes(self, below: str) -> list[str]:  # noqa: D102
+        return [
+            entry["Key"].removeprefix(f"{self.root.key}/" if self.root.key else "")
+            for page in self._objects(below)
+            for entry in page.get("Contents", ())
+        ]
+
+    def read_note(self, entry: str) -> bytes | None:  # noqa: D102
+        place = self.root / entry
+        with self._store.errors(place):
+            try:
+                return bytes(self._store.client.get_object(Bucket=place.bucket, Key=place.key)["Body"].read())
+            except self._store.client.exceptions.NoSuchKey:
+                return None
+
+    def write_note(self, entry: str, content: bytes | Path, *, anew: bool = False) -> bool:  # noqa: D102
+        place = self.root / entry
+        with self._store.errors(place):
+            if isinstance(content, Path):
+                self._store.client.upload_file(str(content), place.bucket, place.key)
+                content.unlink()
+                return True
+            try:
+                condition = {"IfNoneMatch": "*"} if anew else {}
+                self._store.client.put_object(Bucket=place.bucket, Key=place.key, Body=content, **condition)
+            except self._store.client.exceptions.ClientError as error:
+                if error.response.get("Error", {}).get("Code") not in (
+                    "PreconditionFailed",
+                    "ConditionalRequestConflict",
+                ):
+                    raise
+                return False
+            return True
+
+    def publish_note(self, entry: str, dataset: str, day: date, name: str) -> None:  # noqa: D102
+        place, target = self.root / entry, folder_of(self.root, dataset, day) / name
+        source = {"Bucket": place.bucket, "Key": place.key}
+        with self._store.errors(target):
+            try:
+                self._store.client.copy(source, target.bucket, target.key)
+            except self._store.client.exceptions.ClientError as error:
+                if error.response.get("Error", {}).get("Code") not in ("404", "NoSuchKey"):
+                    raise
+        self.drop_note(entry)
+
+    def drop_note(self, entry: str) -> None:  # noqa: D102
+        place = self.root / entry
+        with self._store.errors(place):
+            self._store.client.delete_object(Bucket=place.bucket, Key=place.key)
+
+    def alone(self) -> AbstractContextManager[None]:  # noqa: D102
+        return nullcontext()
 
     def _file(self, entry: Mapping[str, Any]) -> LandedFile:
         path = S3Path(self.root.bucket, entry["Key"], self.root.region, self.root.endpoint)
@@ -381,23 +540,25 @@ def _is_set_aside(name: str) -> bool:
     return name.startswith((".", "_"))
 
 
-def _is_stray(entry: str, first: date) -> bool:
+def _is_stray(entry: str, first: date, last: date) -> bool:
     folder, _, name = entry.rpartition("/")
     dataset, _, day = folder.partition("/")
-    if not name:  # an empty folder is one of nobody's, unless somebody took it for a date's
-        return dataset in DATASETS and day.lower().startswith("date=") and not landing_date(day, first)
-    if _is_set_aside(name) or name.endswith(".tmp"):
+    if any(map(_is_set_aside, entry.rstrip("/").split("/"))):
         return False
-    return not (dataset in DATASETS and landing_date(day, first) and _is_delivery(name))
+    if not name:  # an empty folder is one of nobody's, unless somebody took it for a date's
+        return dataset in DATASETS and day.lower().startswith("date=") and not landing_date(day, first, last)
+    if name.endswith(".tmp"):
+        return False
+    return not (dataset in DATASETS and landing_date(day, first, last) and _is_delivery(name))
 
 
-def landing_date(folder: str, first: date) -> date | None:
-    """The landing date that a folder's name says; None for any other name, and dates not of ``first`` … today (UTC)."""
+def landing_date(folder: str, first: date, last: date) -> date | None:
+    """The landing date that a folder's name says; None for any other name, and dates not of ``first`` … ``last``."""
     try:
         day = date.fromisoformat(folder.removeprefix("date=")) if _FOLDER.fullmatch(folder) else None
     except ValueError:
         return None
-    return day if day and first <= day <= datetime.now(tz=UTC).date() else None
+    return day if day and first <= day <= last else None
 
 
 class LandingZone:
@@ -470,7 +631,8 @@ class LandingZone:
 
         Hidden files, markers and temporary files are left out on purpose and are not among them.
         """
-        return [self.root / entry for entry in sorted(self.storage.entries()) if _is_stray(entry, self.storage.first)]
+        first, last = self.storage.first, self.storage.today()
+        return [self.root / entry for entry in sorted(self.storage.entries()) if _is_stray(entry, first, last)]
 
     def look_at_all(self) -> Looks:
         """Every dataset's landing dates with their files as they are now."""
@@ -596,14 +758,21 @@ def landing_zone(settings: Settings) -> LandingZone:
     if settings.landing_uri.startswith(SCHEME):
         store = Store(settings)
         store.check(settings.landing_uri)
-        storage = Bucket(store, settings.landing_uri, settings.start_date)
+        storage = Bucket(store, settings.landing_uri, settings.start_date, settings.today)
     else:
-        storage = Folder(Path(settings.landing_uri), settings.start_date)
+        storage = Folder(Path(settings.landing_uri), settings.start_date, settings.today)
     return LandingZone(storage, settings.home_path / "landing-index.json", marker=settings.success_marker)
 
 
 def deliver(
-    zone: LandingZone, dataset: str, source: Path, day: date, renames: Mapping[str, str], *, replace: bool = False
+    zone: LandingZone,
+    dataset: str,
+    source: Path,
+    day: date,
+    renames: Mapping[str, str],
+    *,
+    today: date | None = None,
+    replace: bool = False,
 ) -> Landed:
     """Deliver a file as it is under one landing date; only its header changes, and only with ``renames``.
 
@@ -615,20 +784,21 @@ def deliver(
         source: the file.
         day: landing date.
         renames: our column name -> theirs.
+        today: the last landing date there may be; default today in UTC.
         replace: the file may have fewer rows than the one it replaces.
 
     Raises:
         FileRefused: the file can't be what it claims to be.
         LandingError: the file or the date can't be used, or the date would have fewer rows than before.
     """
-    _check_day(day)
+    _check_day(day, today or datetime.now(tz=UTC).date())
     _check_source(source)
     columns = [renames.get(name, name) for name in DATASETS[dataset]]
     inspection = inspect(source, columns)
     name = _target_name(source, keep_compression=not renames)
     earlier = zone.storage.find(dataset, day, name)
     if earlier and not replace:
-        _check_replaced(dataset, name, day, earlier, _count_rows(_whole(inspection, columns)))
+        _check_replaced(dataset, name, day, earlier, _count_rows(whole_file(inspection, columns)))
     folder = zone.storage.staging(dataset, day)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp", delete=False) as sink:
         try:
@@ -642,6 +812,8 @@ def deliver(
         except BaseException:
             Path(sink.name).unlink()
             raise
+    if dataset == "interactions":
+        divisions.withdraw(zone.storage, name, day)
     target = zone.storage.publish(Path(sink.name), dataset, day, name)
     return Landed({day: -1}, [target], [day] if earlier else [], extra=inspection.extra)
 
@@ -670,7 +842,7 @@ def split(
     _check_source(source)
     columns = [renames.get(name, name) for name in DATASETS["interactions"]]
     inspection = inspect(source, columns)
-    days = _DayReader(
+    days = DayReader(
         inspection.header,
         inspection.header.index(renames.get("timestamp", "timestamp")),
         input_zone,
@@ -678,10 +850,12 @@ def split(
         today or datetime.now(tz=UTC).date(),
     )
     with ExitStack() as stack:
-        sinks = _Sinks(zone, _target_name(source, keep_compression=False), _renamed_header(inspection, renames))
+        zones = Zones(input_zone.key, reporting_zone.key)
+        header = _renamed_header(inspection, renames)
+        sinks = Sinks(zone, _target_name(source, keep_compression=False), header, zones)
         stack.callback(sinks.discard)
         done = 0
-        for block in row_blocks(_whole(inspection, columns), keep_long_rows=True):
+        for block in row_blocks(whole_file(inspection, columns), keep_long_rows=True):
             for day, rows, count in days.divide(block):
                 sinks.write(day, rows, count)
             done += len(block)
@@ -690,7 +864,8 @@ def split(
         return sinks.publish(inspection.extra, replace=replace)
 
 
-def _whole(inspection: Inspection, columns: Sequence[str]) -> Chunk:
+def whole_file(inspection: Inspection, columns: Sequence[str]) -> Chunk:
+    """All of a file as one part, of which the columns are wanted."""
     return Chunk(
         path=inspection.path,
         size=inspection.size,
@@ -710,7 +885,7 @@ def _check_replaced(dataset: str, name: str, day: date, earlier: LandedFile, row
     """
     columns = DATASETS[dataset]
     try:
-        before = _count_rows(_whole(inspect(earlier.path, columns), columns))
+        before = _count_rows(whole_file(inspect(earlier.path, columns), columns))
     except FileRefused:
         return
     if rows < before:
@@ -730,10 +905,9 @@ def _count_rows(whole: Chunk) -> int:
     return rows
 
 
-def _check_day(day: date) -> None:
-    today = datetime.now(tz=UTC).date()
+def _check_day(day: date, today: date) -> None:
     if not EARLIEST_LANDING_DATE <= day <= today:
-        raise LandingError(f"--date {day} is outside {EARLIEST_LANDING_DATE} … {today} (today in UTC)")
+        raise LandingError(f"--date {day} is outside {EARLIEST_LANDING_DATE} … {today}, today")
 
 
 def _check_source(source: Path) -> None:
@@ -763,7 +937,12 @@ def _target_name(source: Path, *, keep_compression: bool) -> str:
 
 def _renamed_header(inspection: Inspection, renames: Mapping[str, str], line_end: bytes = b"\n") -> bytes:
     theirs = {their: ours for ours, their in renames.items()}
-    return ",".join(_quote(theirs.get(name, name)) for name in inspection.header).encode() + line_end
+    return header_line([theirs.get(name, name) for name in inspection.header], line_end)
+
+
+def header_line(names: Sequence[str], line_end: bytes = b"\n") -> bytes:
+    """The first line of a landed file."""
+    return ",".join(map(_quote, names)).encode() + line_end
 
 
 def _quote(name: str) -> str:
@@ -773,18 +952,20 @@ def _quote(name: str) -> str:
 
 
 @dataclass
-class _Sinks:
+class Sinks:
     """Rows on their way into one file per date, written under hidden names until all are complete."""
 
     zone: LandingZone
     name: str
     header: bytes
+    zones: Zones | None = None  # whose days divide the rows, to be noted where the files are published here
     buffers: dict[date | None, list[bytes]] = field(default_factory=dict)
     counts: dict[date | None, int] = field(default_factory=dict)
     temporary: dict[date | None, Path] = field(default_factory=dict)
     buffered: int = 0
 
     def write(self, day: date | None, rows: bytes, count: int) -> None:
+        """Add rows to the file of a date, or to those without a readable day."""
         self.buffers.setdefault(day, []).append(rows)
         self.counts[day] = self.counts.get(day, 0) + count
         self.buffered += len(rows)
@@ -794,17 +975,30 @@ class _Sinks:
     def _flush(self) -> None:
         for day, rows in self.buffers.items():
             if day not in self.temporary:
-                folder = self.zone.storage.staging("interactions", day)
+                folder = self.zone.storage.staging("interactions", None)
                 handle, path = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
                 os.close(handle)
                 self.temporary[day] = Path(path)
-                if day:
-                    self.temporary[day].write_bytes(self.header)
+                self.temporary[day].write_bytes(self.header if day else b"")
             with self.temporary[day].open("ab") as sink:
                 sink.writelines(rows)
         self.buffers, self.buffered = {}, 0
 
+    def settle(self, last: date) -> int:
+        """Let every row be in a file, those without a readable day in that of a date; how many these are."""
+        self._flush()
+        unreadable = self.counts.pop(None, 0)
+        if unreadable:
+            rest = self.temporary.pop(None)
+            self.write(last, b"", unreadable)
+            self._flush()
+            with rest.open("rb") as stream, self.temporary[last].open("ab") as sink:
+                shutil.copyfileobj(stream, sink)
+            rest.unlink()
+        return unreadable
+
     def publish(self, extra: Sequence[str], *, replace: bool) -> Landed:
+        """Let all files appear, each in the place of an earlier one of its name."""
         readable = sorted(day for day in self.counts if day)
         if not readable and None not in self.counts:
             raise LandingError(
@@ -815,19 +1009,14 @@ class _Sinks:
                 f"no row of {self.name} has a timestamp this lakehouse can place "
                 f"(YYYY-MM-DD HH:MM:SS between {EARLIEST_LANDING_DATE} and today); deliver it with --date D"
             )
-        self._flush()
-        unreadable = self.counts.pop(None, 0)
-        if unreadable:
-            rest = self.temporary.pop(None)
-            with rest.open("rb") as stream, self.temporary[readable[-1]].open("ab") as sink:
-                shutil.copyfileobj(stream, sink)
-            rest.unlink()
-            self.counts[readable[-1]] += unreadable
+        unreadable = self.settle(readable[-1])
         storage = self.zone.storage
         earlier = {day: file for day in readable if (file := storage.find("interactions", day, self.name))}
         for day, file in earlier.items():
             if not replace:
                 _check_replaced("interactions", self.name, day, file, self.counts[day])
+        if self.zones:  # before the first file is there: a date that never comes does no harm
+            divisions.add(storage, self.name, self.zones, readable)
         files = []
         for day in readable:
             files.append(storage.publish(self.temporary[day], "interactions", day, self.name))
@@ -835,11 +1024,12 @@ class _Sinks:
         return Landed({day: self.counts[day] for day in readable}, files, list(earlier), unreadable, extra)
 
     def discard(self) -> None:
+        """Delete what is not published."""
         for path in self.temporary.values():
             path.unlink(missing_ok=True)
 
 
-class _DayReader:
+class DayReader:
     """Tells the event date of rows, a block at a time, without touching the plain ones singly in Python."""
 
     def __init__(

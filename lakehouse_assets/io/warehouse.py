@@ -38,7 +38,7 @@ from lakehouse_assets.io.catalog import (
     set_stamps,
 )
 from lakehouse_assets.io.csv_files import PART
-from lakehouse_assets.partitions import DAY, EVER, month_first, month_last
+from lakehouse_assets.partitions import DAY, EVER, days_between, month_first, month_last
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.tables import IN_ITS_PARTITION, NO_DUPLICATE_KEY, Rule, Table
 
@@ -164,7 +164,8 @@ class Warehouse:
 
         Args:
             name: ``layer.table``.
-            stamps: for each day to be written, the stamp of the inputs it is about to be computed from.
+            stamps: for each day to be written, the stamp of the inputs it is about to be computed from; a day without
+                one has none afterwards.
         """
         declared = self.tables[name]
         kinds = {f.name: f.dataType.simpleString() for f in declared.spark_schema.fields}
@@ -226,7 +227,7 @@ class Warehouse:
         def vouch(transaction: Transaction, now: IcebergTable) -> None:
             if base.stamps and min(base.stamps) < (kept_from(now) or date.min):
                 raise PublishConflict(f"{name}: days from {min(base.stamps)} on were dropped meanwhile; run it again")
-            set_stamps(transaction, now, base.stamps)
+            set_stamps(transaction, now, days_between(first, last), base.stamps)
 
         snapshot = self._publish_or_discard(declared, branch, start, added, replaced, (low, high), vouch, properties)
         published = Published(name, first, last, snapshot, audit, len(added), written)

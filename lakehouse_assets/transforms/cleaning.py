@@ -69,6 +69,11 @@ def calendar_day(instant: Column, reporting_timezone: str) -> Column:
     return F.date_from_unix_date(F.call_function("div", micros - F.pmod(micros, a_day), a_day).cast("int"))
 
 
+def earliest_landing_date(event_date: Column, instant: Column, reporting_timezone: str) -> Column:
+    """The first landing date that a row may have: its day in ``reporting_timezone`` or in UTC, the earlier of both."""
+    return event_date if reporting_timezone == "UTC" else F.least(event_date, calendar_day(instant, "UTC"))
+
+
 def trimmed(column: str) -> Column:
     """A text without the blanks and tabs around it; other white space can't be in a row that is read."""
     return F.trim(F.col(column), F.lit(" \t"))
@@ -109,7 +114,8 @@ def classify(
         max_duration_ms: longest valid duration, itself included, in ms.
         late_days: days after its event date that a row may still be delivered.
         input_timezone: zone of timestamps without an offset.
-        reporting_timezone: zone whose calendar days are event dates.
+        reporting_timezone: zone whose calendar days are event dates. A file of a UTC day holds hours of the zone's
+            next day, so an event counts as one of the future only if its day in UTC is after the landing date too.
 
     Returns:
         The input with event_time (timestamp), duration (whole ms, bigint), event_date (date) and reason (one of
@@ -124,6 +130,7 @@ def classify(
     negative_text = F.ltrim("duration_ms").startswith("-")
     parsed = _computed_once(bronze, event_time=parse_instant(F.col("timestamp"), input_timezone), duration=duration)
     dated = _computed_once(parsed, event_date=calendar_day(F.col("event_time"), reporting_timezone))
+    earliest_delivery = earliest_landing_date(F.col("event_date"), F.col("event_time"), reporting_timezone)
     holds = {
         "malformed_row": F.col("malformed_row").isNotNull(),
         "missing_user_id": F.coalesce(trimmed("user_id"), F.lit("")) == "",
@@ -132,7 +139,7 @@ def classify(
         "bad_duration": F.col("duration").isNull() & ~F.coalesce(oversized, F.lit(False)),
         "negative_duration": (F.col("duration") < 0) | (F.col("duration").isNull() & negative_text),
         "duration_over_limit": (F.col("duration") > max_duration_ms) | F.col("duration").isNull(),
-        "future_event": F.col("event_date") > F.col("landing_date"),
+        "future_event": earliest_delivery > F.col("landing_date"),
         "late_event": F.col("event_date") < F.date_sub("landing_date", late_days),
     }
     return _computed_once(dated, reason=first_reason(REJECT_REASONS, holds))

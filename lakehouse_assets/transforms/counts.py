@@ -21,7 +21,8 @@ def interaction_counts(
     Args:
         bronze: landing_date of the delivered rows.
         rejected: landing_date of the quarantined rows.
-        routing: landing_date, event_date, reason, delivered_rows; landing dates ``first`` … ``last`` + late_days.
+        routing: landing_date, event_date, reason, delivered_rows; of every landing date that may send
+            rows to the days.
         accepted: event_date and duplicates of the accepted interactions.
         first: first day wanted.
         last: last day wanted.
