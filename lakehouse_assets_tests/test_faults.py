@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -12,15 +13,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
 import pyarrow.parquet as pq
 import pytest
+from dagster._utils.error import serializable_error_info_from_exc_info
 from pyspark.sql import functions as F
 
 from lakehouse_assets import cli
 from lakehouse_assets.assets import bronze
+from lakehouse_assets.automation.failures import _innermost
 from lakehouse_assets.io.catalog import Catalog, CatalogError, sqlite_file
 from lakehouse_assets.io.repair import DamagedTable
 from lakehouse_assets.io.trouble import StorageTrouble
@@ -369,6 +373,30 @@ def test_a_step_of_dagsters_names_the_file_it_cannot_read(lake):
         away.with_name("away").rename(away)
     finally:
         damaged.write_bytes(content)
+
+
+def test_what_spark_says_of_a_failure_is_one_sentence(spark, tmp_path):
+    def fails(batches):
+        yield from (batch.column("absent. Indeed") for batch in batches)
+
+    (tmp_path / "a.parquet").write_text("no Parquet at all, but long enough")
+    numbers, damaged = spark.range(3), spark.read.schema("id bigint").parquet(str(tmp_path))
+    for asked, told in {
+        numbers.select(F.raise_error("a row lies outside")).collect: "a row lies outside",
+        spark.sql("SELECT * FROM VALUES ('x') t(a)").select(F.col("a").cast("bigint")).collect: (
+            'The value \'x\' of the type "STRING" cannot be cast to "BIGINT" because it is malformed.'
+        ),
+        numbers.mapInArrow(fails, "id bigint").collect: 'Field "absent. Indeed" does not exist in schema',
+        damaged.collect: "is not a Parquet file",
+        partial(numbers.write.csv, "/proc/nowhere"): "Mkdirs failed to create file:/proc/nowhere",
+    }.items():
+        with pytest.raises(Exception) as failed:  # noqa: PT011  of whatever class
+            asked()
+        error = serializable_error_info_from_exc_info((failed.type, failed.value, failed.tb))
+        reason = _innermost(error)
+        assert told in reason
+        assert not re.search(r"org\.apache|\tat |java\.|SQLSTATE|\[[A-Z_]+\]", reason), reason
+        assert len(reason) < 250
 
 
 def test_a_file_replaced_while_it_is_read_is_read_again_by_the_next_run(lake, monkeypatch):

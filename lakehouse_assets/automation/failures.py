@@ -17,7 +17,13 @@ from dagster._utils.error import SerializableErrorInfo
 
 from lakehouse_assets.partitions import span_in_words
 
-_LONGEST_REASON = 1000  # what Spark's Java errors say is longer than anybody reads
+_LONGEST_REASON = 1000
+_JAVA = re.compile(
+    r"^\[[A-Z_.]+\] |^\s+at \S+\(|^Caused by: |An error occurred while calling |JVM stacktrace|executor \w+\): ",
+    re.MULTILINE,
+)
+_IN_PYTHON = "Traceback (most recent call last)"
+_END_OF_TRACEBACK = re.compile(r"^(?:\w+\.)*\w+(?:Error|Exception|Refused): (.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,22 @@ def _innermost(error: SerializableErrorInfo) -> str:
     """The message of the error that caused all the others, without the name of its class, on one line."""
     while error.cause:
         error = error.cause
-    if error.cls_name == DagsterExecutionInterruptedError.__name__:
+    if error.cls_name in (DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__):
         return "it was stopped"
     message = re.sub(rf"^[\w.]*{re.escape(error.cls_name or '')}: ", "", error.message)
-    return shorten(message, _LONGEST_REASON, placeholder=" …")
+    return shorten(without_java(message), _LONGEST_REASON, placeholder=" …")
+
+
+def without_java(message: str) -> str:
+    """What an error that comes out of Spark says in its first sentence: no names of classes, no lines of code."""
+    if _IN_PYTHON in message and (told := _END_OF_TRACEBACK.findall(message)):  # in a worker of Spark's
+        return str(told[-1])
+    if not _JAVA.search(message):
+        return message
+    caused = re.findall(r"^Caused by: (.+: .+)$", message, re.MULTILINE)
+    first = re.sub(r"^An error occurred while calling \S+\s+: ", "", message).partition("\n")[0]
+    line = caused[-1] if caused else first
+    line = re.sub(r"^.*\bexecutor \w+\): ", "", line)  # where a task failed
+    line = re.sub(r"^(?:\(?(?:[\w$]+\.)+[\w$]+(?:\)|:) )+", "", line)  # classes of errors
+    line = re.sub(r"^\[[A-Z_.]+\] |\s+SQLSTATE: .*$", "", line)
+    return re.split(r"(?<=[.!?]) (?=[A-Z])", line)[0]
