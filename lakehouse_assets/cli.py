@@ -6,12 +6,15 @@ import argparse
 import io
 import json
 import os
+import runpy
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
@@ -19,14 +22,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lakehouse_assets.settings import SETTINGS_FILE, Settings, SettingsError, load_settings, settings_template
+from lakehouse_assets.stopping import SENTENCE, STATUS, STOP
 
 if TYPE_CHECKING:
+    from lakehouse_assets.settings import Settings
     from lakehouse_assets.stamps import Work
 
 _LOOK = 'sql "select * from gold.daily_metrics order by date"'
 _DEMO_DAYS = 90
 _STRAYS_TOLD = 3
+_DEV_GRACE_SECONDS = 30  # Dagster ends its web server, daemon and code server one after the other
 _FORMATS = {".csv": "csv", ".parquet": "parquet", ".json": "json", ".jsonl": "json"}
 
 
@@ -59,7 +64,17 @@ def answer(what: object) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; a person's mistake ends with one sentence and status 1."""
+    """Run one command; a person's mistake ends with one sentence and status 1.
+
+    Args:
+        arguments: of the command; left out, they are those of the process, which then ends on signals (`stopping`).
+    """
+    return _command(arguments) if arguments is not None else STOP.guard(_command)
+
+
+def _command(arguments: Sequence[str] | None = None) -> int:
+    from lakehouse_assets.settings import load_settings
+
     options = _parser().parse_args(arguments)
     _Output.quiet = getattr(options, "quiet", False) or getattr(options, "json", False)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
@@ -74,8 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _name_trouble(error, settings)
             raise
     except KeyboardInterrupt:
-        print("lakehouse: stopped; nothing half done was published", file=sys.stderr)
-        return 130
+        print(SENTENCE, file=sys.stderr)
+        return STATUS
     except BrokenPipeError:
         return 1
     except Exception as error:
@@ -93,6 +108,7 @@ def _sentence(error: BaseException | None) -> str | None:
     from lakehouse_assets.io.landing import LandingError
     from lakehouse_assets.io.s3 import StorageError
     from lakehouse_assets.runtime import SetupError
+    from lakehouse_assets.settings import SettingsError
 
     expected: tuple[type[BaseException], ...] = (
         FileRefused,
@@ -136,6 +152,8 @@ def _sentence(error: BaseException | None) -> str | None:
 
 
 def _init(options: argparse.Namespace, settings: Settings) -> None:
+    from lakehouse_assets.settings import SETTINGS_FILE, settings_template
+
     folder = settings.home_path if "LAKEHOUSE_HOME" in os.environ else Path()
     file = folder / SETTINGS_FILE
     try:
@@ -225,16 +243,19 @@ def _byte_progress(name: str) -> Callable[[int, int], None]:
     def progress(done: int, total: int) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last < 2:
+        if now - last < 2 or done == total:
             return
         last = now
         left = (now - began) / max(done, 1) * (total - done)
-        say(f"  {name}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB, about {left:.0f} s left")
+        unit, size = ("MB", 1e6) if total >= 1e7 else ("kB", 1e3)
+        say(f"  {name}: {done / size:,.0f} of {total / size:,.0f} {unit}, about {max(left, 1):.0f} s left")
 
     return progress
 
 
 def _run(options: argparse.Namespace, settings: Settings) -> None:
+    if options.part:
+        STOP.sentence = ""
     if bool(options.start) != bool(options.end):
         raise UsageError("--start and --end go together; without both, what is landed and not up to date is run")
     if options.start:
@@ -254,11 +275,12 @@ def _backfill(options: argparse.Namespace, settings: Settings) -> None:
     divide_again(landing_zone(settings), settings, say)
     parts = _by_month(first, last, options.parallel)
     say(f"{(last - first).days + 1} days as {len(parts)} ranges of whole months, each in a process of its own")
-    command = [sys.executable, "-m", "lakehouse_assets.cli", "run", *(["--quiet"] if _Output.quiet else [])]
-    running = [
-        subprocess.Popen([*command, "--start", start.isoformat(), "--end", end.isoformat()]) for start, end in parts
-    ]
-    failed = [part for part, process in zip(parts, running, strict=True) if process.wait()]
+    command = [sys.executable, "-m", "lakehouse_assets.cli", "run", *(["--quiet"] if _Output.quiet else []), "--part"]
+    running: list[subprocess.Popen[bytes]] = []
+    with STOP.with_children(running):
+        for start, end in parts:
+            running.append(subprocess.Popen([*command, "--start", start.isoformat(), "--end", end.isoformat()]))
+        failed = [part for part, process in zip(parts, running, strict=True) if process.wait()]
     if failed:
         raise UsageError("these ranges failed, see above: " + ", ".join(f"{start} … {end}" for start, end in failed))
     say("what one range computed from days another had not finished is computed once more")
@@ -548,8 +570,9 @@ def _sql(options: argparse.Namespace, settings: Settings) -> None:
         if relation is not None:
             relation.show(max_width=shutil.get_terminal_size((200, 0)).columns, max_rows=200)
     except duckdb.Error as error:
-        said = str(error).partition("\nLINE ")[0]  # where in the query it is, in a drawing
-        raise UsageError(f"{' '.join(said.split())}; `lakehouse tables` lists what is there") from None
+        said = " ".join(str(error).partition("\nLINE ")[0].split())  # where in the query it is, in a drawing
+        said = said if said.endswith("?") else f"{said.rstrip('.!')};"
+        raise UsageError(f"{said} `lakehouse tables` lists what is there") from None
 
 
 def _maintain(options: argparse.Namespace, settings: Settings) -> None:
@@ -698,15 +721,16 @@ def _dev(options: argparse.Namespace, settings: Settings) -> None:
         except (OSError, OverflowError) as error:
             raise UsageError(f"--port {options.port} can't be had ({error}); take another") from None
     prepare_environment(settings)
-    environment = os.environ | {
-        "DAGSTER_HOME": str(dagster_home(settings)),
-        "LAKEHOUSE_HOME": str(settings.home_path),
-        # what would replace `dagster dev` wants a project of its own layout
-        "PYTHONWARNINGS": ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:Function `dev_command`"])),
-    }
+    os.environ["DAGSTER_HOME"] = str(dagster_home(settings))
+    os.environ["LAKEHOUSE_HOME"] = str(settings.home_path)
+    # what would replace `dagster dev` wants a project of its own layout
+    warnings.filterwarnings("ignore", "Function `dev_command`")
     say(f"Dagster starts on http://127.0.0.1:{options.port} for the lakehouse in {settings.home_path}; Ctrl-C ends it")
-    command = ["dagster", "dev", "-m", "lakehouse_assets.definitions", "-h", "127.0.0.1", "-p", str(options.port)]
-    os.execve(sys.executable, [sys.executable, "-m", *command], environment)  # noqa: S606  our own arguments
+    STOP.grace_seconds = _DEV_GRACE_SECONDS
+    # a script that started this in the background had it ignored, and Dagster cancels runs with it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    sys.argv = ["dagster", "dev", "-m", "lakehouse_assets.definitions", "-h", "127.0.0.1", "-p", str(options.port)]
+    runpy.run_module("dagster", run_name="__main__", alter_sys=True)
 
 
 def _demo(options: argparse.Namespace, settings: Settings) -> None:
@@ -744,6 +768,8 @@ def _demo(options: argparse.Namespace, settings: Settings) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from lakehouse_assets.settings import SETTINGS_FILE
+
     parser = argparse.ArgumentParser(
         prog="lakehouse", description="From interaction logs to DAU, WAU, MAU and sessions."
     )
@@ -790,6 +816,7 @@ def _parser() -> argparse.ArgumentParser:
     run = add("run", "compute what is landed and not up to date, or a range", acts, tells)
     run.add_argument("--start", metavar="D")
     run.add_argument("--end", metavar="D")
+    run.add_argument("--part", action="store_true", help=argparse.SUPPRESS)  # of a parallel backfill, which speaks
     run.set_defaults(command=_run)
 
     backfill = add("backfill", "compute every table for a range again", acts, tells)

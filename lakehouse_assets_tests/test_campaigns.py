@@ -15,12 +15,14 @@ import duckdb
 import pytest
 
 from lakehouse_assets.automation.instance import terminal_instance
+from lakehouse_assets.automation.jobs import unfinished_runs
 from lakehouse_assets.automation.sensors import landing_sensor
 from lakehouse_assets.automation.status import STALE, UP_TO_DATE, status
 from lakehouse_assets.partitions import days_between
+from lakehouse_assets.stopping import SENTENCE, STATUS
 from lakehouse_assets_tests.conftest import CORE, small_disk
 from lakehouse_assets_tests.histories import DAYS, FIRST, SEED, Deliveries, differences
-from lakehouse_assets_tests.victim import ANY_MOMENT, MOMENTS
+from lakehouse_assets_tests.victim import ANY_MOMENT, MOMENTS, ended, start
 
 IN_A_ROW = 5  # processes killed before one may finish
 SHARE = os.environ.get("LAKEHOUSE_CAMPAIGN_SHARE", "1")  # such as 0.1: a tenth of each campaign
@@ -116,18 +118,71 @@ def test_killed_processes_leave_old_or_new_rows_and_never_a_mix(make_lake, capsy
             aims.append((moment, table))
             left.append(by_day(lake))
         lake.run()
-        new = by_day(lake)
-        for name in lakehouse.tables:
-            if not name.startswith(("bronze", "silver.rejected")):  # they say when they were read
-                for rows in left:
-                    for day in old[name].keys() | new[name].keys() | rows[name].keys():
-                        allowed = (old[name].get(day), new[name].get(day))
-                        assert rows[name].get(day) in allowed, (reached, aims, name, day)
-        assert differences(lakehouse) == [], (reached, aims)
+        assert_old_or_new(lake, old, left, (reached, aims))
         reached["checks"] += 1
         if reached["checks"] % 5 == 0:
             tell(capsys, dict(reached), began)
     tell(capsys, dict(reached), began)
+
+
+def assert_old_or_new(lake, old, left, about: object) -> None:
+    """Each day of each table had its old rows or its new ones in all that processes left; now it has the new ones."""
+    new = by_day(lake)
+    for name in lake.lakehouse.tables:
+        if not name.startswith(("bronze", "silver.rejected")):  # they say when they were read
+            for rows in left:
+                for day in old[name].keys() | new[name].keys() | rows[name].keys():
+                    assert rows[name].get(day) in (old[name].get(day), new[name].get(day)), (about, name, day)
+    assert differences(lake.lakehouse) == [], about
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(14_400)
+def test_signals_at_random_moments_end_a_run_with_one_sentence(make_lake, capsys) -> None:
+    """SIGINT and SIGTERM in turn, every third to the whole process group, from the command's first moment on."""
+    lake, chance, began = make_lake(), random.Random(SEED), time.monotonic()
+    lakehouse, deliveries = lake.lakehouse, Deliveries(lake.lakehouse.zone)
+    for offset in range(3):
+        deliveries.interactions(offset, "a.csv", offset)
+    lake.run()
+    environment = {"LAKEHOUSE_HOME": str(lakehouse.settings.home_path), "LAKEHOUSE_TABLES": ",".join(CORE)}
+    reached: Counter[str] = Counter()
+    whole, slowest = 20.0, 0.0  # seconds of a run that nobody stops; of an end
+    while reached["signals"] < count(200):
+        moments: list[float] = []
+        old, left = by_day(lake), []
+        deliveries.interactions(chance.randrange(3), "a.csv", chance.randrange(1 << 20))
+        while len(moments) < IN_A_ROW and lake.stale():
+            number = (signal.SIGINT, signal.SIGTERM)[reached["signals"] % 2]
+            moments.append(chance.uniform(0, whole))
+            started = time.monotonic()
+            process = start(["run"], **environment)  # type: ignore[arg-type]
+            try:
+                _, told = process.communicate(timeout=moments[-1])
+                assert (process.returncode, told) == (0, ""), (reached, moments)
+                whole = time.monotonic() - started
+                reached["ended before"] += 1
+            except subprocess.TimeoutExpired:
+                struck = time.monotonic()
+                (os.killpg if reached["signals"] % 3 == 2 else os.kill)(process.pid, number)
+                _, told = process.communicate(timeout=60)
+                slowest = max(slowest, time.monotonic() - struck)
+                if process.returncode == 0:  # it was over, and on its way out
+                    assert (told, lake.stale()) == ("", {}), (reached, moments)
+                else:
+                    assert (process.returncode, told) == (STATUS, f"{SENTENCE}\n"), (reached, moments)
+                whole = max(whole, moments[-1])
+                reached["signals"] += 1
+            ended(process)
+            left.append(by_day(lake))
+            with terminal_instance(lakehouse.settings) as instance:
+                assert unfinished_runs(instance) == [], (reached, moments)
+        lake.run()
+        assert_old_or_new(lake, old, left, (reached, moments))
+        if reached["signals"] % 5 == 0:
+            tell(capsys, dict(reached) | {"slowest end, seconds": round(slowest, 1)}, began)
+    tell(capsys, dict(reached) | {"slowest end, seconds": round(slowest, 1)}, began)
+    assert slowest < 10
 
 
 _READER = """

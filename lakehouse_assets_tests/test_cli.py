@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -123,6 +124,7 @@ def assert_one_sentence(outcome: tuple[int, str, str], words: str) -> None:
         (["export", "../../etc/passwd", "-o", "x.csv"], r"there is no table '\.\./\.\./etc/passwd'"),
         (["export", "/etc/passwd", "-o", "x.csv"], "there is no table"),
         (["sql", "select * from nowhere"], "nowhere"),
+        (["sql", "select * from gold.x"], 'schema "gold" does not exist; `lakehouse tables` lists what is there$'),
         (["sql", "selekt 1"], "selekt"),
         (["land", "interactions", "nowhere.csv"], "nowhere.csv: there is no such file"),
         (["land", "interactions", "."], "is a folder; name the files in it"),
@@ -143,6 +145,18 @@ def assert_one_sentence(outcome: tuple[int, str, str], words: str) -> None:
 def test_a_mistake_is_one_sentence(lakehouse_command: Run, home: Path, arguments: list[str], words: str) -> None:
     assert_one_sentence(lakehouse_command(*arguments), words)
     assert not (home / "landing").exists()
+
+
+def test_progress_is_told_in_a_unit_that_is_not_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "time", SimpleNamespace(monotonic=iter((0, 3, 6, 9)).__next__))
+    progress = cli._byte_progress("a.csv")
+    progress(200_000, 400_000)
+    progress(30_000_000, 40_000_000)
+    progress(40_000_000, 40_000_000)
+    told = ["a.csv: 200 of 400 kB, about 3 s left", "a.csv: 30 of 40 MB, about 2 s left"]
+    assert [line.strip() for line in capsys.readouterr().out.splitlines()] == told
 
 
 @pytest.mark.parametrize("arguments", [[], ["walk"], ["land", "sessions", "x.csv"], ["export", "gold.daily_metrics"]])

@@ -1,15 +1,21 @@
-"""A worker that kills itself.
+"""Commands in processes of their own, and one that stops itself.
 
-`python -m lakehouse_assets_tests.victim MOMENT TABLE SECONDS` brings the lake up to date and sends SIGKILL to its
-process group, its JVM included, at a moment of the table's write, or so many seconds after the write began. Start it in
-a session of its own.
+`python -m lakehouse_assets_tests.victim MOMENT TABLE SECONDS [SIGNAL]` brings the lake up to date and sends SIGKILL, or
+another signal, to its process group, its JVM included, at a moment of the table's write, or so many seconds after the
+write began. Start it in a session of its own.
 """
 
 import os
+import re
 import signal
+import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pyiceberg.table import Transaction
@@ -21,8 +27,54 @@ MOMENTS = ("before staging", "staged", "before the commit", "after the commit")
 ANY_MOMENT = "any moment"
 
 
-def kill_group() -> None:
-    os.killpg(os.getpid(), signal.SIGKILL)
+def start(command: Sequence[str], *, ignoring_sigint: bool = False, **environment: str) -> subprocess.Popen[str]:
+    """A `lakehouse` command in a session of its own, from the moment on that it listens to signals.
+
+    Args:
+        command: its arguments.
+        ignoring_sigint: as a script starts what runs in the background.
+        environment: besides that of this process.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lakehouse_assets.cli", *command],
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=_ignore_sigint if ignoring_sigint else None,
+    )
+    while not _listens(process.pid) and process.poll() is None:
+        time.sleep(0.005)
+    return process
+
+
+def others_of_session(process: subprocess.Popen[str]) -> list[str]:
+    """The command lines of the processes that a process has started and that still run."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if os.getsid(int(folder.name)) == process.pid != int(folder.name):
+                found.append((folder / "cmdline").read_text().replace("\0", " "))
+    return found
+
+
+def ended(process: subprocess.Popen[str], seconds: float = 30) -> None:
+    """Wait until all that an ended process has started is gone, too."""
+    deadline = time.monotonic() + seconds
+    while left := others_of_session(process):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+def _ignore_sigint() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _listens(process: int) -> bool:
+    caught = re.search(r"^SigCgt:\s*(\w+)$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    return bool(caught and int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def arm(moment: str, table: str, seconds: float, strike: Callable[[], None]) -> None:
@@ -73,5 +125,12 @@ def arm(moment: str, table: str, seconds: float, strike: Callable[[], None]) -> 
 
 
 if __name__ == "__main__":
-    arm(sys.argv[1], sys.argv[2], float(sys.argv[3]), kill_group)
-    sys.exit(cli.main(["run"]))
+    moment, table, seconds, *number = sys.argv[1:]
+    arm(
+        moment,
+        table,
+        float(seconds),
+        partial(os.killpg, os.getpid(), signal.Signals[number[0] if number else "SIGKILL"]),
+    )
+    sys.argv[1:] = ["run"]
+    sys.exit(cli.main())

@@ -13,6 +13,7 @@ from pathlib import Path
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from lakehouse_assets.io.opening import one_at_a_time
 from lakehouse_assets.runtime import SetupError, cache_dir, write_whole
@@ -98,7 +99,7 @@ class WatchingRunLauncher(DefaultRunLauncher):
             return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "the run has not said which process it is")
         if _answers(int(process)):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        return CheckRunHealthResult(WorkerStatus.FAILED, f"its process {process} has ended without a word")
+        return CheckRunHealthResult(WorkerStatus.FAILED, _died(process))
 
     def _process_of(self, run_id: str) -> str | None:
         for entry in self._instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
@@ -106,6 +107,10 @@ class WatchingRunLauncher(DefaultRunLauncher):
             if "pid" in data.metadata:
                 return str(data.metadata["pid"].value)
         return None
+
+
+def _died(process: str) -> str:
+    return f"its process {process} has ended without a word"
 
 
 def _answers(process: int) -> bool:
@@ -169,4 +174,14 @@ def terminal_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     with one_at_a_time(home):
         instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=_IN_A_TERMINAL))
     with instance:
+        if not settings.dagster_postgres_url.get_secret_value() and os.access(home, os.W_OK):
+            _end_dead_runs(instance)
         yield instance
+
+
+def _end_dead_runs(instance: dg.DagsterInstance) -> None:
+    """Give runs their end that commands of this machine began and did not live to end; no daemon may ever look."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
+        process = run.tags.get(PROCESS_TAG)
+        if process and not _answers(int(process)):
+            instance.report_run_failed(run, _died(process))

@@ -48,6 +48,7 @@ from lakehouse_assets.io.place import check_landing
 from lakehouse_assets.io.s3 import SCHEME, S3Path, Store
 from lakehouse_assets.partitions import some
 from lakehouse_assets.settings import EARLIEST_LANDING_DATE, Settings, in_utf8, unreadable_name
+from lakehouse_assets.stopping import STOP
 
 DATASETS: Mapping[str, tuple[str, ...]] = {
     "interactions": ("user_id", "timestamp", "action_type", "page_id", "duration_ms", "app_version"),
@@ -1018,9 +1019,10 @@ class Sinks:
         if self.zones:  # before the first file is there: a date that never comes does no harm
             divisions.add(storage, self.name, self.zones, readable)
         files = []
-        for day in readable:
-            files.append(storage.publish(self.temporary[day], "interactions", day, self.name))
-            del self.temporary[day]
+        with STOP.whole(f"lakehouse: stopped while {self.name} was landed, some of its days are; land it again"):
+            for day in readable:
+                files.append(storage.publish(self.temporary[day], "interactions", day, self.name))
+                del self.temporary[day]
         return Landed({day: self.counts[day] for day in readable}, files, list(earlier), unreadable, extra)
 
     def discard(self) -> None:

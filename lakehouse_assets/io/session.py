@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from pyspark import SparkConf, SparkContext
+from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 from lakehouse_assets import runtime
@@ -18,6 +23,7 @@ from lakehouse_assets.settings import Settings, SettingsError
 
 CONNECT_PORT = 15002  # Spark's own default
 BRIEF_BYTES = 8 << 20  # delivered files up to this are computed sooner than Java's second compiler pays for itself
+_STARTING = threading.Lock()  # of the session, which a thread may be doing already
 
 
 def spark_config(settings: Settings, brief: bool = False) -> dict[str, str]:
@@ -39,10 +45,35 @@ def start_spark(settings: Settings, brief: bool = False) -> SparkSession:
     """
     prepare_environment(settings)
     check_server(settings)
-    builder = SparkSession.builder
-    for key, value in spark_config(settings, brief).items():
+    config, builder = spark_config(settings, brief), SparkSession.builder
+    for key, value in config.items():
         builder = builder.config(key, value)
-    return builder.getOrCreate()
+    with _STARTING:
+        if not settings.spark_remote:
+            _start_java(config)
+        return builder.getOrCreate()
+
+
+def _start_java(config: Mapping[str, str]) -> None:
+    """Start the JVM if there is none. What it complains of goes through this process: silent is this one, so is that.
+
+    Else a JVM that is ended while it starts shows dozens of lines of Java.
+    """
+    if SparkContext._gateway is not None:
+        return
+    reads, writes = os.pipe()
+    threading.Thread(target=_pass_on, args=[reads], daemon=True).start()
+    try:
+        gateway = launch_gateway(SparkConf().setAll(list(config.items())), {"stderr": writes})
+    finally:
+        os.close(writes)
+    SparkContext._ensure_initialized(gateway=gateway)
+
+
+def _pass_on(complaints: int) -> None:
+    with suppress(OSError):  # nobody reads them any more
+        while some := os.read(complaints, 1 << 16):
+            os.write(2, some)
 
 
 def check_server(settings: Settings) -> None:
