@@ -139,7 +139,7 @@ def test_rows_without_a_readable_day_go_to_the_last_date(zone: LandingZone, tmp_
 
 
 def test_a_file_without_any_readable_day_is_refused_and_leaves_nothing(zone: LandingZone, tmp_path: Path) -> None:
-    with pytest.raises(LandingError, match=r"no row of events\.csv has a timestamp"):
+    with pytest.raises(LandingError, match=r"no timestamp in events\.csv is readable: .*its first row '"):
         split_utc(zone, source(tmp_path, rows_of("a,yesterday,edit,p,1,1")))
     with pytest.raises(LandingError, match="has a header and no rows"):
         split_utc(zone, source(tmp_path, rows_of()))

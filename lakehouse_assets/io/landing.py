@@ -55,6 +55,7 @@ DATASETS: Mapping[str, tuple[str, ...]] = {
     "users": ("user_id", "join_date", "country", "device_type", "subscription_type"),
 }
 SUCCESS_MARKER = "_SUCCESS"  # what Hadoop and Spark write into a folder when it is complete
+_SHOWN_BYTES = 100  # of a row that a message shows
 _COMPRESSED = "|".join(map(re.escape, COMPRESSED_ENDINGS))
 _DELIVERY = re.compile(rf"\.csv({_COMPRESSED})?$", re.IGNORECASE)
 _FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
@@ -1006,9 +1007,13 @@ class Sinks:
                 f"{self.name} has a header and no rows, so it has no date of its own; deliver it with --date D"
             )
         if not readable:
+            self._flush()
+            with self.temporary[None].open("rb") as stream:
+                row = stream.readline(_SHOWN_BYTES).decode("utf-8", "replace").strip()
             raise LandingError(
-                f"no row of {self.name} has a timestamp this lakehouse can place "
-                f"(YYYY-MM-DD HH:MM:SS between {EARLIEST_LANDING_DATE} and today); deliver it with --date D"
+                f"no timestamp in {self.name} is readable: expected YYYY-MM-DD HH:MM:SS, "
+                f"{EARLIEST_LANDING_DATE} … today, found in its first row {row!r}; "
+                "convert the column, or name another one with --map timestamp=NAME"
             )
         unreadable = self.settle(readable[-1])
         storage = self.zone.storage
