@@ -622,10 +622,11 @@ def _repair(settings: Settings, *, carry_out: bool) -> None:
     for damage in found:
         say(str(damage))
     plan = repair.plan(found)
+    why = why_to_ask(plan)
+    will = "would" if why and not carry_out else "will"
     for mending in plan:
         days = ", ".join(in_words(mending.days))
-        say(f"{mending.table} will be {mending.state}{f'; days to compute again: {days}' if days else ''}")
-    why = why_to_ask(plan)
+        say(f"{mending.table} {will} be {mending.state}{f'; days to compute again: {days}' if days else ''}")
     if why and not carry_out:
         raise UsageError(
             f"nothing is changed yet: {why}. Is every disk mounted, and every file copied? If they are lost, "

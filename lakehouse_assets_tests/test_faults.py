@@ -323,8 +323,8 @@ def test_damaged_files_are_named_and_their_days_computed_again(lake, capsys, mon
 
     assert cli.main(["maintain", "--repair"]) == 1  # more than single files of rows are concerned
     told = capsys.readouterr()
-    assert "nothing is changed yet: gold.daily_metrics would become empty; gold.monthly_metrics, " in told.err
-    assert "silver.user_days will be without these files; days to compute again: 2024-03-0" in told.out
+    assert "nothing is changed yet: gold.daily_metrics would become empty; bronze.interactions, " in told.err
+    assert "silver.user_days would be without these files; days to compute again: 2024-03-0" in told.out
     assert cli.main(["maintain", "--repair", "--yes"]) == 0
     told = capsys.readouterr().out
     for name, _, _, why in DAMAGE:

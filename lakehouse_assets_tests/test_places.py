@@ -213,7 +213,7 @@ def test_repair_takes_out_nothing_that_it_cannot_see(lake_of_two_tables, monkeyp
     status, told = repair(capsys)
     assert status == 1
     assert "nothing is changed yet: most files are not there (" in told
-    assert f"{DAYS} will be without these files" in told
+    assert f"{DAYS} would be without these files" in told
     for path, rows_of in kept.items():
         path.write_bytes(rows_of)
     assert (users_by_day(home), paths_named(home)) == (rows, named)

@@ -60,6 +60,11 @@ class Damage:
     file: tuple[DataFile, date, date] | None = None
     earlier: bool = False
 
+    @property
+    def of_the_table(self) -> bool:
+        """Whether the table can't be read at all, so that another version of it is needed."""
+        return self.file is None and not self.earlier
+
     def __str__(self) -> str:
         """The file, the days it holds if it holds rows, and what is wrong."""
         days = f" ({span_in_words(*self.file[1:])})" if self.file else ""
@@ -200,25 +205,23 @@ class Repair:
 
     def plan(self, found: Sequence[Damage]) -> list[Mending]:
         """What mending every damaged table does; nothing is changed."""
-        return [
-            self._plan(name, [damage for damage in found if damage.table == name])
-            for name in dict.fromkeys(damage.table for damage in found)
-        ]
-
-    def _plan(self, name: str, found: Sequence[Damage]) -> Mending:
-        if any(damage.file is None and not damage.earlier for damage in found):
-            version, _ = self._readable_version(name)
-            return Mending(name, found, version, EARLIER if version else EMPTY, (), (), 0)
-        table = self._catalog.iceberg.load_table(name)
-        days, lost = self._taken_out(table, found)
-        return Mending(name, found, None, WITHOUT, days, lost, len(list(table.scan().plan_files())))
-
-    def _taken_out(self, table: IcebergTable, found: Sequence[Damage]) -> tuple[list[date], list[date]]:
-        """Days of a table that lose rows with the files: those that are computed again, and those that can't be."""
-        files = [damage.file for damage in found if damage.file]
-        days = sorted(day for day in read_stamps(table) if any(low <= day <= high for _, low, high in files))
-        first = self._stamps.first_day(".".join(table.name()))
-        return [day for day in days if day >= first], [day for day in days if day < first]
+        by_table: dict[str, list[Damage]] = {}
+        for damage in found:
+            by_table.setdefault(damage.table, []).append(damage)
+        replaced = {name for name, damages in by_table.items() if any(damage.of_the_table for damage in damages)}
+        plan = []
+        for name, damages in by_table.items():
+            if name in replaced:
+                version, _ = self._readable_version(name)
+                plan.append(Mending(name, damages, version, EARLIER if version else EMPTY, (), (), 0))
+                continue
+            table = self._catalog.iceberg.load_table(name)
+            # which days can't be computed again is not known yet where a table it is computed from can't be read
+            known = not replaced.intersection(i.table for i in self._warehouse.tables[name].inputs)
+            first = self._stamps.first_day(name) if known else date.min
+            days, lost = _taken_out(table, damages, first)
+            plan.append(Mending(name, damages, None, WITHOUT, days, lost, len(list(table.scan().plan_files()))))
+        return plan
 
     def mend(self, mending: Mending) -> Mending:
         """Make a damaged table readable again, as planned; nothing may be writing to it meanwhile. What it has done."""
@@ -228,7 +231,7 @@ class Repair:
             found = [*found, *self._look([name])]
         table = self._forget_unreadable(name)
         files = [damage.file for damage in found if damage.file]
-        days, lost = self._taken_out(table, found)
+        days, lost = _taken_out(table, found, self._stamps.first_day(name))
         with table.transaction() as transaction:
             forget_days(transaction, table, {*days, *lost})
             if lost:  # what looks back on them can't be computed again either, and stays as it is
@@ -333,6 +336,13 @@ class Repair:
 
     def _folder(self, name: str) -> str:
         return f"{self._warehouse.settings.warehouse_uri}/{name.replace('.', '/')}"
+
+
+def _taken_out(table: IcebergTable, found: Sequence[Damage], first: date) -> tuple[list[date], list[date]]:
+    """Days of a table that lose rows with the files: those from ``first`` on are computed again, others can't be."""
+    files = [damage.file for damage in found if damage.file]
+    days = sorted(day for day in read_stamps(table) if any(low <= day <= high for _, low, high in files))
+    return [day for day in days if day >= first], [day for day in days if day < first]
 
 
 def _unreadable(name: str, table: IcebergTable, snapshot: Snapshot) -> Damage | None:
