@@ -97,7 +97,8 @@ def _command(arguments: Sequence[str] | None = None) -> int:
         sentence = _sentence(error)
         if sentence is None:
             raise
-        print(f"lakehouse: {sentence}", file=sys.stderr)
+        for line in sentence.splitlines():
+            print(f"lakehouse: {line}", file=sys.stderr)
         return 1
     return 0
 
@@ -271,6 +272,7 @@ def _backfill(options: argparse.Namespace, settings: Settings) -> None:
         return
     from lakehouse_assets.io.landing import landing_zone
     from lakehouse_assets.io.redivision import divide_again
+    from lakehouse_assets.partitions import span_in_words
 
     divide_again(landing_zone(settings), settings, say)
     parts = _by_month(first, last, options.parallel)
@@ -280,11 +282,11 @@ def _backfill(options: argparse.Namespace, settings: Settings) -> None:
     with STOP.with_children(running):
         for start, end in parts:
             running.append(subprocess.Popen([*command, "--start", start.isoformat(), "--end", end.isoformat()]))
-        failed = [part for part, process in zip(parts, running, strict=True) if process.wait()]
-    if failed:
-        raise UsageError("these ranges failed, see above: " + ", ".join(f"{start} … {end}" for start, end in failed))
+        failed = [span_in_words(*part) for part, process in zip(parts, running, strict=True) if process.wait()]
     say("what one range computed from days another had not finished is computed once more")
     _run_stale(options, settings)
+    if failed:
+        raise UsageError(f"these ranges are not computed whole, see above: {', '.join(failed)}")
 
 
 def _by_month(first: date, last: date, parts: int) -> list[tuple[date, date]]:
@@ -319,20 +321,11 @@ def _run_range(options: argparse.Namespace, settings: Settings, first: date, las
     from lakehouse_assets.automation.runner import Runner
     from lakehouse_assets.lakehouse import Lakehouse
 
-    _report(options, Runner(Lakehouse(settings), say).run_range(first, last), settings, began)
+    _report(options, lambda: Runner(Lakehouse(settings), say).run_range(first, last), settings, began)
 
 
 def _run_stale(options: argparse.Namespace, settings: Settings) -> None:
-    began = time.monotonic()
-    try:
-        work = _up_to_date(settings)
-    except Exception as error:
-        from lakehouse_assets.automation.runner import DaysLeftOut
-
-        if isinstance(error, DaysLeftOut) and error.work:  # what was done is told all the same
-            _report(options, error.work, settings, began)
-        raise
-    _report(options, work, settings, began)
+    _report(options, lambda: _up_to_date(settings), settings, time.monotonic())
 
 
 def _up_to_date(settings: Settings) -> list[Work]:
@@ -371,22 +364,39 @@ def _start_early(settings: Settings, size: int | None = None) -> None:
     threading.Thread(target=start, daemon=True).start()
 
 
-def _report(options: argparse.Namespace, work: Sequence[Work], settings: Settings, began: float) -> None:
+def _report(
+    options: argparse.Namespace, compute: Callable[[], Sequence[Work]], settings: Settings, began: float
+) -> None:
+    """Compute and tell what has been computed, also where something is left out."""
+    try:
+        work, left_out = compute(), None
+    except Exception as error:
+        from lakehouse_assets.automation.runner import DaysLeftOut
+
+        if not isinstance(error, DaysLeftOut):
+            raise
+        work, left_out = error.work, error
     from lakehouse_assets.partitions import some
 
     page = _draw(settings) if work else settings.dashboard_path
     seconds = time.monotonic() - began
     if options.json:
         runs = [{"first": one.first, "last": one.last, "tables": one.tables} for one in work]
-        answer({"runs": runs, "seconds": round(seconds, 1), "dashboard": page})
+        refused = {str(day): why for day, why in left_out.refused.items()} if left_out else {}
+        failed = [asdict(one) for one in left_out.failed] if left_out else []
+        left = [asdict(one) for one in left_out.left] if left_out else []
+        told = {"runs": runs, "refused": refused, "failed": failed, "left": left}
+        answer(told | {"seconds": round(seconds, 1), "dashboard": page})
     elif work:
         for line in _rejected(work, settings):
             say(line)
         days = sum(one.days * len(one.tables) for one in work)
         say(f"done: {days:,} table days in {some(len(work), 'run')}, {seconds:.1f} s. Look at {page}")
         say_next("tables", _LOOK, "dev")
-    else:
+    elif not left_out:
         say("everything is up to date")
+    if left_out:
+        raise left_out
 
 
 def _rejected(work: Sequence[Work], settings: Settings) -> list[str]:

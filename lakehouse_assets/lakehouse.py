@@ -15,6 +15,7 @@ from lakehouse_assets.io.landing import LandingZone, landing_zone
 from lakehouse_assets.io.maintenance import Maintenance
 from lakehouse_assets.io.repair import Repair
 from lakehouse_assets.io.session import start_spark
+from lakehouse_assets.io.trouble import Troubles
 from lakehouse_assets.io.warehouse import Warehouse
 from lakehouse_assets.settings import Settings, load_settings
 from lakehouse_assets.stamps import Stamps
@@ -36,6 +37,7 @@ class Lakehouse:
         self.declared = declare(self.settings)
         self.tables = selected(self.declared, self.settings.tables)
         self.catalog = Catalog(self.settings)
+        self.trouble = Troubles()
         # asked for once: finding the session again hands all of its settings over again
         self._spark = cache(spark or (lambda: start_spark(self.settings)))
 

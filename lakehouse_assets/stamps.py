@@ -78,6 +78,14 @@ class Origin:
         return f"{self.table} {self.day}: {self.why}"
 
 
+@dataclass(frozen=True)
+class Following:
+    """Days of a table that follow from days of a table that failed: ``source``."""
+
+    days: frozenset[date]
+    source: str
+
+
 class OneLook:
     """What tables say, each loaded when it is first asked for and kept as it was then."""
 
@@ -316,6 +324,41 @@ class Stamps:
             aims.append({name: _hash([*stamps.items()]) for name, stamps in coming.items()})
         return aims
 
+    def before(self, work: Iterable[Work]) -> list[dict[str, str]]:
+        """For each run by table a name of what its days are now."""
+        recorded = cache(self._catalog.stamps)
+        return [
+            {name: _hash([recorded(name).get(day) for day in days_between(one.first, one.last)]) for name in one.tables}
+            for one in work
+        ]
+
+    def following(self, failed: Mapping[str, Collection[date]], landed: Looks) -> dict[str, Following]:
+        """Days of tables that must not be computed, as they follow from days of tables that failed.
+
+        Args:
+            failed: days of each table that failed.
+            landed: files per landing date of each dataset.
+        """
+        tables = self.one_look()
+        calendar = self._calendar(landed, tables.stamps, tables.routes)
+        every = {day for days in (*calendar.values(), *failed.values()) for day in days}
+        days = _span(every)
+        found: dict[str, Following] = {}
+        for name, table in self._tables.items():
+            own: set[date] = set()
+            source = ""
+            for i in table.inputs:
+                above = found.get(i.table)
+                missing = {*failed.get(i.table, ()), *(above.days if above else ()), *(own if i.table == name else ())}
+                follow = {*_reached(i, missing, days, landed)}
+                if follow and not source:
+                    source = above.source if above and i.table not in failed else i.table
+                own |= follow
+            own.difference_update(failed.get(name, ()))
+            if own:
+                found[name] = Following(frozenset(own), source)
+        return found
+
     def snapshots(self, name: str, first: date, last: date) -> list[date]:
         """The users' snapshots, as far as a table has them, that the days ``first`` … ``last`` go by, in order."""
         taken = self._taken(self._catalog.stamps(name))
@@ -457,6 +500,16 @@ class Stamps:
         for row in rows.to_pylist():
             routes.setdefault(row["landing_date"], set()).add(row["event_date"])
         return routes
+
+
+def without(
+    days: Mapping[str, Iterable[date]], failed: Mapping[str, Collection[date]], following: Mapping[str, Following]
+) -> dict[str, set[date]]:
+    """Days of tables but for those that failed or follow from what did."""
+    return {
+        name: set(found).difference(failed.get(name, ()), following[name].days if name in following else ())
+        for name, found in days.items()
+    }
 
 
 def _span(delivered: Collection[date]) -> list[date]:

@@ -42,11 +42,15 @@ EVER = -36_500  # days back that no lakehouse reaches: landing dates begin in 20
 
 @dataclass(frozen=True)
 class Rule:
-    """A law every row of a table obeys; a null outcome is a breach. Its name is the asset check's name."""
+    """A law every row of a table obeys; a null outcome is a breach. Its name is the asset check's name.
+
+    A law that says several things has a part for each, so that a breach is told by the one that is broken.
+    """
 
     name: str
     description: str
     holds: Callable[[], Column]
+    parts: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -166,21 +170,23 @@ class Table:
 
         A law of every number with a fraction is that it is one: neither NaN nor infinite.
         """
-        conditions: dict[str, list[Callable[[], Column]]] = {VALID_COLUMNS: []}
-        described: dict[str, list[str]] = {VALID_COLUMNS: []}
+        parts: dict[str, list[Rule]] = {VALID_COLUMNS: []}
         for name, column in self.schema.columns.items():
             if not column.nullable:
-                conditions[VALID_COLUMNS].append(partial(_is_there, name))
-                described[VALID_COLUMNS].append(f"{name} is not null")
+                parts[VALID_COLUMNS].append(Rule(VALID_COLUMNS, f"{name} is not null", partial(_is_there, name)))
             if column.dtype.type == DOUBLE:
-                conditions[VALID_COLUMNS].append(partial(_is_finite, name))
-                described[VALID_COLUMNS].append(f"{name} is a finite number")
+                parts[VALID_COLUMNS].append(
+                    Rule(VALID_COLUMNS, f"{name} is a finite number", partial(_is_finite, name))
+                )
             for check in column.checks:
                 rule = check.title or VALID_COLUMNS
-                conditions.setdefault(rule, []).append(partial(_passes, name, check))
-                described.setdefault(rule, []).append(f"{name}: {check.error}")
-        found = [Rule(name, "; ".join(described[name]), partial(_all, every)) for name, every in conditions.items()]
-        return [*found, *self.rules]
+                parts.setdefault(rule, []).append(Rule(rule, f"{name}: {check.error}", partial(_passes, name, check)))
+        return [*(_together(name, of_law) for name, of_law in parts.items()), *self.rules]
+
+
+def _together(name: str, parts: Sequence[Rule]) -> Rule:
+    description = "; ".join(part.description for part in parts)
+    return Rule(name, description, partial(_all, [part.holds for part in parts]), tuple(parts))
 
 
 def _all(conditions: list[Callable[[], Column]]) -> Column:

@@ -31,6 +31,8 @@ from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import EVER, days_between, month_first, month_last
 from lakehouse_assets.settings import SettingsError, load_settings
 from lakehouse_assets.stamps import OF_USERS, RangeError, Stamps, Work
+from lakehouse_assets.transforms import sessions
+from lakehouse_assets_tests.test_faults import spans_wrong_on
 
 
 class Daemon:
@@ -275,7 +277,10 @@ def test_five_hundred_files_at_once_are_asked_for_in_portions_and_none_is_skippe
                 tags = {**request.tags, RUN_KEY_TAG: request.run_key}
                 run = dg.DagsterRun(JOB, tags=tags, status=dg.DagsterRunStatus.FAILURE)
                 instance.run_storage.add_run(run)  # what failed is not asked for again
-    assert sorted(asked) == [(sorted(OF_USERS), day, day) for day in days]
+    assert sorted((first, last) for _, first, last in asked) == [(day, day) for day in days]
+    # users' versions of later days follow from those of the days that failed
+    assert [names for names, *_ in sorted(asked, key=lambda one: one[1])][:25] == [sorted(OF_USERS)] * 25
+    assert all("bronze.users" in names and "silver.user_changes" not in names for names, *_ in asked[25:])
 
 
 def test_a_refused_file_keeps_no_other_day_waiting_and_is_told_of(make_lake):
@@ -319,6 +324,83 @@ def test_a_refused_file_keeps_no_other_day_waiting_and_is_told_of(make_lake):
         with pytest.raises(LandingError, match=r"interactions is not there any more, .* is it mounted\?"):
             daemon.tick()
         assert lake.by_day("gold.daily_metrics") == before
+
+
+def test_a_table_that_fails_keeps_no_other_waiting_and_is_asked_for_again_when_something_changes(
+    make_lake, monkeypatch
+):
+    lake = make_lake(tables=("gold.daily_metrics", "gold.session_distribution"))
+    of_sessions = {"gold.session_metrics", "gold.session_distribution"}
+    for day in (1, 2):
+        lake.rows(f"2024-03-0{day}", f"u,2024-03-0{day} 10:00:00,edit,p,1,1")
+    told = (
+        "gold.session_metrics 2024-03-01 … 2024-03-02 was not published, its contract is broken: columns_valid",
+        "; nothing has changed since; left: gold.session_distribution, following from gold.session_metrics",
+    )
+    with daemon_of(lake.lakehouse) as daemon, monkeypatch.context() as patch:
+        patch.setattr(sessions, "session_metrics", spans_wrong_on(date(2024, 3, 1)))
+        asked, reason = daemon.until_quiet()
+        assert [(first, last) for _, first, last in asked] == [("2024-03-01", "2024-03-02")] * 2
+        assert reason.startswith(told[0])
+        assert reason.endswith(told[1])
+        assert set(lake.by_day("gold.daily_metrics")) == {"2024-03-01", "2024-03-02"}
+        assert lake.stale().keys() == of_sessions
+        [stands] = status(lake.lakehouse, daemon.instance)
+        assert stands.state == FAILED
+        assert stands.why.startswith(told[0])
+        assert stands.why.endswith("; not up to date either: gold.session_distribution")
+        # nor does a daemon ask that has just started, nor the UI's backfill get less
+        assert Daemon(lake.lakehouse, daemon.instance).until_quiet() == ([], reason)
+        days = {f"dagster/asset_partition_range_{end}": f"2024-03-0{day}" for end, day in (("start", 1), ("end", 2))}
+        everything = daemon.job.execute_in_process(instance=daemon.instance, tags=days, raise_on_error=False)
+        assert not everything.success
+        made = {".".join(event.asset_key.path) for event in everything.get_asset_materialization_events()}
+        assert made == lake.lakehouse.tables.keys() - of_sessions
+        # a day that can be computed is, in every table
+        lake.rows("2024-03-03", "u,2024-03-03 10:00:00,edit,p,1,1")
+        asked, reason = daemon.until_quiet()
+        assert {name for names, *_ in asked for name in names} >= of_sessions
+        assert {(first, last) for names, first, last in asked if of_sessions & set(names)} == {("2024-03-03",) * 2}
+        assert reason.startswith(told[0])
+        assert {str(row["session_date"]) for row in lake.table("gold.session_metrics")} == {"2024-03-03"}
+        patch.undo()
+        # mended in the code: somebody runs it, or something changes
+        lake.rows("2024-03-01", "u,2024-03-01 10:00:00,edit,p,2,1")
+        asked, reason = daemon.until_quiet()
+        assert reason == "everything is up to date"
+        assert of_sessions <= {name for names, first, _ in asked if first == "2024-03-01" for name in names}
+    assert len(lake.table("gold.session_metrics")) == 3
+    assert lake.stale() == {}
+
+
+def test_what_follows_from_days_of_a_table_that_failed_waits(tmp_path):
+    lakehouse = planned_only(tmp_path)
+    for day in (1, 20):
+        drop(lakehouse, f"2024-03-{day:02}")
+    drop(lakehouse, "2024-03-05", "u,2024-01-01,DE,web,free", dataset="users")
+    landed, at = lakehouse.zone.look_at_all(), [date(2024, 3, day) for day in range(21)[1:]]
+
+    def waiting(name, *days):
+        found = lakehouse.stamps.following({name: {at[day - 1] for day in days}}, landed)
+        assert {one.source for one in found.values()} == {name}
+        return {table: [day.day for day in sorted(one.days)] for table, one in found.items()}
+
+    assert waiting("gold.session_metrics", 4) == {
+        "gold.session_distribution": [4],
+        "gold.daily_session_metrics": [4],
+        "gold.segment_metrics": [4],
+        "gold.anomalies": list(range(4, 21)),
+    }
+    # whoever is new on the 19th follows from all days before; a month and a week end
+    assert waiting("silver.user_days", 10)["silver.user_first_days"] == list(range(10, 21))
+    assert waiting("silver.user_days", 10)["gold.weekly_metrics"] == [10]
+    assert waiting("silver.user_days", 11, 12)["gold.weekly_metrics"] == list(range(11, 18))
+    assert waiting("silver.user_first_days", 18)["silver.user_first_days"] == [19, 20]
+    assert waiting("bronze.interactions", 8)["silver.interactions"] == [5, 6, 7, 8]
+    # everything goes by the first users, but nothing else that is written before them
+    assert "silver.user_changes" in waiting("bronze.users", 5)
+    assert waiting("bronze.users", 5)["gold.segment_performance"] == list(range(1, 21))
+    assert "gold.daily_metrics" not in waiting("bronze.users", 5)
 
 
 def test_a_day_without_a_file_gets_its_rows_and_a_warning(make_lake):
@@ -637,6 +719,7 @@ def test_a_failed_run_is_told_to_the_webhook_with_its_reason(tmp_path, webhook):
             "run_id": lake_run.run_id,
             "days": "2024-03-01",
             "tables": ["bronze.interactions"],
+            "failed": {"bronze.interactions": reason},
             "reason": reason,
         }
     ]

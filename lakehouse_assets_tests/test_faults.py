@@ -1,6 +1,7 @@
 """Faults injected for real into a lake: readers see the old data or the new, and a rerun heals. See docs/faults.md."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -25,12 +26,14 @@ from pyspark.sql import functions as F
 from lakehouse_assets import cli
 from lakehouse_assets.assets import bronze
 from lakehouse_assets.automation.failures import _innermost
+from lakehouse_assets.automation.runner import DaysLeftOut
+from lakehouse_assets.automation.status import FAILED
 from lakehouse_assets.io.catalog import Catalog, CatalogError, sqlite_file
 from lakehouse_assets.io.repair import DamagedTable
 from lakehouse_assets.io.trouble import StorageTrouble
-from lakehouse_assets.io.warehouse import ContractViolation, Warehouse
+from lakehouse_assets.io.warehouse import Warehouse
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.transforms import sessions
+from lakehouse_assets.transforms import performance, sessions
 from lakehouse_assets_tests.conftest import CORE, HEADERS, small_disk
 
 D1, D2, D3 = (date(2024, 3, day) for day in (1, 2, 3))
@@ -64,6 +67,17 @@ def refs(lake):
     return {ref for name in lake.lakehouse.catalog.names() for ref in lake.lakehouse.catalog.load(name).refs()}
 
 
+def spans_wrong_on(day):
+    """The sessions as they are, but for spans that break the contract on one day."""
+    honest = sessions.session_metrics
+
+    def wrong(*arguments, **options):
+        span = F.when(F.col("session_date") == day, F.lit(-7)).otherwise(F.col("session_span_ms"))
+        return honest(*arguments, **options).withColumn("session_span_ms", span)
+
+    return wrong
+
+
 def sentence(error):
     """What the command would say about an error of a run; None where it would show a stack trace."""
     return cli._sentence(error)
@@ -90,25 +104,25 @@ def test_a_day_run_five_times_is_the_same(lake):
 def test_a_range_that_fails_on_one_day_publishes_none_of_its_days(lake, monkeypatch):
     before = published(lake)
     users = change(lake)
-    honest = sessions.session_metrics
-
-    def wrong_on_one_day(*arguments, **options):
-        span = F.when(F.col("session_date") == D2, F.lit(-7)).otherwise(F.col("session_span_ms"))
-        return honest(*arguments, **options).withColumn("session_span_ms", span)
-
     with monkeypatch.context() as patch:
-        patch.setattr(sessions, "session_metrics", wrong_on_one_day)
-        with pytest.raises(ContractViolation) as failed:
+        patch.setattr(sessions, "session_metrics", spans_wrong_on(D2))
+        with pytest.raises(DaysLeftOut) as failed:
             lake.runner.run_range(D1, D3)
     told = str(failed.value)
-    assert "gold.session_metrics 2024-03-01 … 2024-03-03 was not published" in told
+    assert told.startswith("gold.session_metrics 2024-03-01 … 2024-03-03 was not published")
     assert f"{2 * users} rows on 2024-03-02; for example " in told
     assert "'session_span_ms': -7" in told
+    assert told.splitlines()[1:] == [
+        "left: gold.daily_session_metrics, following from gold.session_metrics",
+        "everything else that is complete is up to date",
+    ]
     assert sentence(failed.value) == told
     after = published(lake)
     for name in ("gold.session_metrics", "gold.daily_session_metrics"):
         assert after[name] == before[name]
         assert D2 in lake.stale()[name]
+    assert active_users(lake) == users  # which does not follow from the sessions
+    assert lake.stale().keys() == {"gold.session_metrics", "gold.daily_session_metrics"}
     assert refs(lake) == {"main"}
     lake.run()
     assert active_users(lake) == users
@@ -417,7 +431,63 @@ def test_a_file_replaced_while_it_is_read_is_read_again_by_the_next_run(lake, mo
     assert lake.stale() == {}
 
 
-# lakes share a catalog, and this one is made anew: what uses the module's lake stands above
+# lakes share a catalog, and these are made anew: what uses the module's lake stands above
+def test_tables_that_fail_stop_only_what_follows_from_them(make_lake, capsys, monkeypatch):
+    independent = ("gold.daily_metrics", "gold.weekly_metrics", "silver.users")
+    failing, following = ("gold.session_metrics", "gold.segment_performance"), ("gold.daily_session_metrics",)
+    lake = make_lake(tables=(*independent, *failing, *following))
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(lake.lakehouse.settings.home_path))
+    monkeypatch.setenv("LAKEHOUSE_TABLES", ",".join(lake.lakehouse.settings.tables))
+    for day in (D1, D2):
+        lake.rows(str(day), *rows_of(day))
+    lake.rows(str(D1), "a,2024-01-01,DE,ios,free", dataset="users")
+    honest = performance.segment_performance
+
+    def no_numbers(*arguments):
+        return honest(*arguments).withColumn("duration_correlation", F.lit(float("nan")))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sessions, "session_metrics", spans_wrong_on(D2))
+        patch.setattr(performance, "segment_performance", no_numbers)
+        assert cli.main(["run", "--json"]) == 1
+    printed = capsys.readouterr()
+    told = json.loads(printed.out)
+    span = {"first": "2024-03-01", "last": "2024-03-02"}
+    assert {one["table"]: (one["first"], one["last"]) for one in told["failed"]} == dict.fromkeys(
+        failing, tuple(span.values())
+    )
+    assert told["left"] == [{"table": following[0], **span, "follows_from": failing[0]}]
+    computed = {name for one in told["runs"] for name in one["tables"]}
+    assert computed == set(lake.lakehouse.tables) - {*failing, *following}
+    lines = printed.err.splitlines()
+    assert {line.partition(" 2024")[0] for line in lines[:2]} == {f"lakehouse: {name}" for name in failing}
+    assert any("duration_correlation is a finite number" in line for line in lines[:2])
+    assert lines[2:] == [
+        "lakehouse: left: gold.daily_session_metrics, following from gold.session_metrics",
+        "lakehouse: everything else that is complete is up to date",
+    ]
+    assert [row["daily_active_users"] for row in lake.table("gold.daily_metrics")] == [2, 2]
+    assert len(lake.table("gold.weekly_metrics")) == 2
+    assert lake.table("gold.session_metrics") == lake.table("gold.segment_performance") == []
+    assert lake.stale().keys() == {*failing, *following}
+    drawn = lake.lakehouse.settings.dashboard_path.read_text()
+    assert "2024-03-02" in drawn
+    assert "Nothing is computed yet." not in drawn
+
+    assert cli.main(["status", "--json"]) == 0
+    [stands] = json.loads(capsys.readouterr().out)
+    assert (stands["first"], stands["last"], stands["state"]) == (*span.values(), FAILED)
+    for name in failing:
+        assert f"{name} 2024-03-01 … 2024-03-02 was not published" in stands["why"]
+    assert stands["why"].endswith("not up to date either: gold.daily_session_metrics")
+
+    assert cli.main(["run", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert {name for one in again["runs"] for name in one["tables"]} == {*failing, *following}
+    assert (again["failed"], again["left"]) == ([], [])
+    assert lake.stale() == {}
+
+
 def test_a_full_disk_and_a_read_only_one_are_named_and_change_nothing(make_lake, tmp_path, capsys, monkeypatch):
     with small_disk(tmp_path / "disk", 16) as disk:
         lake = make_lake(warehouse=str(disk / "warehouse"))

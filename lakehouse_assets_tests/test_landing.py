@@ -11,7 +11,7 @@ import re
 import tarfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pytest
 
-from lakehouse_assets.automation.runner import Runner
+from lakehouse_assets.automation.runner import Plan, Runner
 from lakehouse_assets.io import landing
 from lakehouse_assets.io.csv_files import FileRefused, chunks, inspect, read_chunk
 from lakehouse_assets.io.landing import DATASETS, Landed, LandingError, LandingZone, deliver, parse_date, split
@@ -678,7 +678,11 @@ def test_a_growing_file_is_left_for_the_next_run(tmp_path: Path, monkeypatch: py
     said: list[str] = []
     asked: list[tuple[date, date]] = []
     runner = Runner(lakehouse, said.append)
-    monkeypatch.setattr(runner, "_execute", lambda work: asked.extend((one.first, one.last) for one in work))
+
+    def execute(landed: object, refused: object, phases: Iterable[Plan]) -> None:
+        asked.extend((one.first, one.last) for planned, _ in phases for one in planned)
+
+    monkeypatch.setattr(runner, "_execute", execute)
     stable, growing = date(2024, 3, 1), date(2024, 3, 2)
     for day in (stable, growing):
         folder = lakehouse.zone.folder("interactions", day)

@@ -1,13 +1,16 @@
-"""Why a run of Dagster's failed, in one sentence."""
+"""Why a run of Dagster's failed: which of its tables, each in one sentence."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from textwrap import shorten
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.events import RunFailureReason
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -15,7 +18,8 @@ from dagster._core.storage.tags import (
 )
 from dagster._utils.error import SerializableErrorInfo
 
-from lakehouse_assets.partitions import span_in_words
+from lakehouse_assets.partitions import span_in_words, stretches
+from lakehouse_assets.stamps import Following
 
 _LONGEST_REASON = 1000
 _JAVA = re.compile(
@@ -27,14 +31,42 @@ _END_OF_TRACEBACK = re.compile(r"^(?:\w+\.)*\w+(?:Error|Exception|Refused): (.+)
 
 
 @dataclass(frozen=True)
+class TableFailed:
+    """Days of a table, from ``first`` to ``last``, that could not be computed, and why."""
+
+    table: str
+    first: str
+    last: str
+    reason: str
+
+    def __str__(self) -> str:
+        if self.reason.startswith(f"{self.table} "):
+            return self.reason
+        return f"{self.table} {span_in_words(self.first, self.last)}: {self.reason}"
+
+
+@dataclass(frozen=True)
 class Failure:
-    """A failed run: the days and tables it was for, why, and when it failed (seconds since 1970)."""
+    """A failed run.
+
+    Attributes:
+        run_id: its id.
+        first: first day it was for, empty if it was for none.
+        last: last day.
+        tables: all tables it was for.
+        failed: the tables that failed and why; all of them, if the run ended as a whole.
+        reason: why the run failed.
+        stopped: whether somebody stopped it.
+        at: when it failed, in seconds since 1970.
+    """
 
     run_id: str
     first: str
     last: str
     tables: list[str]
+    failed: list[TableFailed]
     reason: str
+    stopped: bool
     at: float
 
     @property
@@ -43,21 +75,57 @@ class Failure:
         return span_in_words(self.first, self.last)
 
 
-def failure_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Failure:
-    """What is known of a failed run; the reason is that of the first step that failed, or Dagster's own."""
-    first, last = days_of_run(run)
-    events = [
-        event
-        for kind in (dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE)
-        for event in instance.all_logs(run.run_id, of_type=kind)
+@dataclass(frozen=True)
+class TableLeft:
+    """Days of a table that are not computed, as they follow from a table that failed."""
+
+    table: str
+    first: date
+    last: date
+    follows_from: str
+
+
+def left_because(stale: Mapping[str, Collection[date]], following: Mapping[str, Following]) -> list[TableLeft]:
+    """Those of the days of each table that follow from a table that failed."""
+    return [
+        TableLeft(name, *stretch, following[name].source)
+        for name, days in stale.items()
+        if name in following
+        for stretch in stretches(following[name].days.intersection(days))
     ]
-    reason, at = "it ended without a word", 0.0
-    if events:
-        at = events[0].timestamp
-        error = getattr(events[0].get_dagster_event().event_specific_data, "error", None)
-        reason = _innermost(error) if error else events[0].get_dagster_event().message or reason
-    tables = sorted(".".join(key.path) for key in run.asset_selection or ())
-    return Failure(run.run_id, first, last, tables, reason, at)
+
+
+def in_sentences(left: Iterable[TableLeft]) -> list[str]:
+    """What is left, one sentence for each table that failed."""
+    names: dict[str, dict[str, None]] = {}
+    for one in left:
+        names.setdefault(one.follows_from, {})[one.table] = None
+    return [f"left: {', '.join(tables)}, following from {source}" for source, tables in names.items()]
+
+
+def failure_of(instance: dg.DagsterInstance, run: dg.DagsterRun, tables: Collection[str] = ()) -> Failure:
+    """What is known of a run that failed; ``tables`` are those it was for, where it does not say so itself."""
+    first, last = days_of_run(run)
+    tables = sorted(".".join(key.path) for key in run.asset_selection or ()) or sorted(tables)
+    of_steps = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    of_run = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    reasons: dict[str, str] = {}
+    for event in of_steps:  # of a table and its check the first
+        reasons.setdefault(table_of_step(event.step_key or ""), _reason(event))
+    reason = "; ".join(dict.fromkeys(reasons.values()))
+    as_a_whole = not reasons
+    stopped = run.status == dg.DagsterRunStatus.CANCELED
+    for event in of_run:
+        why = getattr(event.get_dagster_event().event_specific_data, "failure_reason", None)
+        as_a_whole |= why != RunFailureReason.STEP_FAILURE
+        stopped |= why == RunFailureReason.UNEXPECTED_TERMINATION
+        reason = reason or _reason(event)
+    reason = reason or ("it was stopped" if stopped else "it ended without a word")
+    if as_a_whole or stopped:
+        reasons = dict.fromkeys(tables, reason)
+    failed = [TableFailed(name, first, last, why) for name, why in reasons.items()]
+    at = min((event.timestamp for event in (*of_steps, *of_run)), default=0.0)
+    return Failure(run.run_id, first, last, tables, failed, reason, stopped, at)
 
 
 def days_of_run(run: dg.DagsterRun) -> tuple[str, str]:
@@ -66,8 +134,21 @@ def days_of_run(run: dg.DagsterRun) -> tuple[str, str]:
     return run.tags.get(ASSET_PARTITION_RANGE_START_TAG, one), run.tags.get(ASSET_PARTITION_RANGE_END_TAG, one)
 
 
+def table_of_step(step: str) -> str:
+    """The table that a step computes or checks."""
+    if step.startswith("check_"):
+        return step.removeprefix("check_").replace("_", ".", 1)
+    return step.replace("__", ".", 1)
+
+
+def _reason(event: dg.EventLogEntry) -> str:
+    """What an event of a failure says; the message of the error that caused all the others, where there is one."""
+    error = getattr(event.get_dagster_event().event_specific_data, "error", None)
+    return _innermost(error) if error else event.get_dagster_event().message or ""
+
+
 def _innermost(error: SerializableErrorInfo) -> str:
-    """The message of the error that caused all the others, without the name of its class, on one line."""
+    """The message of the error that caused all the others, without names of classes, plans and stack traces."""
     while error.cause:
         error = error.cause
     if error.cls_name in (DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__):

@@ -9,7 +9,14 @@ from itertools import chain, islice
 import dagster as dg
 from dagster._core.storage.tags import RUN_KEY_TAG
 
-from lakehouse_assets.automation.failures import days_of_run, failure_of
+from lakehouse_assets.automation.failures import (
+    Failure,
+    TableFailed,
+    days_of_run,
+    failure_of,
+    in_sentences,
+    left_because,
+)
 from lakehouse_assets.automation.jobs import DASHBOARD_JOB, JOB, RUNS_OF_TABLES, run_tags, unfinished_runs
 from lakehouse_assets.automation.webhook import Complaints, post
 from lakehouse_assets.io.landing import DATASETS, Looks, Signatures, signatures
@@ -18,13 +25,14 @@ from lakehouse_assets.io.repair import DamagedTable
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import DAY, at_most, days_between, in_words
 from lakehouse_assets.settings import SettingsError
-from lakehouse_assets.stamps import Stale, Work, calendar_of
+from lakehouse_assets.stamps import Stale, Work, calendar_of, without
 
 LOOK_SECONDS = 15
 MOST_DAYS_WITHOUT_FILE = 31  # that the end of a day gives rows to by itself
 MOST_RUNS_A_LOOK = 25  # what is left is asked for by later looks
 AIMS_TAG = "lakehouse/aims"  # what each table of a run that was asked for is to be afterwards
-_RUNS_LOOKED_AT = 100
+BEFORE_TAG = "lakehouse/before"  # and what it was before
+_RUNS_LOOKED_AT, _FAILURES_LOOKED_AT = 100, 1000
 _REASONS_TOLD = 5
 
 
@@ -66,13 +74,14 @@ def landing_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
                 return look(context, lakehouse.without(damaged), list(damaged.values()))
 
     complaints = Complaints(lakehouse.settings, "sensor landing")
-    at_rest: list[object] = []  # what the landing zone and the tables were when there was nothing to do
+    known_failures: dict[str, Failure] = {}  # by run, as none changes any more
+    at_rest: list[object] = []  # what the landing zone and the tables were when there was nothing to do, and why
 
     def look(context: dg.SensorEvaluationContext, lakehouse: Lakehouse, damage: Sequence[str] = ()) -> dg.SensorResult:
         now = lakehouse.zone.look_at_all()
         seen = (signatures(now), lakehouse.catalog.versions(lakehouse.tables))
-        if at_rest == [seen]:
-            return dg.SensorResult(skip_reason="everything is up to date", cursor=context.cursor)
+        if at_rest[:1] == [seen]:
+            return dg.SensorResult(skip_reason=str(at_rest[1]), cursor=context.cursor)
         if request := dividing(context):
             return dg.SensorResult(run_requests=[request], cursor=context.cursor)
         phases = lakehouse.stamps.phases(now)
@@ -85,6 +94,7 @@ def landing_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
         reasons = [f"{days} may still be written to" for days in in_words(incomplete)]
         complained = [*damage, *(refused[day] for day in sorted(refused))]
         requests: list[dg.RunRequest] = []
+        failed: dict[str, set[date]] = {}
         for stale in chain([changed], phases):
             for (run_id, name), days in _computed_in_vain(lakehouse, context.instance, stale).items():
                 left.update(days)
@@ -92,12 +102,15 @@ def landing_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
                     f"run {run_id} computed {name} {', '.join(in_words(days))} otherwise than expected here: its "
                     "settings or its code are not this code server's; reload the definitions, or run `lakehouse run`"
                 )
-            work = lakehouse.stamps.work(stale, left, stale)
+            for (name, first, last), failure in _tried_in_vain(
+                lakehouse, context.instance, stale, known_failures
+            ).items():
+                failed.setdefault(name, set()).update(stale[name].keys() & days_between(first, last))
+                reasons.append(f"{failure}; nothing has changed since")
+            following = lakehouse.stamps.following(failed, now) if failed else {}
+            reasons += in_sentences(left_because(stale, following))
+            work = lakehouse.stamps.work(without(stale, failed, following), left, stale)
             wanted = lakehouse.stamps.keys(lakehouse.stamps.ready(work))
-            for run in _runs_of(context.instance, wanted):
-                failed = wanted.pop(run.tags[RUN_KEY_TAG])
-                left.update(days_between(failed.first, failed.last))
-                reasons.append(f"run {run.run_id} failed for {failed.first} … {failed.last}; nothing has changed since")
             requests = _requests(lakehouse, dict(islice(wanted.items(), MOST_RUNS_A_LOOK)))
             if requests:
                 break
@@ -106,9 +119,10 @@ def landing_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
         lakehouse.zone.save_index()
         cursor = json.dumps(signed)
         told = "; ".join(at_most(reasons, _REASONS_TOLD))
-        at_rest[:] = [] if requests or told else [seen]
+        why = told or "everything is up to date"
+        at_rest[:] = [] if requests or incomplete or complained else [seen, why]
         if not requests:
-            return dg.SensorResult(skip_reason=told or "everything is up to date", cursor=cursor)
+            return dg.SensorResult(skip_reason=why, cursor=cursor)
         if told:
             context.log.warning(told)
         return dg.SensorResult(run_requests=requests, cursor=cursor)
@@ -211,6 +225,7 @@ def failure_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
             run_id=failure.run_id,
             days=failure.days or "no days",
             tables=failure.tables,
+            failed={one.table: one.reason for one in failure.failed},
             reason=failure.reason,
         )
         context.log.info("the webhook was told of run %s", failure.run_id)
@@ -257,6 +272,36 @@ def _runs_of(instance: dg.DagsterInstance, keys: Collection[str]) -> Sequence[dg
     return instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: list(keys)})) if keys else ()
 
 
+def _tried_in_vain(
+    lakehouse: Lakehouse,
+    instance: dg.DagsterInstance,
+    stale: Stale,
+    known: dict[str, Failure],
+) -> dict[tuple[str, date, date], TableFailed]:
+    """Days of tables that failed in a run of a sensor's, where nothing they follow from has changed since."""
+    ended = dg.RunsFilter(job_name=JOB, statuses=[dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED])
+    tried: list[tuple[dg.DagsterRun, Work]] = []
+    for run in instance.get_runs(ended, limit=_FAILURES_LOOKED_AT) if any(stale.values()) else ():
+        tables = tuple(name for name in lakehouse.tables if name in json.loads(run.tags.get(AIMS_TAG, "{}")))
+        if tables:
+            first, last = map(date.fromisoformat, days_of_run(run))
+            if any(not stale.get(name, {}).keys().isdisjoint(days_between(first, last)) for name in tables):
+                tried.append((run, Work(tables, first, last)))
+    work = [one for _, one in tried]
+    found: dict[tuple[str, date, date], TableFailed] = {}  # a run that died is tried again, and may die again
+    for (run, one), aims, before in zip(tried, lakehouse.stamps.aims(work), lakehouse.stamps.before(work), strict=True):
+        aimed_at, was = json.loads(run.tags[AIMS_TAG]), json.loads(run.tags.get(BEFORE_TAG, "{}"))
+        same = {
+            name for name in stale if name in aims and (aims[name], before[name]) == (aimed_at[name], was.get(name))
+        }
+        if same and run.run_id not in known:
+            known[run.run_id] = failure_of(instance, run, one.tables)
+        for failure in known[run.run_id].failed if same else ():
+            if failure.table in same:
+                found.setdefault((failure.table, one.first, one.last), failure)
+    return found
+
+
 def _computed_in_vain(
     lakehouse: Lakehouse, instance: dg.DagsterInstance, stale: Stale
 ) -> dict[tuple[str, str], set[date]]:
@@ -289,12 +334,12 @@ def _computed_in_vain(
 
 
 def _requests(lakehouse: Lakehouse, wanted: Mapping[str, Work]) -> list[dg.RunRequest]:
-    aims = lakehouse.stamps.aims(wanted.values())
+    aims, before = lakehouse.stamps.aims(wanted.values()), lakehouse.stamps.before(wanted.values())
     return [
         dg.RunRequest(
             run_key=key,
             asset_selection=[dg.AssetKey(name.split(".")) for name in work.tables],
-            tags=run_tags(work) | {AIMS_TAG: json.dumps(aim)},
+            tags=run_tags(work) | {AIMS_TAG: json.dumps(aim), BEFORE_TAG: json.dumps(was)},
         )
-        for (key, work), aim in zip(wanted.items(), aims, strict=True)
+        for (key, work), aim, was in zip(wanted.items(), aims, before, strict=True)
     ]

@@ -14,10 +14,11 @@ from lakehouse_assets.automation.failures import Failure, days_of_run, failure_o
 from lakehouse_assets.automation.jobs import RUNS_OF_TABLES, unfinished_runs
 from lakehouse_assets.io.landing import Looks
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.partitions import DAY
+from lakehouse_assets.partitions import DAY, at_most
 
 UP_TO_DATE, STALE, RUNNING, FAILED = "up to date", "stale", "running", "failed"
 _FAILURES_LOOKED_AT = 100
+_TABLES_TOLD = 3
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,17 @@ def _stands(
         first, last = days_of_run(run)
         if first <= text <= last:
             return RUNNING, f"run {run.run_id[:8]}"
-    for failure in failures:
-        if failure.first <= text <= failure.last and not set(tables).isdisjoint(failure.tables):
-            return FAILED, f"{failure.reason} (run {failure.run_id[:8]})"
-    others = f", and {len(tables) - 1} tables that follow" if len(tables) > 1 else ""
-    return STALE, f"{tables[0]}: {stale[tables[0]][day]}{others}"
+    why: dict[str, str] = {}
+    for failure in failures:  # the newest first
+        if failure.first <= text <= failure.last:
+            failed = {one.table: f"{one} (run {failure.run_id[:8]})" for one in failure.failed}
+            why = {name: told for name, told in failed.items() if name in tables} | why
+    others = [name for name in tables if name not in why]
+    if why:
+        waiting = [f"not up to date either: {', '.join(at_most(others, _TABLES_TOLD))}"] if others else []
+        return FAILED, "; ".join([*dict.fromkeys(why.values()), *waiting])
+    more = f", and {len(others) - 1} tables that follow" if len(others) > 1 else ""
+    return STALE, f"{tables[0]}: {stale[tables[0]][day]}{more}"
 
 
 def _failures(instance: dg.DagsterInstance, landed: Looks) -> list[Failure]:

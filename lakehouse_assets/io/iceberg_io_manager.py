@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
@@ -14,11 +14,16 @@ from dagster._core.execution.context.system import StepExecutionContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse_assets.io.catalog import CatalogLocked
+from lakehouse_assets.io.catalog import CatalogError, CatalogLocked
+from lakehouse_assets.io.repair import DamagedTable
+from lakehouse_assets.io.s3 import StorageError
+from lakehouse_assets.io.session import SparkGone, check_spark
 from lakehouse_assets.io.ui_metadata import UiMetadata
 from lakehouse_assets.io.warehouse import Base, ContractViolation, PublishConflict, Published
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.partitions import DAY, days_between, span_in_words
+from lakehouse_assets.runtime import SetupError
+from lakehouse_assets.settings import SettingsError
 from lakehouse_assets.stamps import calendar_of
 from lakehouse_assets.tables import Table
 
@@ -50,7 +55,7 @@ class IcebergIOManager(dg.IOManager):
         first, last = _range(keys)
         declared = next(i for i in self._lakehouse.tables[name].inputs if i.table == source)
         low, high = declared.span_read(first, last)
-        with self._naming_damage(name):
+        with self._naming_trouble(run_id, name):
             self.note_base(run_id, name, first, last)
             if declared.as_of:
                 high = max(self._lakehouse.stamps.snapshots(source, first, last), default=low - DAY)
@@ -73,9 +78,11 @@ class IcebergIOManager(dg.IOManager):
             "lakehouse.last-day": last.isoformat(),
         }
         try:
-            with self._naming_damage(name):  # only now the inputs are read
+            with self._naming_trouble(context.run_id, name):  # only now the inputs are read
                 published = self._lakehouse.warehouse.write(name, obj, first, last, base, properties)
         except (PublishConflict, CatalogLocked) as passing:  # nothing else gets better by itself
+            if isinstance(passing, CatalogLocked) and context.step_context.previous_attempt_count >= _MOST_RETRIES:
+                self._lakehouse.trouble.note(context.run_id, passing)
             wait = random.uniform(0, _LONGEST_WAIT_SECONDS)  # noqa: S311  so that writers of one file don't meet again
             raise dg.RetryRequested(max_retries=_MOST_RETRIES, seconds_to_wait=wait) from passing
         except ContractViolation as violation:
@@ -83,8 +90,25 @@ class IcebergIOManager(dg.IOManager):
             raise
         self._report(context, base, published)
 
-    def _naming_damage(self, name: str) -> AbstractContextManager[None]:
-        return self._lakehouse.repair.naming_damage([name, *(i.table for i in self._lakehouse.tables[name].inputs)])
+    @contextmanager
+    def _naming_trouble(self, run_id: str, name: str) -> Iterator[None]:
+        """Say which file or folder an error comes from; one that concerns every table fails later steps at once."""
+        self._lakehouse.trouble.raise_met(run_id)
+        try:
+            with self._lakehouse.repair.naming_damage([name, *(i.table for i in self._lakehouse.tables[name].inputs)]):
+                yield
+        except (ContractViolation, PublishConflict, DamagedTable, CatalogLocked):
+            raise
+        except (CatalogError, StorageError, SettingsError, SetupError) as error:
+            self._lakehouse.trouble.note(run_id, error)
+            raise
+        except Exception:
+            try:
+                check_spark(self._lakehouse.warehouse.spark, self._lakehouse.settings)
+            except SparkGone as gone:
+                self._lakehouse.trouble.note(run_id, gone)
+                raise gone from None
+            raise
 
     def _name_what_is_missing(self, name: str, first: date, last: date, violation: ContractViolation) -> None:
         """Say which input is not computed, where that may be why rows break a law.

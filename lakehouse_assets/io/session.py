@@ -76,6 +76,26 @@ def _pass_on(complaints: int) -> None:
             os.write(2, some)
 
 
+class SparkGone(runtime.SetupError):
+    """The Spark that a run computes with has ended; the message says what to do."""
+
+
+def check_spark(spark: SparkSession, settings: Settings) -> None:
+    """Fail where the session computes nothing any more.
+
+    Raises:
+        SparkGone: it does not.
+    """
+    try:
+        check_server(settings)
+        spark.range(1).count()
+    except Exception:
+        raise SparkGone(
+            "Spark has ended in the middle of the run: it was killed, or had no memory left; nothing half done was "
+            "published. Run again, with a larger LAKEHOUSE_DRIVER_MEMORY if memory was short"
+        ) from None
+
+
 def check_server(settings: Settings) -> None:
     """Fail at once where no Spark Connect server is; Spark's client would go on trying for ten minutes and say nothing.
 

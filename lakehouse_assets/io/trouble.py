@@ -18,6 +18,22 @@ class StorageTrouble(CatalogError):
     """A folder is full or can't be written; the message says which and what to do."""
 
 
+class Troubles:
+    """What was met in a run that concerns every table, so that its later steps need not meet it again."""
+
+    def __init__(self) -> None:
+        self._met: dict[str, Exception] = {}
+
+    def note(self, run_id: str, error: Exception) -> None:
+        """An error of a step that every later step of the run would meet too."""
+        self._met[run_id] = error
+
+    def raise_met(self, run_id: str) -> None:
+        """Raise what a step of the run has met, if one has."""
+        if run_id in self._met:
+            raise self._met[run_id]
+
+
 def name_trouble(error: BaseException | None, settings: Settings) -> None:
     """Look whether an error, or one that it was caused by, comes from storage that is full, read-only or locked.
 

@@ -38,7 +38,7 @@ from lakehouse_assets.io.catalog import (
     set_stamps,
 )
 from lakehouse_assets.io.csv_files import PART
-from lakehouse_assets.partitions import DAY, EVER, days_between, month_first, month_last
+from lakehouse_assets.partitions import DAY, EVER, days_between, month_first, month_last, span_in_words
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.tables import IN_ITS_PARTITION, NO_DUPLICATE_KEY, Rule, Table
 
@@ -480,7 +480,7 @@ class Warehouse:
             if not days:
                 continue
             rows = sum(days.values())
-            about = rules[name].description if name in rules else f"key {', '.join(declared.key)}"
+            about = self._broken_part(frame, rules[name]) if name in rules else f"key {', '.join(declared.key)}"
             sample = ""
             if name in rules:
                 bad = frame.where(~F.coalesce(rules[name].holds(), F.lit(False))).limit(_SAMPLE_ROWS).collect()
@@ -488,14 +488,21 @@ class Warehouse:
             parts.append(
                 f"{name} ({about}): {rows} rows on {min(days)}{' and others' if len(days) > 1 else ''}{sample}"
             )
-        return f"{declared.name} {first} … {last} was not published, its contract is broken: " + "; ".join(parts)
+        span = span_in_words(first, last)
+        return f"{declared.name} {span} was not published, its contract is broken: " + "; ".join(parts)
+
+    def _broken_part(self, frame: DataFrame, rule: Rule) -> str:
+        """What of a law is broken."""
+        parts = rule.parts or (rule,)
+        counts = frame.agg(*[F.count_if(_breaks(part)) for part in parts]).collect()[0]
+        return "; ".join(part.description for part, count in zip(parts, counts, strict=True) if count)
 
     def _explain_strays(self, declared: Table, frame: DataFrame, first: date, last: date) -> str:
         stray = frame.drop(*DIVIDED).where(~F.coalesce(_between(declared, first, last), F.lit(False)))
         sample = " | ".join(str(row.asDict()) for row in stray.limit(_SAMPLE_ROWS).collect())
         return (
-            f"{declared.name} {first} … {last} was not published: {IN_ITS_PARTITION} is broken by {stray.count()} rows "
-            f"of other days; for example {sample}"
+            f"{declared.name} {span_in_words(first, last)} was not published: {IN_ITS_PARTITION} is broken by "
+            f"{stray.count()} rows of other days; for example {sample}"
         )
 
     # -- publish -------------------------------------------------------------------------------------------------
