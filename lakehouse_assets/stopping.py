@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -45,7 +46,6 @@ class _Stop:
         self._first = threading.Lock()
         self._told = threading.Event()
         self._status: int | None = None
-        self._children: Sequence[subprocess.Popen[bytes]] = ()
 
     def guard(self, run: Callable[[], int]) -> int:
         """Run what this process is there for, in its main thread; signals end the process from now on."""
@@ -91,7 +91,6 @@ class _Stop:
     @contextmanager
     def with_children(self, children: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
         """End processes that stop in the same way together with this one."""
-        self._children = children
         self.grace_seconds += _GRACE_SECONDS
         try:
             yield
@@ -146,8 +145,10 @@ class _Stop:
     def _end(self) -> NoReturn:
         self._raised = True  # enough of it
         self._tell()
-        for child in self._children:
-            child.kill()
+        for status in Path("/proc").glob("[0-9]*/stat"):  # where there is none, children notice that this one is gone
+            with suppress(OSError):
+                if int(status.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                    os.kill(int(status.parent.name), signal.SIGTERM)
         os._exit(STATUS)
 
 

@@ -96,6 +96,36 @@ def test_of_a_file_of_several_days_all_are_landed_or_none(tmp_path: Path) -> Non
     assert len(list((tmp_path / "home" / "landing").rglob("a.csv"))) == 3
 
 
+_DEAF = """
+import subprocess, time
+from lakehouse_assets.stopping import STOP
+def run():
+    subprocess.Popen(["sleep", "100"])
+    print("runs", flush=True)
+    try:
+        time.sleep(100)
+    finally:
+        time.sleep(100)
+STOP.guard(run)
+"""
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_who_does_not_stop_is_ended_with_all_it_started(signals: int) -> None:
+    """After two seconds, or at a second signal."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _DEAF], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "runs\n"
+    for _ in range(signals):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.6)
+    assert process.communicate(timeout=LONG_SECONDS) == ("", TOLD)
+    assert process.returncode == 130
+    ended(process)
+
+
 def test_a_parallel_backfill_in_the_background_ends_with_its_parts(tmp_path: Path) -> None:
     """A script starts what runs in the background with SIGINT ignored; that stays so, and SIGTERM ends it."""
     home = tmp_path / "home"
