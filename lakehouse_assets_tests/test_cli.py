@@ -463,6 +463,34 @@ def test_a_run_says_why_a_history_delivered_under_one_date_is_late(home: Path) -
     assert "more than LAKEHOUSE_LATE_DAYS (3) before the date they were delivered under" in hint
 
 
+def test_a_run_says_why_rows_are_of_the_future(home: Path) -> None:
+    day = date(2024, 3, 1)
+    rows = [{"landing_date": day, "event_date": None, "reason": "future_event", "delivered_rows": 7}]
+    lakehouse = store(home, "silver.interaction_routing", rows)
+    _, hint = cli._rejected([Work(("silver.interaction_routing",), day, day)], lakehouse.settings)
+    assert "future_event: after the date they were delivered under, in UTC" in hint
+
+
+def test_status_says_what_another_time_zone_divides_again_and_land_does_so_first(
+    lakehouse_command: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = source(home, f"{HEADER}\nu,2024-03-01 20:00:00,edit,p,10,1\n")
+    assert lakehouse_command("land", "interactions", events)[0] == 0
+    monkeypatch.setenv("LAKEHOUSE_REPORTING_TIMEZONE", "Asia/Kolkata")
+
+    def dates() -> list[str]:
+        return sorted(path.parent.name for path in (home / "landing").glob("interactions/date=*/*"))
+
+    said = lakehouse_command("status")[1]
+    assert "events.csv was divided by days of UTC, times without an offset in UTC; now it is days of Asia/K" in said
+    assert "lakehouse run divides it again" in said
+    assert dates() == ["date=2024-03-01"]
+    other = source(home, f"{HEADER}\n{ROW}\n", "other.csv")
+    assert "dividing 1 file again" in lakehouse_command("land", "interactions", other)[1]
+    assert dates() == ["date=2024-03-01", "date=2024-03-02"]
+    assert "divided by" not in lakehouse_command("status")[1]
+
+
 def test_scripts_get_json_and_nothing_else(lakehouse_command: Run, home: Path) -> None:
     assert lakehouse_command("tables", "--json") == (0, "[]\n", "")
     assert lakehouse_command("land", "--quiet", "interactions", source(home, f"{HEADER}\n{ROW}\n")) == (0, "", "")
