@@ -459,7 +459,7 @@ class Stamps:
         delivered, computed = {day for day in landed["interactions"] if day >= first}, recorded("bronze.interactions")
         if delivered:
             last, without_file = max(delivered), self._of_no_files()
-            delivered.update(day for day, stamp in computed.items() if day > last and stamp == without_file)
+            delivered.update(day for day, stamp in computed.items() if day > last and stamp in without_file)
             delivered.update(day for day in computed if day < first)
         delivered = delivered or set(computed)  # with nothing landed at all, nothing is dropped
         routed = {day for days in routes().values() for day in days} if delivered else set()
@@ -477,8 +477,9 @@ class Stamps:
             kept.update(day for day in days if day not in recorded(name))
         return [day for day in days if day in kept]
 
-    def _of_no_files(self) -> str:
-        return _hash(self._tables["bronze.interactions"].version, [])
+    def _of_no_files(self) -> set[str]:
+        """The stamps of a landing date without a file, by this version of bronze and by earlier ones."""
+        return {_hash(version, []) for version in range(1, self._tables["bronze.interactions"].version + 1)}
 
     def _taken(self, recorded: Mapping[date, str]) -> list[date]:
         """Landing dates of users' files among the recorded days, in order."""
