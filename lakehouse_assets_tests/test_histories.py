@@ -162,6 +162,38 @@ def test_after_a_change_of_zones_a_lake_is_a_fresh_one(
         assert found == wanted, name
 
 
+@pytest.mark.parametrize("late_days", [0, 3])
+def test_a_correction_reaches_the_day_that_the_zone_puts_its_hours_on_and_no_other(
+    tmp_path: Path, late_days: int
+) -> None:
+    lake = PlainLake(LandingZone(tmp_path), in_zones("Asia/Kolkata", late_days=late_days))
+
+    def corrected(day: int, *rows: str) -> list[int]:
+        """The event days that are computed again after a file of a UTC day is replaced."""
+        folder = lake.zone.folder("interactions", date(2024, 3, day))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "a.csv").write_text("\n".join([",".join(DATASETS["interactions"]), *rows]) + "\n")
+        found: list[int] = []
+        for stale in lake.stamps.phases(lake.zone.look_at_all()):
+            found += [stale_day.day for stale_day in stale.get("silver.interactions", ())]
+            for work in lake.stamps.work(stale):
+                for name in work.tables:
+                    lake.publish(name, work.first, work.last)
+        assert lake.run() == 0
+        return found
+
+    for day in (1, 2, 3):
+        corrected(day, f"a,2024-03-0{day} 10:00:00,edit,p,1,1")
+    assert corrected(1, "b,2024-03-01 10:00:00,edit,p,1,1") == [1]
+    assert corrected(1, "c,2024-03-01 20:00:00,edit,p,1,1") == [1, 2]
+    second = lake.read("silver.interactions", date(2024, 3, 2), date(2024, 3, 2))
+    assert sorted(row["user_id"] for row in second) == ["a", "c"]
+    assert corrected(1, "d,2024-03-01 20:00:00,edit,p,1,1") == [2]
+    assert corrected(3, "e,2024-03-03 20:00:00,edit,p,1,1") == [3, 4]
+    assert corrected(3, "e,2024-03-03 10:00:00,edit,p,1,1") == [3, 4]
+    assert max(lake.recorded["gold.daily_metrics"]) == date(2024, 3, 3)
+
+
 def test_what_lies_before_the_start_date_is_left_as_it_is(tmp_path: Path) -> None:
     lake = PlainLake(LandingZone(tmp_path), SETTINGS)
     deliveries = Deliveries(lake.zone)
