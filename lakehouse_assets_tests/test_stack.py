@@ -123,6 +123,7 @@ def test_what_is_there_is_told_without_spark(
 
 
 def test_a_table_in_s3_that_is_scanned_twice_at_once_is_counted_right(settings: Settings) -> None:
+    """With scans that share a file one query in some 200 fails here; test_query.py has a store so slow that all do."""
     connection = connect(Catalog(settings), ["gold.daily_metrics"])
     [(rows,)] = connection.execute("SELECT count(*) FROM gold.daily_metrics").fetchall()
     assert rows
