@@ -2,11 +2,16 @@
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import date
 
 import pytest
 
+from lakehouse_assets.io.catalog import Catalog
+from lakehouse_assets.io.landing import DATASETS
+from lakehouse_assets.partitions import days_between
+from lakehouse_assets.settings import load_settings
 from lakehouse_assets_tests.conftest import Lake
-from lakehouse_assets_tests.dev_server import LOCATION, Server, serving
+from lakehouse_assets_tests.dev_server import ENDED, LOCATION, Server, serving, wait_for
 
 TABLE = "silver.rejected_interactions"
 UP_TO_DATE = "everything is up to date"
@@ -93,12 +98,39 @@ def test_checks_executed_without_days_judge_every_computed_day(server):
         assert {one["evaluation"]["partition"] for one in ours} == {"2024-03-01", "2024-03-02", None}
 
 
+def test_days_chosen_in_the_asset_graph_are_one_run_over_these_days(server):
+    days = ["2024-03-01", "2024-03-02"]
+    [run] = server.backfill(["bronze.interactions", TABLE], days)
+    assert run["status"] == "SUCCESS"
+    assert [run["tags"][f"dagster/asset_partition_range_{end}"] for end in ("start", "end")] == days
+
+
+def test_a_day_that_the_lake_has_not_fails_and_leaves_nothing(server):
+    run = server.launch(assets=["bronze.interactions"], tags={"dagster/partition": "2016-03-01"})
+    assert run["status"] == "FAILURE"
+    assert computed(server) == [date(2024, 3, 1), date(2024, 3, 2)]
+
+
 def test_a_folder_of_no_date_stops_neither_ticks_nor_the_reload(server):
     folder = server.home / "landing" / "interactions" / "date=2026-13-40"
     folder.mkdir()
     (folder / "a.csv").write_text("no rows of ours")
     assert server.next_tick()["skipReason"] == UP_TO_DATE
     assert server.reload() == ""
+
+
+def test_a_file_earlier_than_any_before_is_computed_with_the_days_between(server):
+    folder = server.home / "landing" / "interactions" / "date=2024-01-25"  # the server began with March
+    folder.mkdir()
+    (folder / "a.csv").write_text(f"{','.join(DATASETS['interactions'])}\nu,2024-01-25 10:00:00,fly,p,1,1\n")
+    days = days_between(date(2024, 1, 25), date(2024, 3, 2))
+    wait_for(
+        lambda: computed(server) == days and all(run["status"] in ENDED for run in server.runs()), "the earlier days"
+    )
+
+
+def computed(server: Server) -> list[date]:
+    return sorted(Catalog(load_settings(home=server.home)).stamps(TABLE))
 
 
 def test_settings_changed_on_disk_stop_the_sensor_until_the_definitions_are_loaded_again(server):
