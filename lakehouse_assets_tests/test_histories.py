@@ -4,7 +4,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,7 +18,7 @@ from lakehouse_assets.io.redivision import divide_again
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.stamps import calendar_of
 from lakehouse_assets_tests.conftest import CORE, in_zones
-from lakehouse_assets_tests.histories import DAYS, SEED, Deliveries, Died, PlainLake, comparable, rebuilt
+from lakehouse_assets_tests.histories import DAYS, FIRST, SEED, Deliveries, Died, PlainLake, comparable, rebuilt
 
 offsets, seeds = st.integers(0, DAYS - 1), st.integers(0, 1 << 20)
 zones = st.sampled_from(["UTC", "UTC", "Asia/Kolkata", "America/Los_Angeles", "Pacific/Kiritimati", "Pacific/Niue"])
@@ -192,6 +192,30 @@ def test_a_correction_reaches_the_day_that_the_zone_puts_its_hours_on_and_no_oth
     assert corrected(3, "e,2024-03-03 20:00:00,edit,p,1,1") == [3, 4]
     assert corrected(3, "e,2024-03-03 10:00:00,edit,p,1,1") == [3, 4]
     assert max(lake.recorded["gold.daily_metrics"]) == date(2024, 3, 3)
+
+
+def test_a_file_landed_under_a_wrong_date_years_off_leaves_nothing_behind(tmp_path: Path) -> None:
+    lake = PlainLake(LandingZone(tmp_path), SETTINGS)
+    deliveries = Deliveries(lake.zone)
+    for offset in range(DAYS):
+        deliveries.interactions(offset, "a.csv", SEED + offset)
+    lake.run()
+    before = {name: sorted(days) for name, days in lake.recorded.items()}
+    for wrong in (-70, 70):
+        deliveries.interactions(wrong, "a.csv", SEED)
+        lake.run()
+        assert len(lake.recorded["gold.daily_metrics"]) > 70  # the days between are of the lake too
+        shutil.rmtree(lake.zone.folder("interactions", FIRST + timedelta(wrong)))
+        lake.run()
+        if wrong > 0:  # days without a file at the end may be meant, so it takes `lakehouse cleanup --empty-end`
+            assert max(lake.recorded["gold.daily_metrics"]) == FIRST + timedelta(69)
+            last = lake.zone.dates("interactions")[-1]
+            lake.recorded["bronze.interactions"] = {
+                day: stamp for day, stamp in lake.recorded["bronze.interactions"].items() if day <= last
+            }
+            lake.run()
+        assert {name: sorted(days) for name, days in lake.recorded.items()} == before
+        assert lake.run() == 0
 
 
 def test_what_lies_before_the_start_date_is_left_as_it_is(tmp_path: Path) -> None:
