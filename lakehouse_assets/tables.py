@@ -707,7 +707,8 @@ def declare(settings: Settings) -> Mapping[str, Table]:
                     "known_on_sundays",
                     "users and rate are null but on Sundays",
                     lambda: (
-                        (F.col("users").isNotNull() == (F.weekday("date") == 6))
+                        # not `weekday`, which is -1 on Sundays in Sail
+                        (F.col("users").isNotNull() == (F.dayofweek("date") == 1))
                         & (F.col("users").isNull() == F.col("rate").isNull())
                     ),
                 ),

@@ -55,7 +55,8 @@ def anomalies(daily_metrics: DataFrame, session_metrics: DataFrame, first: date,
     along = Window.partitionBy("metric").orderBy("date")
 
     def before(days: int) -> Column:
-        return F.collect_list("_collected").over(along.rowsBetween(-days, -1))
+        # Spark's own list has no nulls; Sail's has them where it is collected over a window
+        return F.array_compact(F.collect_list("_collected").over(along.rowsBetween(-days, -1)))
 
     levelled = values.withColumn("_collected", F.col("value")).withColumn(
         "level", _median(before(LEVEL_DAYS), LEVEL_AT_LEAST)

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from lakehouse_assets.transforms.activity import calendar
 from lakehouse_assets.transforms.cleaning import trimmed
+from lakehouse_assets.transforms.stacking import stacked
 from lakehouse_assets.transforms.users import judged
 
 
@@ -75,8 +76,6 @@ def _side_by_side(sides: Sequence[DataFrame], first: date, last: date) -> DataFr
     """The numbers of several frames with a column date, one row for each day from ``first`` to ``last``, 0 for none."""
     # stacked and summed once rather than joined for each: one shuffle of a few rows
     names = [name for side in sides for name in side.columns if name != "date"]
-    stacked = calendar(sides[0], first, last)
-    for side in sides:
-        stacked = stacked.unionByName(side, allowMissingColumns=True)
-    totals = stacked.groupBy("date").agg(*[F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in names])
+    rows = stacked(calendar(sides[0], first, last), *sides)
+    totals = rows.groupBy("date").agg(*[F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in names])
     return totals.where(F.col("date").between(F.lit(first), F.lit(last)))

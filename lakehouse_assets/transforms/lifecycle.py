@@ -97,7 +97,8 @@ def _changes(period: str) -> list[Column]:
 
 
 def _change(period: str, day: Column, by: Mapping[str, Column]) -> Column:
-    counts = [by.get(name, F.lit(0)).alias(name) for name in COUNTS]
+    # never null, and said to be so: of structs in one array Sail wants that to be the same
+    counts = [F.coalesce(by.get(name, F.lit(0)), F.lit(0)).alias(name) for name in COUNTS]
     return F.struct(F.lit(period).alias("period"), day.alias("date"), *counts)
 
 

@@ -9,6 +9,7 @@ from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
 from lakehouse_assets.transforms.activity import WINDOWS
+from lakehouse_assets.transforms.stacking import stacked
 from lakehouse_assets.transforms.users import as_texts, by_segment, since_snapshots
 
 APP_VERSION = "app_version"  # the one segment that is no column of the users: a user may have several on one day
@@ -88,7 +89,7 @@ def _user_spans(active: DataFrame, visits: DataFrame, versions: DataFrame, colum
     """
     version = as_texts(columns).alias("version")
     became = versions.select("user_id", F.col("_since").alias("date"), "valid_from", version)
-    rows = active.drop("app_version").unionByName(visits, True).unionByName(became, True)
+    rows = stacked(active.drop("app_version"), visits, became)
     # by user first: what follows, by user and day and by user again, finds its rows where they are
     days = (
         rows.repartition("user_id")
@@ -111,7 +112,7 @@ def _user_spans(active: DataFrame, visits: DataFrame, versions: DataFrame, colum
 
 def _version_spans(active: DataFrame, visits: DataFrame) -> DataFrame:
     """Active days of a user in an app version, counted as by `_user_spans`; age is 0."""
-    rows = active.unionByName(visits, True).repartition("user_id")
+    rows = stacked(active, visits).repartition("user_id")
     of_day = F.sum("sessions").over(Window.partitionBy("user_id", "date"))
     by_version = Window.partitionBy("user_id", APP_VERSION).orderBy("date")
     spans = (

@@ -87,13 +87,15 @@ def user_changes(bronze: DataFrame, earlier: DataFrame, attributes: Sequence[str
         *[_blank_to_null(extra[name]).alias(name) for name in attributes if name not in bronze.columns],
     )
     version = F.struct("join_date", *attributes)
-    none_is_earliest = F.coalesce(-F.unix_date("join_date"), F.lit((1 << 31) - 1))
+    # each column by itself: of structs with a null inside, engines differ on which is the smallest
+    best_first = (F.col("join_date").desc_nulls_last(), *[F.col(name).asc_nulls_first() for name in attributes])
+    place = F.row_number().over(Window.partitionBy("user_id", "valid_from").orderBy(*best_first))
     # by user first: what follows, by user and day and by user again, finds its rows where they are
     delivered = (
         typed.repartition("user_id")
-        .groupBy("user_id", "valid_from")
-        .agg(F.min(F.struct(none_is_earliest.alias("order"), version.alias("version"))).alias("least"))
-        .select("user_id", "valid_from", "least.version", F.lit(True).alias("delivered"))
+        .withColumn("_place", place)
+        .where("_place = 1")
+        .select("user_id", "valid_from", version.alias("version"), F.lit(True).alias("delivered"))
     )
     known = earlier.repartition("user_id").select(
         "user_id", "valid_from", version.alias("version"), F.lit(False).alias("delivered")
