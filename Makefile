@@ -7,7 +7,7 @@ TOOLS := $(VENV)/.stack-tools
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-s3 demo dev test test-stack fresh test-faults browser test-browser screenshots profiles test-profiles notebooks test-notebooks lint format bench diagrams docs lock clean
+.PHONY: help setup setup-s3 demo dev test test-sail test-stack fresh test-faults browser test-browser screenshots profiles test-profiles notebooks test-notebooks lint format bench diagrams docs lock clean
 .PHONY: stack stack-env stack-images stack-demo stack-down rehearsal
 
 help: ## list the targets
@@ -62,6 +62,9 @@ test-stack: $(DEV) $(TOOLS) ## the tests with an S3 server, a REST catalog, Post
 
 fresh: $(READY) ## both commands of the README on a minimal Debian in a folder, as root and as another user (root, mmdebstrap)
 	$(BIN)/python -m lakehouse_assets_tests.fresh_machine
+
+test-sail: $(DEV) ## what computes and writes, with Sail in place of Spark: a minute
+	$(BIN)/python -m pytest --engine=sail lakehouse_assets_tests/test_sail.py lakehouse_assets_tests/test_golden.py lakehouse_assets_tests/test_transforms.py lakehouse_assets_tests/test_metrics.py lakehouse_assets_tests/test_properties.py
 
 test-faults: $(DEV) $(TOOLS) ## long campaigns of faults, seeded and bounded
 	$(BIN)/python -m pytest -m faults

@@ -12,8 +12,8 @@ from datetime import date
 from pathlib import Path
 
 from lakehouse_assets.automation.runner import Runner
+from lakehouse_assets.engines.spark import prepare_environment
 from lakehouse_assets.io.landing import deliver, parse_date
-from lakehouse_assets.io.session import prepare_environment
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.settings import load_settings
 

@@ -140,9 +140,10 @@ def _sentence(error: BaseException | None) -> str | None:
 
         expected += (DroppedDays, RangeError)
     if "lakehouse_assets.io.warehouse" in sys.modules:
+        from lakehouse_assets.engines.engine import OutOfMemory
         from lakehouse_assets.io.warehouse import ContractViolation, PublishConflict
 
-        expected += (ContractViolation, PublishConflict)
+        expected += (ContractViolation, OutOfMemory, PublishConflict)
     seen: set[int] = set()
     while error is not None and id(error) not in seen:  # Dagster wraps errors in circles
         if isinstance(error, expected):
@@ -351,10 +352,12 @@ def _start_early(settings: Settings, size: int | None = None) -> None:
         settings: of the lakehouse.
         size: bytes of the deliveries that this process is going to compute, where that is known.
     """
-    from lakehouse_assets.io.session import BRIEF_BYTES, check_server, prepare_environment, start_spark
+    from lakehouse_assets.engines.spark import BRIEF_BYTES, check_server, prepare_environment, start_spark
     from lakehouse_assets.io.trouble import check_writable
 
     check_writable(settings)
+    if settings.engine == "sail":
+        return
     check_server(settings)
     prepare_environment(settings)
 
@@ -723,7 +726,7 @@ def _profile(options: argparse.Namespace, settings: Settings) -> None:
 
 def _dev(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.automation.instance import dagster_home
-    from lakehouse_assets.io.session import prepare_environment
+    from lakehouse_assets.engines.spark import prepare_environment
 
     with socket.socket() as port:
         port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

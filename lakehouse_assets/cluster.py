@@ -17,7 +17,7 @@ from pathlib import Path
 import pyspark
 
 from lakehouse_assets import runtime
-from lakehouse_assets.io.session import iceberg_config
+from lakehouse_assets.engines.spark import iceberg_config
 from lakehouse_assets.settings import load_settings
 
 CLASSES = {

@@ -1,20 +1,19 @@
-"""One lakehouse: its settings, tables, landing zone, catalog and Spark session, wired together once."""
+"""One lakehouse: its settings, tables, landing zone, catalog and engine, wired together once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from copy import copy
 from datetime import date
-from functools import cache, cached_property
+from functools import cached_property, partial
 
-from pyspark.sql import SparkSession
-
+from lakehouse_assets.engines.choice import chosen_engine, spark_engine
+from lakehouse_assets.engines.engine import Engine
 from lakehouse_assets.io import redivision
 from lakehouse_assets.io.catalog import Catalog
 from lakehouse_assets.io.landing import LandingZone, landing_zone
 from lakehouse_assets.io.maintenance import Maintenance
 from lakehouse_assets.io.repair import Repair
-from lakehouse_assets.io.session import start_spark
 from lakehouse_assets.io.trouble import Troubles
 from lakehouse_assets.io.warehouse import Warehouse
 from lakehouse_assets.settings import Settings, load_settings
@@ -25,12 +24,12 @@ from lakehouse_assets.tables import declare, selected
 class Lakehouse:
     """Everything assets, checks and commands need; parts are made when first used."""
 
-    def __init__(self, settings: Settings | None = None, spark: Callable[[], SparkSession] | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, engine: Callable[[Catalog], Engine] | None = None) -> None:
         """A lakehouse.
 
         Args:
             settings: read from the environment when left out.
-            spark: gives the session; started from the settings when left out.
+            engine: gives what computes, asked for once; as the settings say when left out.
         """
         self._read_settings = (lambda: settings) if settings else load_settings
         self.settings = self._read_settings()
@@ -38,8 +37,12 @@ class Lakehouse:
         self.tables = selected(self.declared, self.settings.tables)
         self.catalog = Catalog(self.settings)
         self.trouble = Troubles()
-        # asked for once: finding the session again hands all of its settings over again
-        self._spark = cache(spark or (lambda: start_spark(self.settings)))
+        self._made = engine or partial(chosen_engine, self.settings)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What computes the tables."""
+        return self._made(self.catalog)
 
     def changed_settings(self) -> list[str]:
         """Settings that the environment and the settings file give another value now than when this was made.
@@ -75,12 +78,15 @@ class Lakehouse:
     @cached_property
     def warehouse(self) -> Warehouse:
         """Reading and writing tables."""
-        return Warehouse(self.settings, self.tables, self.catalog, self._spark)
+        return Warehouse(self.settings, self.tables, self.catalog, lambda: self.engine)
 
     @cached_property
     def maintenance(self) -> Maintenance:
         """Keeping the tables small."""
-        return Maintenance(self.warehouse, self.zone)
+        if self.engine.name == "spark":
+            return Maintenance(self.warehouse, self.zone)
+        spark = spark_engine(self.settings, self.catalog)
+        return Maintenance(Warehouse(self.settings, self.tables, self.catalog, lambda: spark), self.zone)
 
     @cached_property
     def repair(self) -> Repair:

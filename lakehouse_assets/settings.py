@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -116,6 +116,11 @@ class Settings(BaseSettings):
     )
     input_timezone: str = Field("UTC", description="Time zone of timestamps delivered without an offset.")
     reporting_timezone: str = Field("UTC", description="Time zone whose calendar days the metrics use.")
+    engine: Literal["sail", "spark"] = Field(
+        "spark",
+        description="What computes the tables: `spark` (embedded, or at `SPARK_REMOTE`), or `sail` in the process, "
+        "which needs no Java and is faster where a run has few rows.",
+    )
     driver_memory: str = Field("4g", pattern=r"^\d+[gm]$", description="Heap of the embedded Spark, such as `4g`.")
     rows_per_file: int = Field(
         1_000_000, ge=1000, description="Rows a data file aims at; consecutive small days share one file up to it."

@@ -1,5 +1,6 @@
 """One Spark session for the whole suite, and lakehouses in temporary folders that share it."""
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,9 +10,11 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lakehouse_assets.automation.runner import Runner
+from lakehouse_assets.engines.engine import Engine
+from lakehouse_assets.engines.sail import SailEngine, start_sail
+from lakehouse_assets.engines.spark import SparkEngine, start_spark
 from lakehouse_assets.io.catalog import Catalog
 from lakehouse_assets.io.landing import DATASETS
-from lakehouse_assets.io.session import start_spark
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.settings import Settings, load_settings
 from lakehouse_assets.stamps import Stale
@@ -35,7 +38,15 @@ def in_zones(reporting: str, given: str = "UTC", **others: object) -> Settings:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--engine", choices=("spark", "sail"), default="spark", help="what computes the tables")
     parser.addoption("--images", type=Path, metavar="DIR", help="keep the pictures of the browser tests here")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is about the other engine."""
+    other = {"spark": "sail", "sail": "spark"}[config.getoption("--engine")]
+    config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker(other)])
+    items[:] = [item for item in items if not item.get_closest_marker(other)]
 
 
 @pytest.fixture(scope="session")
@@ -43,9 +54,14 @@ def catalog_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("lakehouse")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ["LAKEHOUSE_ENGINE"] = config.getoption("--engine")  # also of the processes that tests start
+
+
 @pytest.fixture(scope="session")
 def spark(catalog_home: Path) -> Iterator[SparkSession]:
-    session = start_spark(load_settings(home=catalog_home, driver_memory="2g"))
+    settings = load_settings(home=catalog_home, driver_memory="2g")
+    session = start_sail(settings) if settings.engine == "sail" else start_spark(settings)
     yield session
     session.stop()
 
@@ -75,7 +91,7 @@ class Lake:
     def under(self, **settings: object) -> "Lake":
         """The same lakehouse with further settings."""
         chosen = load_settings(**self.lakehouse.settings.model_dump() | settings)
-        return Lake(Lakehouse(chosen, lambda: self.lakehouse.warehouse.spark))
+        return Lake(Lakehouse(chosen, lambda _: self.lakehouse.engine))
 
     def contents(self) -> dict[str, list[str]]:
         """Every row of every table as text, but for when it was read."""
@@ -128,6 +144,12 @@ def make_lake(spark: SparkSession, catalog_home: Path) -> Callable[..., Lake]:
         before = Catalog(load_settings(home=catalog_home, **settings | {"warehouse": ""}))
         for name in before.names():
             before.iceberg.drop_table(name)
-        return Lake(Lakehouse(chosen, lambda: spark))
+
+        def engine(catalog: Catalog) -> Engine:
+            if chosen.engine == "sail":
+                return SailEngine(chosen, lambda: spark)
+            return SparkEngine(chosen, catalog, lambda: spark)
+
+        return Lake(Lakehouse(chosen, engine))
 
     return make

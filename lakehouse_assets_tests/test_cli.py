@@ -45,7 +45,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise cli.UsageError("a Spark session was asked for")
 
     monkeypatch.setattr(cli, "_start_early", lambda settings, size=None: None)
-    monkeypatch.setattr("lakehouse_assets.lakehouse.start_spark", no_spark)
+    monkeypatch.setattr("lakehouse_assets.engines.choice.start_spark", no_spark)
     return tmp_path / "home"
 
 

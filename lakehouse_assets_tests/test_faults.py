@@ -233,6 +233,7 @@ def test_a_locked_catalog_is_waited_for_or_named(lake):
     assert active_users(lake) == users
 
 
+@pytest.mark.spark  # whose staging is a branch
 def test_a_process_killed_between_silver_and_gold_heals_on_the_next_run(lake):
     users = change(lake)
     before = published(lake)

@@ -12,6 +12,7 @@ import pytest
 from pyarrow.fs import AwsStandardS3RetryStrategy, LocalFileSystem, S3FileSystem
 
 from lakehouse_assets.definitions import build_definitions
+from lakehouse_assets.engines.spark import BranchStaging
 from lakehouse_assets.io.catalog import kept_from
 from lakehouse_assets.io.maintenance import small_neighbours
 from lakehouse_assets.io.s3 import StorageError, name_unserved
@@ -125,11 +126,10 @@ def test_what_a_killed_run_left_is_removed_and_live_or_young_files_stay(make_lak
     warehouse, maintenance = lake.lakehouse.warehouse, lake.lakehouse.maintenance
     before = lake.table(NAME)
 
-    branch, _ = warehouse._branch(NAME)  # killed after staging
-    warehouse._append(NAME, branch, rows_of(spark, lake, days[1]))
-    warehouse._branch(NAME)  # killed before it
     table = lake.lakehouse.catalog.load(NAME)
-    staged = {Path(f.file_path) for f in _added(table, branch)}
+    staging = warehouse.engine.stage(table, rows_of(spark, lake, days[1]), [], {})  # killed after staging
+    BranchStaging(warehouse.engine, lake.lakehouse.catalog, NAME)  # killed before it
+    staged = {Path(f.file_path) for f in staging.files}
     assert staged
     data = folder_of(lake) / "data"
     orphan, young = data / "orphan.parquet", data / "young.parquet"
@@ -150,12 +150,6 @@ def test_what_a_killed_run_left_is_removed_and_live_or_young_files_stay(make_lak
     assert set(lake.lakehouse.catalog.load(NAME).refs()) == {"main"}
     assert lake.table(NAME) == before
     assert live_files(lake) <= files_in(folder_of(lake))
-
-
-def _added(table, branch):
-    from lakehouse_assets.io.warehouse import _added_files, _head
-
-    return _added_files(table, _head(table, branch))
 
 
 def test_a_run_whose_staging_was_removed_as_abandoned_computes_again(make_lake, spark, monkeypatch):

@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from lakehouse_assets.io import csv_files
 from lakehouse_assets.io.csv_files import chunks, inspect, read_chunk
@@ -257,7 +258,8 @@ def _day(text: str, input_zone: ZoneInfo, reporting_zone: ZoneInfo) -> date | No
 
 
 def frame(spark: SparkSession, rows: Sequence[dict[str, Any]], schema: dict[str, pa.DataType]) -> DataFrame:
-    return spark.createDataFrame(pa.Table.from_pylist(list(rows), pa.schema(list(schema.items()))))
+    table = pa.Table.from_pylist(list(rows), pa.schema(list(schema.items())))
+    return spark.createDataFrame(table, from_arrow_schema(table.schema))
 
 
 BRONZE = {name: pa.string() for name in (*COLUMNS, "malformed_row")} | {"landing_date": pa.date32(), "row": pa.int64()}

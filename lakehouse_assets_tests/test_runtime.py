@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse_assets import runtime
-from lakehouse_assets.io.session import spark_config, start_spark
+from lakehouse_assets.engines.spark import spark_config, start_spark
 from lakehouse_assets.runtime import JARS, Jar, SetupError
 from lakehouse_assets.settings import SettingsError, load_settings
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.tables import declare
@@ -24,7 +25,8 @@ USERS = dict.fromkeys(("user_id", "join_date", "country", "device_type", "subscr
 
 def frame(spark: SparkSession, schema: Mapping[str, pa.DataType], *rows: Sequence[Any]) -> DataFrame:
     named = [dict(zip(schema, row, strict=True)) for row in rows]
-    return spark.createDataFrame(pa.Table.from_pylist(named, pa.schema(list(schema.items()))))
+    table = pa.Table.from_pylist(named, pa.schema(list(schema.items())))
+    return spark.createDataFrame(table, from_arrow_schema(table.schema))
 
 
 def rows(found: DataFrame) -> list[dict[str, Any]]:

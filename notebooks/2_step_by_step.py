@@ -9,7 +9,7 @@ from datetime import date
 
 from pyspark.sql import functions as F
 
-from lakehouse_assets.io.session import start_spark
+from lakehouse_assets.engines.spark import start_spark
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.transforms import activity, cleaning, counts, sessions
 

@@ -27,7 +27,7 @@ os.environ["PYSPARK_SUBMIT_ARGS"] = (
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse_assets.io.session import start_spark
+from lakehouse_assets.engines.spark import start_spark
 from lakehouse_assets.settings import load_settings
 
 spark = start_spark(load_settings(home=FOLDER, driver_memory="2g"))

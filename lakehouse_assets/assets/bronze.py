@@ -25,7 +25,7 @@ def bronze_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition
         }
         context.log.info("%s: %s files", dataset, sum(len(found) for found in files.values()))
         return read_deliveries(
-            lakehouse.warehouse.spark,
+            lakehouse.engine,
             files,
             DATASETS[dataset],
             datetime.now(tz=UTC).replace(microsecond=0),

@@ -4,7 +4,7 @@ import dagster as dg
 from pyspark.sql import DataFrame
 
 from lakehouse_assets.assets.declaration import days_of, table_asset
-from lakehouse_assets.io.warehouse import DIVIDED
+from lakehouse_assets.engines.engine import DIVIDED
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.transforms import activity, engagement, lifecycle, performance, retention, segments, sessions
 from lakehouse_assets.transforms import anomalies as unusual
@@ -54,7 +54,7 @@ def gold_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) 
     def session_metrics(context: dg.AssetExecutionContext, interactions: DataFrame) -> DataFrame:
         first, last = days_of(context)
         layout = lakehouse.warehouse.layout("gold.session_metrics", first, last, "silver.interactions", first, last)
-        divided = layout.divide(interactions, "event_date", "user_id")
+        divided = lakehouse.warehouse.divide(interactions, layout, "event_date", "user_id")
         return sessions.session_metrics(
             divided, settings.allowed_actions, settings.session_gap_seconds, divided_by=DIVIDED
         )

@@ -6,7 +6,7 @@ import dagster as dg
 from pyspark.sql import DataFrame
 
 from lakehouse_assets.assets.declaration import days_of, table_asset
-from lakehouse_assets.io.warehouse import DIVIDED
+from lakehouse_assets.engines.engine import DIVIDED
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.transforms import activity, cleaning, counts, lifecycle, performance, segments
 from lakehouse_assets.transforms import users as users_over_time
@@ -47,7 +47,9 @@ def silver_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition
             last + timedelta(delivered.last_offset),
         )
         valid = cleaning.valid_interactions(classified(bronze)).where(cleaning.in_days("event_date", first, last))
-        return cleaning.deduplicate(layout.divide(valid, "event_date", "user_id"), divided_by=DIVIDED)
+        return cleaning.deduplicate(
+            lakehouse.warehouse.divide(valid, layout, "event_date", "user_id"), divided_by=DIVIDED
+        )
 
     @table_asset(tables["silver.interaction_counts"], partitions, ("bronze", "rejected", "routing", "accepted"))
     def interaction_counts(
@@ -80,13 +82,15 @@ def silver_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition
     def user_days(context: dg.AssetExecutionContext, interactions: DataFrame) -> DataFrame:
         first, last = days_of(context)
         layout = lakehouse.warehouse.layout("silver.user_days", first, last, "silver.interactions", first, last)
-        return layout.divide(activity.user_days(interactions, settings.action_columns), "event_date", "user_id")
+        rows = activity.user_days(interactions, settings.action_columns)
+        return lakehouse.warehouse.divide(rows, layout, "event_date", "user_id")
 
     @table_asset(tables["silver.user_version_days"], partitions, ("interactions",))
     def user_version_days(context: dg.AssetExecutionContext, interactions: DataFrame) -> DataFrame:
         first, last = days_of(context)
         layout = lakehouse.warehouse.layout("silver.user_version_days", first, last, "silver.interactions", first, last)
-        return layout.divide(segments.user_version_days(interactions), "event_date", "user_id")
+        rows = segments.user_version_days(interactions)
+        return lakehouse.warehouse.divide(rows, layout, "event_date", "user_id")
 
     @table_asset(tables["silver.duration_classes"], partitions, ("interactions",))
     def duration_classes(interactions: DataFrame) -> DataFrame:

@@ -367,6 +367,13 @@ def keep_from(transaction: Transaction, first_kept: date) -> None:
     transaction.set_properties({_KEPT_FROM: first_kept.isoformat()})
 
 
+def head_of(table: IcebergTable, branch: str = "main") -> int:
+    """The snapshot a branch points to; every table is made with one."""
+    snapshot = table.metadata.snapshot_by_name(branch)
+    assert snapshot is not None
+    return snapshot.snapshot_id
+
+
 def files_overlapping(
     table: IcebergTable, column: str, first: date, last: date
 ) -> dict[str, tuple[DataFile, date, date]]:

@@ -8,11 +8,12 @@ from dataclasses import asdict
 from datetime import date, datetime
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from lakehouse_assets.engines.engine import Engine
 from lakehouse_assets.io.csv_files import PART, Inspection, chunks, read_tasks
 from lakehouse_assets.partitions import month_first
 
@@ -21,7 +22,7 @@ _BYTES_PER_ROW = 60  # of a typical delivered row; only decides how files are gr
 
 
 def read_deliveries(
-    spark: SparkSession,
+    engine: Engine,
     files: Mapping[date, Sequence[Inspection]],
     columns: Sequence[str],
     ingested_at: datetime,
@@ -30,7 +31,7 @@ def read_deliveries(
     """Every row of inspected files as text.
 
     Args:
-        spark: the session.
+        engine: what reads them.
         files: inspected files by landing date.
         columns: expected columns.
         ingested_at: when the run began.
@@ -50,17 +51,17 @@ def read_deliveries(
             T.StructField("source_file", T.StringType()),
         ]
     )
+    spark = engine.session
     if not dealt:
-        empty = spark.createDataFrame([], schema)
-        return empty.withColumn("ingested_at", F.lit(ingested_at))
+        return spark.createDataFrame([], schema).withColumn("ingested_at", F.lit(ingested_at))
     part, day, chunk = zip(*dealt, strict=True)
     parts = part[-1] + 1
     tasks = pa.table({PART: pa.array(part, pa.int32()), "landing_date": pa.array(day), "chunk": pa.array(chunk)})
     if sum(inspection.text_size for inspections in files.values() for inspection in inspections) <= PARSED_HERE_BYTES:
         rows = pa.Table.from_batches(read_tasks(tasks.to_batches()), to_arrow_schema(schema))
-        frame = spark.createDataFrame(rows).repartitionById(parts, PART)
+        frame = engine.divided(spark.createDataFrame(rows, schema), parts)
     else:
-        frame = spark.createDataFrame(tasks).repartitionById(parts, PART).mapInArrow(read_tasks, schema)
+        frame = engine.divided(spark.createDataFrame(tasks), parts).mapInArrow(read_tasks, schema)
     return frame.withColumn("ingested_at", F.lit(ingested_at))
 
 

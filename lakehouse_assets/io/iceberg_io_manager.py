@@ -14,10 +14,10 @@ from dagster._core.execution.context.system import StepExecutionContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse_assets.engines.engine import EngineGone
 from lakehouse_assets.io.catalog import CatalogError, CatalogLocked
 from lakehouse_assets.io.repair import DamagedTable
 from lakehouse_assets.io.s3 import StorageError
-from lakehouse_assets.io.session import SparkGone, check_spark
 from lakehouse_assets.io.ui_metadata import UiMetadata
 from lakehouse_assets.io.warehouse import Base, ContractViolation, PublishConflict, Published
 from lakehouse_assets.lakehouse import Lakehouse
@@ -76,6 +76,7 @@ class IcebergIOManager(dg.IOManager):
             "lakehouse.run-id": context.run_id,
             "lakehouse.first-day": first.isoformat(),
             "lakehouse.last-day": last.isoformat(),
+            "lakehouse.engine": self._lakehouse.engine.name,
         }
         try:
             with self._naming_trouble(context.run_id, name):  # only now the inputs are read
@@ -104,8 +105,8 @@ class IcebergIOManager(dg.IOManager):
             raise
         except Exception:
             try:
-                check_spark(self._lakehouse.warehouse.spark, self._lakehouse.settings)
-            except SparkGone as gone:
+                self._lakehouse.engine.check()
+            except EngineGone as gone:
                 self._lakehouse.trouble.note(run_id, gone)
                 raise gone from None
             raise
@@ -161,6 +162,7 @@ class IcebergIOManager(dg.IOManager):
                 "range_rows": rows,
                 "range_files": published.data_files,
                 "range_bytes": published.bytes_written,
+                "engine": self._lakehouse.engine.name,
             }
         )
         days: dict[str, dict[str, Any]] = {
@@ -172,7 +174,8 @@ class IcebergIOManager(dg.IOManager):
             context, base, published
         )
         _add_metadata_of_days(context.step_context, context.asset_key, days)
-        context.log.info("%s: %s rows over %s days in %s files", table.name, rows, len(days), published.data_files)
+        told = (table.name, rows, len(days), published.data_files, self._lakehouse.engine.name)
+        context.log.info("%s: %s rows over %s days in %s files, computed by %s", *told)
 
     def _shown(self, context: dg.OutputContext, base: Base, published: Published) -> dict[str, Any]:
         try:

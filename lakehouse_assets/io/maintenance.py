@@ -17,9 +17,10 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.snapshots import ancestors_of
 
+from lakehouse_assets.engines.spark import staging_began
 from lakehouse_assets.io.catalog import CATALOG, files_overlapping, forget_days, kept_from, read_stamps
 from lakehouse_assets.io.landing import DATASETS, LandingZone
-from lakehouse_assets.io.warehouse import PublishConflict, Warehouse, staging_began
+from lakehouse_assets.io.warehouse import PublishConflict, Warehouse
 from lakehouse_assets.partitions import EVER, month_first
 from lakehouse_assets.stamps import calendar_of
 
@@ -239,7 +240,7 @@ class Maintenance:
         """Call one of Iceberg's procedures for a declared table; values travel as parameters."""
         values = {"table": self._warehouse.tables[name].name, **(arguments or {})}
         named = ", ".join(f"{argument} => :{argument}" for argument in values)
-        self._warehouse.spark.sql(f"CALL {CATALOG}.system.{procedure}({named})", args=values).collect()
+        self._warehouse.engine.session.sql(f"CALL {CATALOG}.system.{procedure}({named})", args=values).collect()
 
 
 def small_neighbours(

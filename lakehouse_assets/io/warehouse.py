@@ -1,39 +1,36 @@
-"""Reading tables, and writing them in three steps: stage on a branch, audit what is staged, publish in one commit.
+"""Reading tables, and writing them in three steps: stage, audit what is staged, publish in one commit.
 
-Readers of main see the old days or the new ones, never a mix: data files are written under a branch of their own
-(Iceberg's write-audit-publish), every law of the contract is counted on the rows as they pass into them, and only if
-all hold one commit swaps them in for the files they replace, together with the stamps that say what the days were
-computed from.
+Readers of main see the old days or the new ones, never a mix: an engine writes data files that no reader sees, every
+law of the contract is counted on the rows as they pass into them, and only if all hold one commit swaps them in for
+the files they replace, together with the stamps that say what the days were computed from.
 See docs/decisions/0001-write-audit-publish.md.
 """
 
 from __future__ import annotations
 
-import re
 import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import pyarrow.parquet as pq
 from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table import Transaction
-from pyiceberg.table.update.snapshot import ManageSnapshots
-from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from lakehouse_assets.engines.engine import COPY, ORDER, Engine, Staging
 from lakehouse_assets.io.catalog import (
-    CATALOG,
     NO_ANSWER,
     Catalog,
     CatalogUnreachable,
     days_of,
     files_overlapping,
     forget_stamps,
+    head_of,
     kept_from,
     set_stamps,
 )
@@ -41,16 +38,12 @@ from lakehouse_assets.io.csv_files import PART
 from lakehouse_assets.partitions import DAY, EVER, days_between, month_first, month_last, span_in_words
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.tables import IN_ITS_PARTITION, NO_DUPLICATE_KEY, Rule, Table
+from lakehouse_assets.transforms.stacking import stacked
 
 _PUBLISH_ATTEMPTS = 50
-_STAGING = re.compile(r"stage_(\d+)_[0-9a-f]{32}")
 _STRAY = "lakehouse: a row lies outside the days being written"
-_ROWS, _COPY = "rows", "_copy"
-ORDER = "_order"  # what the rows of a write task are sorted by first
-DIVIDED = (ORDER, PART)
+_ROWS = "rows"
 _SAMPLE_ROWS = 5
-_SMALLEST_SPLIT_BYTES = 1 << 18
-_LARGEST_SPLIT_BYTES = 128 << 20
 
 Record = Callable[[Transaction, IcebergTable], None]  # puts what is known of the days into a commit on a table
 
@@ -122,17 +115,6 @@ class Layout:
         bucket = F.pmod(F.xxhash64(user_column), F.lit(self.buckets)) if self.buckets > 1 else F.lit(0)
         return ((group - self._group(self.first)) * self.buckets + bucket).cast("int")
 
-    def divide(self, frame: DataFrame, day_column: str, user_column: str) -> DataFrame:
-        """The frame with each row in its write task, and the columns of `DIVIDED`.
-
-        `ORDER` is a number to sort by first: rows of a day, and in it of a user, together. Spark compares the first
-        sort column by its bytes alone and looks at whole rows only where two are equal. Names and dates are equal all
-        the time; this is hardly ever so for two users.
-        """
-        parts = frame.withColumn(PART, self.part(day_column, user_column)).repartitionById(self.parts, PART)
-        user = F.xxhash64(user_column).bitwiseAND(F.lit(0xFFFF_FFFF))
-        return parts.withColumn(ORDER, F.unix_date(day_column).cast("bigint") * F.lit(1 << 32) + user)
-
     @property
     def _groups_a_month(self) -> int:
         return -(-31 // self.days_per_file)
@@ -142,22 +124,22 @@ class Layout:
 
 
 class Warehouse:
-    """The tables of one lakehouse, read and written with Spark."""
+    """The tables of one lakehouse, read and written with an engine."""
 
     def __init__(
-        self, settings: Settings, tables: Mapping[str, Table], catalog: Catalog, spark: Callable[[], SparkSession]
+        self, settings: Settings, tables: Mapping[str, Table], catalog: Catalog, engine: Callable[[], Engine]
     ) -> None:
         self.settings = settings
         self.tables = tables
         self.catalog = catalog
-        self._spark = spark
+        self._engine = engine
         self._audits: dict[tuple[str, date, date], Published] = {}
         self._broken_laws: dict[str, Mapping[str, Column]] = {}
 
     @property
-    def spark(self) -> SparkSession:
-        """The Spark session."""
-        return self._spark()
+    def engine(self) -> Engine:
+        """What computes."""
+        return self._engine()
 
     def base(self, name: str, stamps: Mapping[date, str]) -> Base:
         """The table as it is now (made if missing), to be noted before its inputs are read.
@@ -178,7 +160,7 @@ class Warehouse:
         table = self.catalog.load(name)
         files = files_overlapping(table, declared.partition_column, first, last) if table else {}
         if table is None or not files:
-            return self.spark.createDataFrame([], declared.spark_schema)
+            return self.engine.session.createDataFrame([], declared.spark_schema)
         return self._current(declared, table, files.values()).where(_between(declared, first, last))
 
     def layout(self, name: str, first: date, last: date, source: str, source_first: date, source_last: date) -> Layout:
@@ -189,6 +171,17 @@ class Warehouse:
         rows = sum(file.record_count for file, _, _ in found.values())
         days = {low + timedelta(days=i) for _, low, high in found.values() for i in range((high - low).days + 1)}
         return layout(first, last, rows / max(len(days), 1), self.settings.rows_per_file)
+
+    def divide(self, frame: DataFrame, layout: Layout, day_column: str, user_column: str) -> DataFrame:
+        """The frame with each row in its write task, and the columns of `DIVIDED`.
+
+        `ORDER` is a number to sort by first: rows of a day, and in it of a user, together. Spark compares the first
+        sort column by its bytes alone and looks at whole rows only where two are equal. Names and dates are equal all
+        the time; this is hardly ever so for two users.
+        """
+        parts = self.engine.divided(frame.withColumn(PART, layout.part(day_column, user_column)), layout.parts)
+        user = F.xxhash64(user_column).bitwiseAND(F.lit(0xFFFF_FFFF))
+        return parts.withColumn(ORDER, F.unix_date(day_column).cast("bigint") * F.lit(1 << 32) + user)
 
     def write(
         self, name: str, frame: DataFrame, first: date, last: date, base: Base, properties: Mapping[str, str]
@@ -211,17 +204,17 @@ class Warehouse:
         _check_schema(declared, frame)
         low, high = (month_first(first), month_last(last)) if declared.by_month else (first, last)
         replaced = self._replaced(declared, base.table, low, high)
-        rows = self._with_neighbours(declared, frame, base.table, replaced, first, last)
-        observed = Observation()
-        branch, start = self._branch(name)
+        rows, order = self._with_neighbours(declared, frame, base.table, replaced, first, last)
         try:
-            head, added = self._append(name, branch, self._observed(declared, rows, first, last, observed))
-            written = sum(file.file_size_in_bytes for file in added)
-            audit = self._audit_of_stage(declared, observed, start, head, added, first, last)
-        except BaseException as error:
-            self._discard(name, branch, start)
+            staging = self.engine.stage(base.table, rows, order, self._counted(declared, first, last))
+        except Exception as error:
             if _STRAY in str(error):
                 raise ContractViolation(self._explain_strays(declared, frame, first, last)) from None
+            raise
+        try:
+            audit = self._audit_of_stage(declared, staging, first, last)
+        except BaseException:
+            staging.discard()
             raise
 
         def vouch(transaction: Transaction, now: IcebergTable) -> None:
@@ -229,8 +222,9 @@ class Warehouse:
                 raise PublishConflict(f"{name}: days from {min(base.stamps)} on were dropped meanwhile; run it again")
             set_stamps(transaction, now, days_between(first, last), base.stamps)
 
-        snapshot = self._publish_or_discard(declared, branch, start, added, replaced, (low, high), vouch, properties)
-        published = Published(name, first, last, snapshot, audit, len(added), written)
+        snapshot = self._publish_or_discard(declared, staging, replaced, (low, high), vouch, properties)
+        written = sum(file.file_size_in_bytes for file in staging.files)
+        published = Published(name, first, last, snapshot, audit, len(staging.files), written)
         self._audits[name, first, last] = published
         return published
 
@@ -259,7 +253,7 @@ class Warehouse:
         declared = self.tables[name]
         table = self.catalog.load(name)
         known = self._audits.get((name, first, last))
-        if table and known and known.snapshot_id == _head(table):
+        if table and known and known.snapshot_id == head_of(table):
             return known.audit
         return self._count(declared, self.read(name, first, last), first, last)
 
@@ -277,41 +271,23 @@ class Warehouse:
         low = first_kept or min(low for _, low, _ in replaced.values())
         high = max((high for _, _, high in replaced.values()), default=low)
         same = self._current(declared, table, replaced.values()).where(_between(declared, low, high))
-        branch, start = self._branch(name)
+        staging = self.engine.stage(table, *self._arranged(declared, same), {})
         try:
-            _, added = self._append(name, branch, self._arranged(declared, same).select(*declared.columns))
-            before, after = (sum(f.record_count for f in files) for files in ([f[0] for f in replaced.values()], added))
+            files = [file for file, _, _ in replaced.values()]
+            before, after = (sum(file.record_count for file in each) for each in (files, staging.files))
             if after != before and not first_kept:
                 raise ContractViolation(f"{name} {low} … {high} was not compacted: {before} rows became {after}")
         except BaseException:
-            self._discard(name, branch, start)
+            staging.discard()
             raise
 
         def record(transaction: Transaction, now: IcebergTable) -> None:
             if first_kept:
                 forget_stamps(transaction, now, first_kept)
 
-        self._publish_or_discard(declared, branch, start, added, replaced, span, record, properties)
+        self._publish_or_discard(declared, staging, replaced, span, record, properties)
 
     # -- stage ---------------------------------------------------------------------------------------------------
-
-    def _branch(self, name: str) -> tuple[str, int]:
-        """A new branch to stage on, named after the second it began in, and the snapshot it starts from."""
-        branch = f"stage_{int(time.time())}_{uuid.uuid4().hex}"
-
-        def create(table: IcebergTable) -> int:
-            start = _head(table)
-            table.manage_snapshots().create_branch(start, branch).commit()
-            return start
-
-        return branch, self.catalog.alter(name, create)
-
-    def _append(self, name: str, branch: str, rows: DataFrame) -> tuple[int, list[DataFile]]:
-        """Stage rows; the branch's head after it, and the files that were added."""
-        rows.writeTo(f"{CATALOG}.{name}.branch_{branch}").append()
-        staged = self.catalog.iceberg.load_table(name)
-        head = _head(staged, branch)
-        return head, _added_files(staged, head)
 
     def _replaced(
         self, declared: Table, table: IcebergTable, low: date, high: date
@@ -332,8 +308,8 @@ class Warehouse:
         replaced: Mapping[str, tuple[DataFile, date, date]],
         first: date,
         last: date,
-    ) -> DataFrame:
-        """The new rows, and the rows of other days that sit in files about to be replaced."""
+    ) -> tuple[DataFrame, Sequence[str]]:
+        """The new rows and the rows of other days that sit in files about to be replaced; what they are sorted by."""
         kept = [f for f in replaced.values() if f[1] < first or f[2] > last]
         divided = PART in frame.columns
         # a row of another day would wipe or double its neighbours, so the write itself stops at the first one
@@ -348,73 +324,52 @@ class Warehouse:
             old = self._current(declared, table, kept).where(inside)
             if divided:  # before and after apart, so that no file spans the new days
                 after = (F.col(declared.partition_column) > F.lit(last)).cast("int")
-                old = old.withColumn(PART, after).repartitionById(2, PART)
-            rows = rows.unionByName(old, allowMissingColumns=True)
-        return rows if divided else self._arranged(declared, rows)
+                old = self.engine.divided(old.withColumn(PART, after), 2).withColumn(PART, F.col(PART) - F.lit(2))
+            rows = stacked(rows, old)
+        if not divided:
+            return self._arranged(declared, rows)
+        return rows, [ORDER, declared.partition_column, *declared.key] if ORDER in rows.columns else []
 
-    def _arranged(self, declared: Table, rows: DataFrame) -> DataFrame:
+    def _arranged(self, declared: Table, rows: DataFrame) -> tuple[DataFrame, Sequence[str]]:
         """Rows that are not divided into write tasks yet: a task per month, in the order of the key."""
         month = F.year(declared.partition_column) * 12 + F.month(declared.partition_column)
-        rows = rows.withColumn(PART, F.lit(0) if declared.by_month else month)
-        rows = rows.repartition(1) if declared.by_month else rows.repartition(PART)
+        rows = self.engine.gathered(rows.withColumn(PART, month), one_task=declared.by_month)
         order = [PART, *declared.sorted_by, declared.partition_column, *declared.key]
-        return _copies_counted(declared, rows).sortWithinPartitions(*dict.fromkeys(order))
+        return _copies_counted(declared, rows), list(dict.fromkeys(order))
 
     def _current(self, declared: Table, table: IcebergTable, files: Iterable[tuple[DataFile, date, date]]) -> DataFrame:
         """A table's rows as of the loaded snapshot, columns as declared; ``files`` are those that will be read."""
-        size = sum(file.file_size_in_bytes for file, _, _ in files)
-        reader = self.spark.read.option("versionAsOf", _head(table)).option("split-size", self._split_size(size))
-        frame = reader.table(f"{CATALOG}.{declared.name}")
+        frame = self.engine.read(table, [file for file, _, _ in files])
         for column in set(declared.columns) - set(frame.columns):
             frame = frame.withColumn(column, F.lit(None).cast(declared.spark_schema[column].dataType))
         return frame.select(*declared.columns)
 
-    def _staged(self, name: str, start: int, head: int, size: int) -> DataFrame:
-        """Exactly the rows that were staged: an incremental read of what the branch appended."""
-        reader = self.spark.read.option("start-snapshot-id", start).option("end-snapshot-id", head)
-        return reader.option("split-size", self._split_size(size)).table(f"{CATALOG}.{name}")
-
-    def _split_size(self, size: int) -> int:
-        """Bytes a read task takes, so that all cores share even a small read; the default gives it to one."""
-        tasks = int(self.spark.conf.get("spark.sql.shuffle.partitions") or 1)
-        return min(max(size // tasks, _SMALLEST_SPLIT_BYTES), _LARGEST_SPLIT_BYTES)
-
     # -- audit ---------------------------------------------------------------------------------------------------
 
-    def _observed(self, declared: Table, rows: DataFrame, first: date, last: date, observed: Observation) -> DataFrame:
-        """Rows arranged for the write, every law counted on them as they go by, in the write's own stage."""
+    def _counted(self, declared: Table, first: date, last: date) -> Mapping[str, Column]:
+        """What to count rows of the days by while they are staged: all of them, and breaches of every law."""
         own = _between(declared, first, last)
-        counted = {_ROWS: F.count_if(own)}
-        counted |= {name: F.count_if(own & broken) for name, broken in self._broken(declared).items()}
+        counted = {_ROWS: own} | {name: own & broken for name, broken in self._broken(declared).items()}
         if declared.key:
-            counted[NO_DUPLICATE_KEY] = F.count_if(F.col(_COPY) > 1)
-        return rows.observe(observed, *[count.alias(name) for name, count in counted.items()]).select(*declared.columns)
+            counted[NO_DUPLICATE_KEY] = F.col(COPY) > 1
+        return counted
 
-    def _audit_of_stage(
-        self,
-        declared: Table,
-        observed: Observation,
-        start: int,
-        head: int,
-        added: Sequence[DataFile],
-        first: date,
-        last: date,
-    ) -> Audit:
+    def _audit_of_stage(self, declared: Table, staging: Staging, first: date, last: date) -> Audit:
         """What was counted while the rows were written; where a law is broken, counted again by day to say so.
 
         Raises:
             ContractViolation: a law is broken, or other rows were staged than were counted.
         """
-        if not added:
+        if not staging.files:
             return Audit({}, {})
-        counted = dict(observed.get)
+        counted = dict(staging.counted)
         rows = counted.pop(_ROWS)
         if any(counted.values()):
-            stage = self._staged(declared.name, start, head, sum(file.file_size_in_bytes for file in added))
+            stage = staging.rows()
             raise ContractViolation(
                 self._explain(declared, stage, self._count(declared, stage, first, last), first, last)
             )
-        by_day = self._rows_by_day(declared, added, first, last)
+        by_day = self._rows_by_day(declared, staging.files, first, last)
         if sum(by_day.values()) != rows:
             raise ContractViolation(
                 f"{declared.name} {first} … {last} was not published: {rows} rows were audited and "
@@ -498,7 +453,7 @@ class Warehouse:
         return "; ".join(part.description for part, count in zip(parts, counts, strict=True) if count)
 
     def _explain_strays(self, declared: Table, frame: DataFrame, first: date, last: date) -> str:
-        stray = frame.drop(*DIVIDED).where(~F.coalesce(_between(declared, first, last), F.lit(False)))
+        stray = frame.drop(ORDER, PART).where(~F.coalesce(_between(declared, first, last), F.lit(False)))
         sample = " | ".join(str(row.asDict()) for row in stray.limit(_SAMPLE_ROWS).collect())
         return (
             f"{declared.name} {span_in_words(first, last)} was not published: {IN_ITS_PARTITION} is broken by "
@@ -510,17 +465,16 @@ class Warehouse:
     def _publish(
         self,
         declared: Table,
-        branch: str,
-        added: Sequence[DataFile],
+        staging: Staging,
         replaced: Mapping[str, tuple[DataFile, date, date]],
         span: tuple[date, date],
         record: Record,
         properties: Mapping[str, str],
     ) -> int | None:
-        """One commit: new files in, replaced files out, stamps recorded, branch gone."""
+        """One commit: new files in, replaced files out, stamps recorded, nothing staged any more."""
         for attempt in range(_PUBLISH_ATTEMPTS):
             now = self.catalog.iceberg.load_table(declared.name)
-            if branch not in now.refs():
+            if staging.is_abandoned(now):
                 raise PublishConflict(f"{declared.name}: what was staged was removed as abandoned; run it again")
             if set(self._replaced(declared, now, *span)) != set(replaced):
                 raise PublishConflict(
@@ -529,20 +483,20 @@ class Warehouse:
                 )
             transaction = now.transaction()
             record(transaction, now)
-            ManageSnapshots(transaction).remove_branch(branch).commit()
-            if added or replaced:
+            staging.release(transaction, now)
+            if staging.files or replaced:
                 overwrite = transaction.update_snapshot(snapshot_properties=dict(properties)).overwrite()
                 for file, _, _ in replaced.values():
                     overwrite.delete_data_file(file)
-                for file in added:
+                for file in staging.files:
                     overwrite.append_data_file(file)
                 overwrite.commit()
             try:
-                return _head(transaction.commit_transaction())
+                return head_of(transaction.commit_transaction())
             except (CommitFailedException, ValidationException):  # both say that nothing was committed
                 pass
             except NO_ANSWER as error:  # asked again it might publish over a newer run, so look what became of it
-                return self._outcome(declared.name, branch, transaction, error)
+                return self._outcome(declared.name, staging, transaction, error)
             except ValueError as error:
                 if "sequence number" not in str(error):  # that one means another run staged in between
                     raise
@@ -551,7 +505,7 @@ class Warehouse:
             f"{declared.name}: {_PUBLISH_ATTEMPTS} attempts to publish met other commits; run it again"
         )
 
-    def _outcome(self, name: str, branch: str, transaction: Transaction, error: Exception) -> int | None:
+    def _outcome(self, name: str, staging: Staging, transaction: Transaction, error: Exception) -> int | None:
         """The snapshot that a commit without an answer has published.
 
         Raises:
@@ -559,7 +513,7 @@ class Warehouse:
         """
         wanted = transaction.table_metadata.current_snapshot_id
         now = self.catalog.iceberg.load_table(name)
-        if branch not in now.refs() and any(snapshot.snapshot_id == wanted for snapshot in now.snapshots()):
+        if wanted is not None and staging.is_released(now, wanted):
             return wanted
         raise CatalogUnreachable(
             f"{name}: the catalog gave no answer to the commit, which is not published; run it again ({error})"
@@ -568,37 +522,17 @@ class Warehouse:
     def _publish_or_discard(
         self,
         declared: Table,
-        branch: str,
-        start: int,
-        added: Sequence[DataFile],
+        staging: Staging,
         replaced: Mapping[str, tuple[DataFile, date, date]],
         span: tuple[date, date],
         record: Record,
         properties: Mapping[str, str],
     ) -> int | None:
         try:
-            return self._publish(declared, branch, added, replaced, span, record, properties)
+            return self._publish(declared, staging, replaced, span, record, properties)
         except PublishConflict:  # of any other failure the outcome is unknown, and then nothing is deleted
-            self._discard(declared.name, branch, start)
+            staging.discard()
             raise
-
-    def _discard(self, name: str, branch: str, start: int) -> None:
-        """Undo a staging that won't be published: its branch, and the files it added to the snapshot it began at."""
-        table = self.catalog.iceberg.load_table(name)
-        if branch not in table.refs():  # removed as abandoned, with its files
-            return
-        head = _head(table, branch)  # which nobody but this run moves
-        files = _added_files(table, head) if head != start else []  # a branch still at its start added nothing
-        if self.catalog.remove_branch(name, branch) is None:
-            return
-        for file in files:
-            table.io.delete(file.file_path)
-
-
-def staging_began(branch: str) -> datetime | None:
-    """When the staging on a branch began; None for a branch that is none."""
-    found = _STAGING.fullmatch(branch)
-    return datetime.fromtimestamp(int(found[1]), tz=UTC) if found else None
 
 
 def layout(first: date, last: date, rows_a_day: float, rows_per_file: int) -> Layout:
@@ -625,32 +559,12 @@ def _copies_counted(declared: Table, rows: DataFrame) -> DataFrame:
         return rows
     order = [ORDER] if ORDER in rows.columns else []
     key = Window.partitionBy(*order, PART, *declared.key).orderBy(declared.key[0])
-    return rows.withColumn(_COPY, F.row_number().over(key))
-
-
-def _head(table: IcebergTable, branch: str = "main") -> int:
-    """The snapshot a branch points to; every table is made with one."""
-    snapshot = table.metadata.snapshot_by_name(branch)
-    assert snapshot is not None
-    return snapshot.snapshot_id
-
-
-def _added_files(table: IcebergTable, snapshot_id: int) -> list[DataFile]:
-    """Data files that a snapshot itself added."""
-    snapshot = table.snapshot_by_id(snapshot_id)
-    assert snapshot is not None
-    manifests = [m for m in snapshot.manifests(table.io) if m.added_snapshot_id == snapshot_id]
-    return [
-        entry.data_file
-        for m in manifests
-        for entry in m.fetch_manifest_entry(table.io)
-        if entry.snapshot_id == snapshot_id
-    ]
+    return rows.withColumn(COPY, F.row_number().over(key))
 
 
 def _check_schema(declared: Table, frame: DataFrame) -> None:
     """Names and types against the declared schema, without reading a row."""
-    delivered = {field.name: field.dataType for field in frame.drop(*DIVIDED).schema.fields}
+    delivered = {field.name: field.dataType for field in frame.drop(ORDER, PART).schema.fields}
     wanted = {field.name: field.dataType for field in declared.spark_schema.fields}
     if delivered != wanted:
         names = sorted(name for name in delivered.keys() | wanted.keys() if delivered.get(name) != wanted.get(name))

@@ -172,7 +172,8 @@ def segment_performance(
     )
     n = F.col("n")
     spread = F.sqrt(F.col("users") * (n - F.col("users")) / n * F.col("squares"))
-    correlation = F.round(F.try_divide(F.col("distance").cast("double"), spread), _DECIMALS)
+    # `try_divide` of fractions is not in Sail
+    correlation = F.when(spread != 0, F.round(F.col("distance").cast("double") / spread, _DECIMALS))
     error = F.lit(_Z_95) * F.sqrt((1 + F.col("r") * F.col("r") / 2) / (n - 3))
     bounds = [
         F.when(n > 3, F.round(F.tanh(F.atanh("r") + sign * error), _DECIMALS)).alias(f"duration_correlation_{name}")

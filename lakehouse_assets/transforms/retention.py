@@ -74,7 +74,8 @@ def _cells(
     newest = F.array_max(F.filter(snapshots, lambda snapshot: snapshot <= F.col("date")))
     days = calendar(user_days, first, last).withColumn("snapshot_date", F.coalesce(newest, F.array_min(snapshots)))
     sunday = F.date_add(F.trunc("date", "week"), 6)
-    cohort_week = F.trunc("joined", "week").alias("cohort_week")
+    # not `trunc`, which Sail can't do for a join date as old as a typing error may make it
+    cohort_week = F.date_sub("joined", F.pmod(F.unix_date("joined") + 3, F.lit(7))).alias("cohort_week")
     sizes = members.groupBy("snapshot_date", "joined", cohort_week).agg(F.count(F.lit(1)).alias("joining"))
     weeks_back = F.explode(F.sequence(F.lit(0), F.lit(WEEKS)))
     cohorts = (

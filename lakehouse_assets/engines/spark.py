@@ -1,27 +1,52 @@
-"""The one place that configures Spark; every line has its reason."""
+"""Apache Spark: embedded in the process or a Spark Connect server; rows are staged on a branch of the table.
+
+The one place that configures Spark; every line has its reason.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table import Transaction
+from pyiceberg.table.update.snapshot import ManageSnapshots
 from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
-from pyspark.sql import SparkSession
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
+from pyspark.sql import functions as F
 
 from lakehouse_assets import runtime
-from lakehouse_assets.io.catalog import ANSWER_SECONDS, CATALOG, CONNECT_SECONDS, rest_properties
+from lakehouse_assets.engines.engine import ORDER, EngineGone
+from lakehouse_assets.io.catalog import (
+    ANSWER_SECONDS,
+    CATALOG,
+    CONNECT_SECONDS,
+    Catalog,
+    head_of,
+    rest_properties,
+)
+from lakehouse_assets.io.csv_files import PART
 from lakehouse_assets.io.place import sqlite_file
 from lakehouse_assets.io.s3 import SCHEME
 from lakehouse_assets.settings import Settings, SettingsError
 
 CONNECT_PORT = 15002  # Spark's own default
+_STAGING = re.compile(r"stage_(\d+)_[0-9a-f]{32}")
+_SMALLEST_SPLIT_BYTES = 1 << 18
+_LARGEST_SPLIT_BYTES = 128 << 20
 BRIEF_BYTES = 8 << 20  # delivered files up to this are computed sooner than Java's second compiler pays for itself
 _STARTING = threading.Lock()  # of the session, which a thread may be doing already
 
@@ -76,21 +101,17 @@ def _pass_on(complaints: int) -> None:
             os.write(2, some)
 
 
-class SparkGone(runtime.SetupError):
-    """The Spark that a run computes with has ended; the message says what to do."""
-
-
 def check_spark(spark: SparkSession, settings: Settings) -> None:
     """Fail where the session computes nothing any more.
 
     Raises:
-        SparkGone: it does not.
+        EngineGone: it does not.
     """
     try:
         check_server(settings)
         spark.range(1).count()
     except Exception:
-        raise SparkGone(
+        raise EngineGone(
             "Spark has ended in the middle of the run: it was killed, or had no memory left; nothing half done was "
             "published. Run again, with a larger LAKEHOUSE_DRIVER_MEMORY if memory was short"
         ) from None
@@ -119,6 +140,7 @@ def prepare_environment(settings: Settings) -> None:
     """What the JVM and the Python workers read from the environment."""
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     if not settings.spark_remote:
+        os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)  # what a process with a session of Connect left its children
         os.environ["JAVA_HOME"] = str(runtime.java_home())
         os.environ.update(runtime.utf8_locale())
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nothing of the embedded Spark listens beyond loopback
@@ -201,3 +223,152 @@ def iceberg_config(settings: Settings) -> dict[str, str]:
             # a store without a name for every bucket
             config |= {f"{prefix}.s3.endpoint": settings.s3_endpoint, f"{prefix}.s3.path-style-access": "true"}
     return config
+
+
+class SparkEngine:
+    """Computes with Spark and stages on branches (Iceberg's write-audit-publish)."""
+
+    name = "spark"
+
+    def __init__(self, settings: Settings, catalog: Catalog, session: Callable[[], SparkSession]) -> None:
+        """An engine.
+
+        Args:
+            settings: of the lakehouse.
+            catalog: the lakehouse's.
+            session: gives the session; asked for once, when it is first needed.
+        """
+        self._settings = settings
+        self._catalog = catalog
+        self._start = session
+
+    def check(self) -> None:
+        """A JVM that was killed, or a server that nobody answers at, is gone."""
+        check_spark(self.session, self._settings)
+
+    @cached_property
+    def session(self) -> SparkSession:
+        """The Spark session."""
+        # kept: finding the session again hands all of its settings over again
+        return self._start()
+
+    def read(self, table: IcebergTable, files: Sequence[DataFile]) -> DataFrame:
+        """The rows of the loaded snapshot; ``files`` are those that will be read."""
+        reader = self.session.read.option("versionAsOf", head_of(table))
+        return reader.option("split-size", self._split_size(files)).table(_name(table))
+
+    def divided(self, frame: DataFrame, parts: int) -> DataFrame:
+        """The rows of a write task in a partition of their own."""
+        return frame.repartitionById(parts, PART)
+
+    def gathered(self, frame: DataFrame, *, one_task: bool) -> DataFrame:
+        """The rows of a write task in the same partition."""
+        return frame.repartition(1) if one_task else frame.repartition(PART)
+
+    def stage(
+        self, table: IcebergTable, rows: DataFrame, order: Sequence[str], conditions: Mapping[str, Column]
+    ) -> BranchStaging:
+        """Append rows to a new branch; what is divided is sorted already, as its key was counted in that order."""
+        staging = BranchStaging(self, self._catalog, ".".join(table.name()))
+        try:
+            arranged = rows if ORDER in rows.columns or not order else rows.sortWithinPartitions(*order)
+            observed = Observation()
+            # counted as the rows go by, in the write's own stage, where that is exact
+            counts = [F.count_if(condition).alias(name) for name, condition in conditions.items()]
+            columns = [field.name for field in table.schema().fields]
+            staging.append((arranged.observe(observed, *counts) if counts else arranged).select(*columns))
+            if staging.files and counts:
+                staging.counted = dict(observed.get)
+        except BaseException:
+            staging.discard()
+            raise
+        return staging
+
+    def staged(self, name: str, start: int, head: int, files: Sequence[DataFile]) -> DataFrame:
+        """An incremental read of what a branch appended."""
+        reader = self.session.read.option("start-snapshot-id", start).option("end-snapshot-id", head)
+        return reader.option("split-size", self._split_size(files)).table(f"{CATALOG}.{name}")
+
+    def _split_size(self, files: Sequence[DataFile]) -> int:
+        """Bytes a read task takes, so that all cores share even a small read; the default gives it to one."""
+        tasks = int(self.session.conf.get("spark.sql.shuffle.partitions") or 1)
+        size = sum(file.file_size_in_bytes for file in files)
+        return min(max(size // tasks, _SMALLEST_SPLIT_BYTES), _LARGEST_SPLIT_BYTES)
+
+
+class BranchStaging:
+    """Rows appended to a branch of their own, which the publishing commit removes."""
+
+    def __init__(self, engine: SparkEngine, catalog: Catalog, table: str) -> None:
+        """Make the branch, named after the second it began in, where main is."""
+        self._engine = engine
+        self._catalog = catalog
+        self._table = table
+        self._branch = f"stage_{int(time.time())}_{uuid.uuid4().hex}"
+        self.files: Sequence[DataFile] = ()
+        self.counted: Mapping[str, int] = {}
+
+        def create(now: IcebergTable) -> int:
+            start = head_of(now)
+            now.manage_snapshots().create_branch(start, self._branch).commit()
+            return start
+
+        self._start = catalog.alter(table, create)
+
+    def append(self, rows: DataFrame) -> None:
+        """Stage rows."""
+        rows.writeTo(f"{CATALOG}.{self._table}.branch_{self._branch}").append()
+        staged = self._catalog.iceberg.load_table(self._table)
+        self._head = head_of(staged, self._branch)
+        self.files = _added_files(staged, self._head)
+
+    def rows(self) -> DataFrame:
+        """Exactly the staged rows."""
+        return self._engine.staged(self._table, self._start, self._head, self.files)
+
+    def is_abandoned(self, now: IcebergTable) -> bool:
+        """Maintenance removes the branch before the files."""
+        return self._branch not in now.refs()
+
+    def release(self, transaction: Transaction, now: IcebergTable) -> None:
+        """The commit removes the branch too, so of two only one can happen."""
+        ManageSnapshots(transaction).remove_branch(self._branch).commit()
+
+    def is_released(self, now: IcebergTable, wanted: int) -> bool:
+        """A published branch is gone, and so is one removed as abandoned; the snapshot tells them apart."""
+        return self._branch not in now.refs() and now.snapshot_by_id(wanted) is not None
+
+    def discard(self) -> None:
+        """Remove the branch, and the files it added to the snapshot it began at."""
+        table = self._catalog.iceberg.load_table(self._table)
+        if self._branch not in table.refs():  # removed as abandoned, with its files
+            return
+        head = head_of(table, self._branch)  # which nobody but this run moves
+        files = _added_files(table, head) if head != self._start else []  # a branch still at its start added nothing
+        if self._catalog.remove_branch(self._table, self._branch) is None:
+            return
+        for file in files:
+            table.io.delete(file.file_path)
+
+
+def staging_began(branch: str) -> datetime | None:
+    """When the staging on a branch began; None for a branch that is none."""
+    found = _STAGING.fullmatch(branch)
+    return datetime.fromtimestamp(int(found[1]), tz=UTC) if found else None
+
+
+def _name(table: IcebergTable) -> str:
+    return f"{CATALOG}.{'.'.join(table.name())}"
+
+
+def _added_files(table: IcebergTable, snapshot_id: int) -> list[DataFile]:
+    """Data files that a snapshot itself added."""
+    snapshot = table.snapshot_by_id(snapshot_id)
+    assert snapshot is not None
+    manifests = [m for m in snapshot.manifests(table.io) if m.added_snapshot_id == snapshot_id]
+    return [
+        entry.data_file
+        for m in manifests
+        for entry in m.fetch_manifest_entry(table.io)
+        if entry.snapshot_id == snapshot_id
+    ]

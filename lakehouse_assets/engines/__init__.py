@@ -1,0 +1,1 @@
+"""What computes the tables' frames and stages their rows; imports no assets and nothing of Dagster."""

@@ -1,0 +1,97 @@
+"""What the writer and the assets need of an engine: a session, a frame from a table's files, and staging a frame.
+
+Every table is a function of PySpark frames, so whatever gives a session can compute it. Staged rows are in files that
+no reader sees; one commit of the writer publishes them (`lakehouse_assets.io.warehouse`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table import Transaction
+from pyspark.sql import Column, DataFrame, SparkSession
+
+from lakehouse_assets.io.csv_files import PART
+from lakehouse_assets.runtime import SetupError
+
+COPY = "_copy"  # a number above 1 for a row whose key was there before
+ORDER = "_order"  # what the rows of a write task are sorted by first
+DIVIDED = (ORDER, PART)
+
+
+class EngineGone(SetupError):
+    """What a run computes with has ended; the message says what to do."""
+
+
+class OutOfMemory(RuntimeError):
+    """A table needs more memory than the settings give an engine; nothing was published."""
+
+
+class Staging(Protocol):
+    """Rows in files that no reader sees yet."""
+
+    @property
+    def files(self) -> Sequence[DataFile]:
+        """The files; none where there was no row."""
+
+    @property
+    def counted(self) -> Mapping[str, int]:
+        """How many of the staged rows met each condition; empty where there was no row."""
+
+    def rows(self) -> DataFrame:
+        """Exactly the staged rows."""
+
+    def is_abandoned(self, now: IcebergTable) -> bool:
+        """Whether maintenance has removed the files, or may be about to."""
+
+    def release(self, transaction: Transaction, now: IcebergTable) -> None:
+        """Put into the commit that publishes the files that they are staged no more."""
+
+    def is_released(self, now: IcebergTable, wanted: int) -> bool:
+        """Whether the table shows that the publishing commit has happened, which made the snapshot ``wanted`` main."""
+
+    def discard(self) -> None:
+        """Undo the staging: nothing of it is left, and nothing is published."""
+
+
+class Engine(Protocol):
+    """What computes frames and stages their rows."""
+
+    @property
+    def name(self) -> str:
+        """What runs and commits say computed them."""
+
+    @property
+    def session(self) -> SparkSession:
+        """The session that makes frames."""
+
+    def check(self) -> None:
+        """Fail where the session computes nothing any more.
+
+        Raises:
+            EngineGone: it does not.
+        """
+
+    def read(self, table: IcebergTable, files: Sequence[DataFile]) -> DataFrame:
+        """At least the rows of some live files of a table as loaded; columns that the table has."""
+
+    def divided(self, frame: DataFrame, parts: int) -> DataFrame:
+        """A frame whose rows of one write task (`PART`, from 0 on) are computed together."""
+
+    def gathered(self, frame: DataFrame, *, one_task: bool) -> DataFrame:
+        """A frame whose rows of the same `PART` are written by the same task, or all of them by one."""
+
+    def stage(
+        self, table: IcebergTable, rows: DataFrame, order: Sequence[str], conditions: Mapping[str, Column]
+    ) -> Staging:
+        """Write rows into files of a table that no reader sees.
+
+        Args:
+            table: as loaded.
+            rows: the table's columns, `PART`, and what the conditions look at. No file holds rows of two months.
+            order: what the rows of a write task are sorted by.
+            conditions: what to count rows by while they are written.
+        """

@@ -1,0 +1,304 @@
+"""Sail: a Spark Connect server in this process, without a JVM; rows are staged in files beside the table's own.
+
+Nobody sees a file before a commit names it, so staging needs no branch. A process that stages longer than
+`abandoned_hours` may not publish any more, as maintenance removes files of that age that no snapshot names.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import cache, cached_property, reduce
+from operator import add
+from typing import Any, cast
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyiceberg.io.pyarrow import (
+    PyArrowFileIO,
+    compute_statistics_plan,
+    data_file_statistics_from_parquet_metadata,
+    parquet_path_to_id_mapping,
+    schema_to_pyarrow,
+)
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table import Transaction
+from pyiceberg.table.locations import load_location_provider
+from pyiceberg.table.update import AssertRefSnapshotId
+from pyiceberg.transforms import IdentityTransform
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from lakehouse_assets.engines.engine import OutOfMemory
+from lakehouse_assets.io.catalog import head_of
+from lakehouse_assets.io.csv_files import PART
+from lakehouse_assets.io.s3 import SCHEME
+from lakehouse_assets.settings import Settings
+
+CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"  # PySpark's functions make Connect's columns while the environment has it
+_MET = "_met"  # which conditions a row meets, a bit for each
+_BUFFERED_BYTES = 128 << 20  # rows held for their row groups
+_MARGIN = timedelta(hours=1)  # by which the clocks of two machines, or a commit, may be late
+
+
+def start_sail(settings: Settings) -> SparkSession:
+    """A session of this process's server, started if there is none."""
+    os.environ.update(sail_environment(settings))
+    from pyspark.sql.connect.logging import logger
+    from pyspark.sql.connect.session import SparkSession as ConnectSession
+
+    logger.setLevel("CRITICAL")  # what goes wrong is told by the client's exceptions
+    host, port = _server().listening_address
+    session = cast("SparkSession", ConnectSession.builder.remote(f"sc://{host}:{port}").create())
+    session.conf.set("spark.sql.session.timeZone", "UTC")
+    return session
+
+
+def sail_environment(settings: Settings) -> dict[str, str]:
+    """What the server reads from the environment when it starts."""
+    number, unit = int(settings.driver_memory[:-1]), settings.driver_memory[-1]
+    environment = {
+        CONNECT_MODE: "1",
+        "RUST_LOG": "off",
+        # without a pool ten million rows took 16 GB; with one what does not fit is spilled, or is an error
+        "SAIL_RUNTIME__MEMORY_POOL__TYPE": "fair",
+        "SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": str(number << {"m": 20, "g": 30}[unit]),
+    }
+    if settings.warehouse_uri.startswith(SCHEME):
+        environment["AWS_REGION"] = settings.s3_region
+        if settings.s3_endpoint:
+            environment["AWS_ENDPOINT"] = settings.s3_endpoint
+            environment["AWS_ALLOW_HTTP"] = str(settings.s3_endpoint.startswith("http://")).lower()
+    return environment
+
+
+@cache
+def _server() -> Any:
+    """The server, kept for the life of the process: one that nothing refers to ends, and its clients wait for ever."""
+    from pysail.spark import SparkConnectServer
+
+    server = SparkConnectServer("127.0.0.1", 0)
+    server.start(background=True)
+    return server
+
+
+class SailEngine:
+    """Computes with Sail and stages files."""
+
+    name = "sail"
+
+    def __init__(self, settings: Settings, session: Callable[[], SparkSession]) -> None:
+        """An engine.
+
+        Args:
+            settings: of the lakehouse.
+            session: gives the session; asked for once, when it is first needed.
+        """
+        self._settings = settings
+        self._start = session
+
+    @cached_property
+    def session(self) -> SparkSession:
+        """The session of Spark Connect's client."""
+        return self._start()
+
+    def check(self) -> None:
+        """It is a part of this process."""
+
+    def read(self, table: IcebergTable, files: Sequence[DataFile]) -> DataFrame:
+        """The rows of these files, columns that came later null.
+
+        Raises:
+            OSError: a file is not there or not as long as it should be, which Sail would take for one without rows.
+        """
+        _check_whole(table, files)
+        schema = from_arrow_schema(schema_to_pyarrow(table.schema(), include_field_ids=False))
+        return self.session.read.schema(schema).parquet(*[_address(file.file_path) for file in files])
+
+    def divided(self, frame: DataFrame, parts: int) -> DataFrame:
+        """The rows of a write task in the same partition, in their order."""
+        return frame.repartition(min(parts, os.cpu_count() or 1), PART)
+
+    def gathered(self, frame: DataFrame, *, one_task: bool) -> DataFrame:
+        """The frame as it is: what is staged is sorted as a whole."""
+        return frame
+
+    def stage(
+        self, table: IcebergTable, rows: DataFrame, order: Sequence[str], conditions: Mapping[str, Column]
+    ) -> FileStaging:
+        """Write rows into a file for each write task."""
+        staging = FileStaging(self, table, timedelta(hours=self._settings.abandoned_hours))
+        columns = [field.name for field in table.schema().fields]
+        bits = [F.when(met, F.lit(1 << bit)).otherwise(F.lit(0)) for bit, met in enumerate(conditions.values())]
+        met = reduce(add, bits, F.lit(0)).cast("bigint").alias(_MET)
+        arranged = rows.sort(*dict.fromkeys([PART, *order])) if order else rows
+        try:
+            staging.write(_batches(arranged.select(*columns, _file_of_a_row(table), met)))
+        except BaseException as error:
+            staging.discard()
+            if "Resources exhausted" in str(error):
+                raise OutOfMemory(
+                    f"{'.'.join(table.name())}: Sail needs more than LAKEHOUSE_DRIVER_MEMORY="
+                    f"{self._settings.driver_memory} for it; give it more, or compute it with LAKEHOUSE_ENGINE=spark"
+                ) from error
+            raise
+        if staging.files:
+            staging.counted = staging.met(list(conditions))
+        return staging
+
+
+class FileStaging:
+    """Rows in files under the table's data folder that no snapshot names."""
+
+    def __init__(self, engine: SailEngine, table: IcebergTable, abandoned_after: timedelta) -> None:
+        self._engine = engine
+        self._table = table
+        self._published_before = datetime.now(tz=UTC) + abandoned_after - _MARGIN
+        self._writers: dict[str, _Writer] = {}
+        self._rows_by_met: dict[int, int] = {}
+        self._base: int | None = None
+        self.files: Sequence[DataFile] = ()
+        self.counted: Mapping[str, int] = {}
+
+    def write(self, batches: Iterator[pa.Table]) -> None:
+        """Write rows, each into the file of its write task."""
+        name = uuid.uuid4().hex
+        for batch in batches:
+            for pair in pc.value_counts(batch[_MET].combine_chunks()).to_pylist():
+                self._rows_by_met[pair["values"]] = self._rows_by_met.get(pair["values"], 0) + pair["counts"]
+            parts = pc.unique(batch[PART]).to_pylist()
+            for part in parts:
+                if part not in self._writers:
+                    self._writers[part] = _Writer(self._table, f"{name}-{len(self._writers):05}.parquet")
+                own = batch if len(parts) == 1 else batch.filter(pc.equal(batch[PART], part))
+                self._writers[part].add(own.drop_columns([PART, _MET]))
+            while sum(writer.buffered_bytes for writer in self._writers.values()) > _BUFFERED_BYTES:
+                max(self._writers.values(), key=lambda writer: writer.buffered_bytes).flush()
+        self.files = [writer.finished() for writer in self._writers.values()]
+
+    def met(self, conditions: Sequence[str]) -> dict[str, int]:
+        """How many of the rows met each condition."""
+        return {
+            name: sum(rows for met, rows in self._rows_by_met.items() if met >> bit & 1)
+            for bit, name in enumerate(conditions)
+        }
+
+    def rows(self) -> DataFrame:
+        """Exactly the staged rows."""
+        return self._engine.read(self._table, self.files)
+
+    def is_abandoned(self, now: IcebergTable) -> bool:
+        """Whether the files are about as old as those that maintenance removes."""
+        return datetime.now(tz=UTC) > self._published_before
+
+    def release(self, transaction: Transaction, now: IcebergTable) -> None:
+        """The commit happens to the table as it was looked at, or not at all."""
+        self._base = head_of(now)
+        transaction._apply((), (AssertRefSnapshotId.model_validate({"ref": "main", "snapshot-id": self._base}),))
+
+    def is_released(self, now: IcebergTable, wanted: int) -> bool:
+        """The commit's snapshot is there; a commit without one can't be told."""
+        return wanted != self._base and now.snapshot_by_id(wanted) is not None
+
+    def discard(self) -> None:
+        """Delete the files, also those begun."""
+        for writer in self._writers.values():
+            writer.discard()
+
+
+class _Writer:
+    """One data file, written in row groups."""
+
+    def __init__(self, table: IcebergTable, name: str) -> None:
+        metadata = table.metadata
+        self._table = table
+        self._path = load_location_provider(metadata.location, metadata.properties).new_data_location(name)
+        self._schema = schema_to_pyarrow(table.schema())  # with the field ids that Iceberg's readers go by
+        self._buffered: list[pa.Table] = []
+        self.buffered_bytes = 0
+        self._stream: Any = table.io.new_output(self._path).create()
+        # checksums as Spark's files have them: repair finds a damaged page by them
+        self._parquet = pq.ParquetWriter(
+            self._stream, self._schema, compression="zstd", write_page_checksum=True, store_schema=False
+        )
+
+    def add(self, rows: pa.Table) -> None:
+        """Hold rows for the next row group."""
+        self._buffered.append(rows.cast(self._schema))
+        self.buffered_bytes += rows.nbytes
+
+    def flush(self) -> None:
+        """Write the held rows as a row group."""
+        if self._buffered:
+            self._parquet.write_table(pa.concat_tables(self._buffered))
+        self._buffered, self.buffered_bytes = [], 0
+
+    def finished(self) -> DataFile:
+        """End the file; what the commit has to know of it."""
+        self.flush()
+        self._parquet.close()
+        self._stream.close()
+        metadata, schema = self._table.metadata, self._table.schema()
+        statistics = data_file_statistics_from_parquet_metadata(
+            parquet_metadata=self._parquet.writer.metadata,
+            stats_columns=compute_statistics_plan(schema, metadata.properties),
+            parquet_column_mapping=parquet_path_to_id_mapping(schema),
+        )
+        return DataFile.from_args(
+            content=DataFileContent.DATA,
+            file_path=self._path,
+            file_format=FileFormat.PARQUET,
+            partition=statistics.partition(metadata.spec(), schema),
+            file_size_in_bytes=len(self._table.io.new_input(self._path)),
+            sort_order_id=None,
+            spec_id=metadata.default_spec_id,
+            equality_ids=None,
+            key_metadata=None,
+            **statistics.to_serialized_dict(),
+        )
+
+    def discard(self) -> None:
+        """Delete the file."""
+        for close in (self._parquet.close, self._stream.close):
+            with suppress(Exception):  # of a file that is to go
+                close()
+        self._table.io.delete(self._path)
+
+
+def _check_whole(table: IcebergTable, files: Sequence[DataFile]) -> None:
+    storage = cast("PyArrowFileIO", table.io)
+    scheme, netloc, _ = storage.parse_location(table.location())
+    paths = [storage.parse_location(file.file_path)[2] for file in files]
+    found = storage.fs_by_scheme(scheme, netloc).get_file_info(paths)
+    for file, info in zip(files, found, strict=True):
+        if info.size != file.file_size_in_bytes:
+            raise OSError(f"{file.file_path} has {info.size} bytes and should have {file.file_size_in_bytes}")
+
+
+def _address(path: str) -> str:
+    """A file's path as Sail takes it for one file; of a plain path `[`, `{` and `*` would be patterns."""
+    return path if path.startswith(SCHEME) else f"file://{quote(path.removeprefix('file://'))}"
+
+
+def _file_of_a_row(table: IcebergTable) -> Column:
+    """The file a row belongs to: its write task, and the values of columns that an older table is partitioned by."""
+    schema = table.schema()
+    further = [
+        schema.find_field(f.source_id).name for f in table.spec().fields if isinstance(f.transform, IdentityTransform)
+    ]
+    values = [F.coalesce(F.col(name).cast("string"), F.lit("\0")) for name in further]
+    return F.concat_ws("\0\0", F.col(PART).cast("string"), *values).alias(PART)
+
+
+def _batches(frame: DataFrame) -> Iterator[pa.Table]:
+    """The rows of a frame as they come, never all of them at once."""
+    client = cast("Any", frame).sparkSession.client
+    plan = cast("Any", frame)._plan
+    return (found for found in client.to_table_as_iterator(plan.to_proto(client), {}) if isinstance(found, pa.Table))

@@ -1,0 +1,137 @@
+"""Sail stages files that no reader sees until a commit names them; run with ``--engine=sail``."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse_assets.automation.runner import DaysLeftOut
+from lakehouse_assets.engines.sail import FileStaging
+from lakehouse_assets.io.warehouse import ContractViolation, PublishConflict
+from lakehouse_assets.partitions import EVER
+
+pytestmark = pytest.mark.sail
+
+TABLE = "silver.user_days"
+DAY = "2024-03-01"
+
+
+@pytest.fixture
+def lake(make_lake: Callable[..., Any]) -> Any:
+    made = make_lake(("gold.daily_metrics",))
+    made.rows(DAY, *(f"{user},{DAY} 10:00:00,edit,p,5,1" for user in "abc"))
+    made.run()
+    return made
+
+
+def data_files(lake: Any) -> set[Path]:
+    return set(Path(lake.lakehouse.catalog.load(TABLE).location()).joinpath("data").rglob("*.parquet"))
+
+
+def rewrite(lake: Any, **changed: Any) -> None:
+    """Publish the day of `TABLE` again, with other values."""
+    warehouse = lake.lakehouse.warehouse
+    day = datetime.fromisoformat(DAY).date()
+    base = warehouse.base(TABLE, {})
+    rows = warehouse.read(TABLE, *EVER)
+    frame = rows.withColumns({name: F.lit(value).cast(rows.schema[name].dataType) for name, value in changed.items()})
+    warehouse.write(TABLE, frame, day, day, base, {})
+
+
+def test_commits_and_files_say_what_iceberg_and_people_ask(lake: Any) -> None:
+    table = lake.lakehouse.catalog.load(TABLE)
+    assert table.current_snapshot().summary["lakehouse.engine"] == "sail"
+    (file,) = [task.file for task in table.scan().plan_files()]
+    assert file.record_count == 3
+    day = table.schema().find_field("event_date").field_id
+    assert file.lower_bounds[day] == file.upper_bounds[day]
+    assert Path(file.file_path) in data_files(lake)
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"actions": -7}, "columns_valid .*: 3 rows on 2024-03-01"),
+        ({"user_id": "a"}, "no_duplicate_key .*: 2 rows on 2024-03-01"),
+        ({"event_date": datetime(2024, 3, 2, tzinfo=UTC).date()}, "broken by 3 rows of other days"),
+    ],
+)
+def test_what_breaks_a_law_is_not_published_and_leaves_no_file(lake: Any, changed: dict[str, Any], why: str) -> None:
+    before, files = lake.table(TABLE), data_files(lake)
+    with pytest.raises(ContractViolation, match=why):
+        rewrite(lake, **changed)
+    assert (lake.table(TABLE), data_files(lake)) == (before, files)
+
+
+def test_what_was_staged_too_long_ago_is_not_published(lake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, files = lake.table(TABLE), data_files(lake)
+    write = FileStaging.write
+
+    def for_a_day(staging: FileStaging, batches: Any) -> None:
+        write(staging, batches)
+        staging._published_before -= timedelta(hours=23, minutes=1)
+
+    monkeypatch.setattr(FileStaging, "write", for_a_day)
+    with pytest.raises(PublishConflict, match="abandoned"):
+        rewrite(lake, duration_ms=9)
+    assert (lake.table(TABLE), data_files(lake)) == (before, files)
+
+
+def test_a_run_killed_with_files_staged_leaves_the_old_rows_and_the_next_one_heals(lake: Any) -> None:
+    before, files = lake.table(TABLE), data_files(lake)
+    lake.rows(DAY, f"d,{DAY} 10:00:00,edit,p,5,1")
+    settings = lake.lakehouse.settings
+    environment = os.environ | {
+        "LAKEHOUSE_HOME": str(settings.home_path),
+        "LAKEHOUSE_TABLES": ",".join(settings.tables),
+    }
+    victim = [sys.executable, "-m", "lakehouse_assets_tests.victim", "staged", TABLE, "0"]
+    done = subprocess.run(victim, env=environment, start_new_session=True, check=False, timeout=300)
+    assert done.returncode == -9
+    assert lake.table(TABLE) == before
+    (left,) = data_files(lake) - files
+    lake.run()
+    assert [row["user_id"] for row in lake.table(TABLE)] == ["d"]
+    assert left in data_files(lake)  # young, so that it may be another run's
+    day_old = (datetime.now(tz=UTC) - timedelta(days=2)).timestamp()
+    os.utime(left, (day_old, day_old))
+    maintain = [sys.executable, "-m", "lakehouse_assets.cli", "maintain"]
+    subprocess.run(maintain, env=environment, check=True, capture_output=True, timeout=300)
+    assert left not in data_files(lake)
+    assert [row["user_id"] for row in lake.table(TABLE)] == ["d"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty"])
+def test_a_file_that_is_missing_or_empty_is_an_error_and_not_no_rows(lake: Any, damage: str) -> None:
+    (file,) = [Path(task.file.file_path) for task in lake.lakehouse.catalog.load(TABLE).scan().plan_files()]
+    content = file.read_bytes()
+    file.unlink()
+    if damage == "empty":
+        file.touch()
+    day = datetime.fromisoformat(DAY).date()
+    with pytest.raises(OSError, match=file.name):
+        lake.lakehouse.warehouse.read(TABLE, day, day)
+    lake.rows("2024-03-02", "d,2024-03-02 10:00:00,edit,p,5,1")  # whose metrics look back on the day before
+    with pytest.raises(DaysLeftOut, match=rf"{file.name} .*maintain --repair"):
+        lake.run()
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("folder", ["a b", "a%20b", "Müller", "a[1]b", "st*r", "a{1,2}b", "q?x", "a#b"])
+def test_a_warehouse_may_be_called_anything(
+    make_lake: Callable[..., Any], spark: SparkSession, tmp_path: Path, folder: str
+) -> None:
+    lake = make_lake(("silver.user_days",), warehouse=str(tmp_path / folder))
+    lake.rows(DAY, f"a,{DAY} 10:00:00,edit,p,5,1")
+    lake.run()
+    assert len(lake.table(TABLE)) == 1
+    for name in lake.lakehouse.catalog.names():
+        lake.lakehouse.catalog.iceberg.drop_table(name)
+    assert spark.range(1).count() == 1
