@@ -479,7 +479,8 @@ class Stamps:
 
     def _of_no_files(self) -> set[str]:
         """The stamps of a landing date without a file, by this version of bronze and by earlier ones."""
-        return {_hash(version, []) for version in range(1, self._tables["bronze.interactions"].version + 1)}
+        bronze = self._tables.get("bronze.interactions")  # a lake of users alone has none
+        return {_hash(version, []) for version in range(1, bronze.version + 1)} if bronze else set()
 
     def _taken(self, recorded: Mapping[date, str]) -> list[date]:
         """Landing dates of users' files among the recorded days, in order."""

@@ -511,9 +511,8 @@ def some_series(seed: int) -> dict[str, list[float]]:
     daily = dict(
         zip(anomalies.DAILY_METRICS, (series(400, 0.002), series(5000, 0.005), series(90_000, 0)), strict=True)
     )
-    sessions = zip(
-        anomalies.SESSION_METRICS, (series(100_000, -0.002), series(4000, 0), series(700, 0.001)), strict=True
-    )
+    share = [count / 2000 for count in series(700, 0.001)]
+    sessions = zip(anomalies.SESSION_METRICS, (series(100_000, -0.002), series(4000, 0), share), strict=True)
     return daily | dict(sessions)
 
 
@@ -538,5 +537,5 @@ def test_a_quiet_series_raises_nothing_and_injected_spikes_and_drops_are_found(s
     }
     injected |= {("total_actions", 200): 0.6, ("total_actions", 202): 1.5, ("sessions", 299): 0.5}
     for (name, day), factor in injected.items():
-        series[name][day] = round(series[name][day] * factor)
+        series[name][day] *= factor
     assert unusual(spark, series) == injected.keys()
