@@ -187,16 +187,16 @@ def test_a_failed_blocking_check_stops_what_comes_after(make_lake, monkeypatch):
     )
 
 
-def test_rows_are_the_same_whether_spark_workers_or_this_process_parse_them(make_lake, spark, monkeypatch):
+def test_rows_are_the_same_whether_spark_workers_or_this_process_parse_them(make_lake, monkeypatch):
     lake = make_lake()
-    zone, days = lake.lakehouse.zone, [date(2024, 2, 29), date(2024, 3, 1)]
+    zone, engine, days = lake.lakehouse.zone, lake.lakehouse.engine, [date(2024, 2, 29), date(2024, 3, 1)]
     for day in days:
         lake.rows(day.isoformat(), f'a,{day} 10:00:00,edit,"x,""y""",1,1', f"b,{day} 11:00:00,edit", "c,no,edit,p,1,1")
     files = {day: [zone.inspect("interactions", file) for file in zone.files("interactions", day)] for day in days}
     columns = list(files[days[0]][0].header)
 
     def parsed():
-        frame = deliveries.read_deliveries(spark, files, columns, datetime(2024, 3, 2, tzinfo=UTC), 1_000_000)
+        frame = deliveries.read_deliveries(engine, files, columns, datetime(2024, 3, 2, tzinfo=UTC), 1_000_000)
         return sorted(map(str, frame.collect()))
 
     here = parsed()
