@@ -46,9 +46,13 @@ class _Output:
 
 
 def say(line: str) -> None:
-    """A line for the person watching."""
+    """A line for the person watching; where nobody reads any more, as behind `| head`, work goes on without."""
     if not _Output.quiet:
-        print(line, flush=True)
+        try:
+            print(line, flush=True)
+        except BrokenPipeError:
+            _Output.quiet = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes at its end
 
 
 def say_next(*commands: str, before: str = "", why: str = "") -> None:
@@ -184,7 +188,7 @@ def _name_trouble(error: Exception, settings: Settings) -> None:
 def _land(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.io import landing
     from lakehouse_assets.io.redivision import divide_again
-    from lakehouse_assets.partitions import in_words, some
+    from lakehouse_assets.partitions import in_words, some, span_in_words
 
     zone = landing.landing_zone(settings)
     setting = f"map_{options.dataset}"
@@ -227,7 +231,8 @@ def _land(options: argparse.Namespace, settings: Settings) -> None:
             days = sorted(landed.rows)
             rows = sum(landed.rows.values())
             took = time.monotonic() - began
-            say(f"{source.name}: {rows:,} rows into {some(len(days), 'day')}, {days[0]} … {days[-1]}, {took:.1f} s")
+            span = span_in_words(days[0], days[-1])
+            say(f"{source.name}: {some(rows, 'row')} into {some(len(days), 'day')}, {span}, {took:.1f} s")
             if landed.unreadable_day:
                 rows = landed.unreadable_day
                 say(f"  {some(rows, 'row')} without a readable day went to {days[-1]}, rejected there")

@@ -325,7 +325,7 @@ def test_files_before_a_mistake_stay_landed_and_the_mistake_is_named(lakehouse_c
     bad = source(home, "user;timestamp\n", "bad.csv")
     outcome = lakehouse_command("land", "interactions", good, bad)
     assert_one_sentence(outcome, r"bad\.csv: its columns are not separated by commas")
-    assert "good.csv: 1 rows into 1 day" in outcome[1]
+    assert "good.csv: 1 row into 1 day, 2" in outcome[1]
     assert [path.name for path in (home / "landing").glob("interactions/date=*/*")] == ["good.csv"]
 
 

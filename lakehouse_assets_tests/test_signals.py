@@ -186,3 +186,15 @@ def test_dev_started_in_the_background_ends_with_sigterm(tmp_path: Path) -> None
     assert process.returncode == 130
     ended(process)
     assert load_settings(home=tmp_path / "home").dagster_path.exists()
+
+
+def test_what_a_command_says_may_go_unread(tmp_path: Path) -> None:
+    """As behind `| head`: the reader is gone, and the work is done all the same."""
+    code = "from lakehouse_assets.cli import say\nfor n in range(20_000): say(str(n))\nopen('done', 'w')"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+    )
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait(30)) == (b"", 0)
+    assert (tmp_path / "done").exists()
