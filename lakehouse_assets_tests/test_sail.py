@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyiceberg.types import LongType
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -106,6 +107,14 @@ def test_a_run_killed_with_files_staged_leaves_the_old_rows_and_the_next_one_hea
     subprocess.run(maintain, env=environment, check=True, capture_output=True, timeout=300)
     assert left not in data_files(lake)
     assert [row["user_id"] for row in lake.table(TABLE)] == ["d"]
+
+
+def test_a_column_that_the_settings_no_longer_make_is_null(lake: Any) -> None:
+    with lake.lakehouse.catalog.load(TABLE).update_schema() as update:
+        update.add_column("gone_actions", LongType())
+    rewrite(lake)
+    found = lake.lakehouse.catalog.load(TABLE).scan().to_arrow()
+    assert (len(found), found["gone_actions"].null_count) == (3, 3)
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty"])

@@ -194,7 +194,8 @@ def test_what_a_command_says_may_go_unread(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
     )
-    assert process.stdout and process.stderr
+    assert process.stdout
+    assert process.stderr
     process.stdout.close()
     assert (process.stderr.read(), process.wait(30)) == (b"", 0)
     assert (tmp_path / "done").exists()

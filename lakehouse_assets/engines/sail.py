@@ -35,6 +35,7 @@ from pyiceberg.transforms import IdentityTransform
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.types import StructType
 
 from lakehouse_assets.engines.engine import OutOfMemory
 from lakehouse_assets.io.catalog import head_of
@@ -119,8 +120,7 @@ class SailEngine:
             OSError: a file is not there or not as long as it should be, which Sail would take for one without rows.
         """
         _check_whole(table, files)
-        schema = from_arrow_schema(schema_to_pyarrow(table.schema(), include_field_ids=False))
-        return self.session.read.schema(schema).parquet(*[_address(file.file_path) for file in files])
+        return self.session.read.schema(_spark_schema(table)).parquet(*[_address(file.file_path) for file in files])
 
     def divided(self, frame: DataFrame, parts: int) -> DataFrame:
         """The rows of a write task in the same partition, in their order."""
@@ -135,7 +135,11 @@ class SailEngine:
     ) -> FileStaging:
         """Write rows into a file for each write task."""
         staging = FileStaging(self, table, timedelta(hours=self._settings.abandoned_hours))
-        columns = [field.name for field in table.schema().fields]
+        there = set(rows.columns)
+        columns = [  # those that the settings no longer make are null
+            F.col(field.name) if field.name in there else F.lit(None).cast(field.dataType).alias(field.name)
+            for field in _spark_schema(table).fields
+        ]
         bits = [F.when(met, F.lit(1 << bit)).otherwise(F.lit(0)) for bit, met in enumerate(conditions.values())]
         met = reduce(add, bits, F.lit(0)).cast("bigint").alias(_MET)
         arranged = rows.sort(*dict.fromkeys([PART, *order])) if order else rows
@@ -270,6 +274,10 @@ class _Writer:
             with suppress(Exception):  # of a file that is to go
                 close()
         self._table.io.delete(self._path)
+
+
+def _spark_schema(table: IcebergTable) -> StructType:
+    return from_arrow_schema(schema_to_pyarrow(table.schema(), include_field_ids=False))
 
 
 def _check_whole(table: IcebergTable, files: Sequence[DataFile]) -> None:
