@@ -112,7 +112,7 @@ def test_a_run_killed_with_files_staged_leaves_the_old_rows_and_the_next_one_hea
 def test_a_column_that_the_settings_no_longer_make_is_null(lake: Any) -> None:
     with lake.lakehouse.catalog.load(TABLE).update_schema() as update:
         update.add_column("gone_actions", LongType())
-    rewrite(lake)
+    rewrite(lake, duration_ms=7)
     found = lake.lakehouse.catalog.load(TABLE).scan().to_arrow()
     assert (len(found), found["gone_actions"].null_count) == (3, 3)
 
