@@ -26,14 +26,14 @@ profiles: $(READY) ## install what `lakehouse profile` needs, 0.4 GB
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode --require-hashes -r requirements-profile.lock
 
 setup-s3: $(READY) ## also the jar that a warehouse in an S3 store needs (69 MB)
-	$(BIN)/python -m lakehouse_assets.runtime --s3
+	$(BIN)/python -m lakehouse_assets.engines.runtime --s3
 
 ##@ Stack
 stack-env: $(READY) ## .env with random keys, mode 600, if there is none
-	$(BIN)/python -m lakehouse_assets.stack_env .env
+	$(BIN)/python -m lakehouse_assets.stack.environment .env
 
 stack-images: .env ## ask Docker for the digests of the images that are pinned by it (needs a network)
-	$(BIN)/python -m lakehouse_assets.stack_env .env --digests
+	$(BIN)/python -m lakehouse_assets.stack.environment .env --digests
 
 .env:
 	$(MAKE) stack-env
@@ -117,13 +117,13 @@ clean: ## remove the virtual environment and caches of this folder
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 
 # what the lakehouse runs with; a demo waits for no more
-$(READY): pyproject.toml requirements-build.lock requirements.lock requirements-java.lock lakehouse_assets/runtime.py
+$(READY): pyproject.toml requirements-build.lock requirements.lock requirements-java.lock lakehouse_assets/engines/runtime.py
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "Python 3.11 or 3.12 is needed; name one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-build.lock
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
-	$(BIN)/python -m lakehouse_assets.runtime
+	$(BIN)/python -m lakehouse_assets.engines.runtime
 	@touch $@
 
 # and what developing it needs
@@ -132,6 +132,6 @@ $(DEV): $(READY) requirements-dev.lock
 	@touch $@
 
 $(TOOLS): $(DEV) requirements-services.lock lakehouse_assets_tests/stack/tools.py lakehouse_assets_tests/stack/RestCatalog.java
-	$(BIN)/python -m lakehouse_assets.runtime --s3
+	$(BIN)/python -m lakehouse_assets.engines.runtime --s3
 	$(BIN)/python -m lakehouse_assets_tests.stack.tools
 	@touch $@

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.run import LAKEHOUSE, generate, land, say, timed
-from lakehouse_assets.io.catalog import Catalog
-from lakehouse_assets.io.landing import LandingZone
-from lakehouse_assets.io.query import connect
+from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.settings import Settings, load_settings
+from lakehouse_assets.storage.catalog import Catalog
+from lakehouse_assets.storage.query import connect
 
 
 def digests(settings: Settings) -> dict[str, tuple[int, int]]:

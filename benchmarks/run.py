@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks.comparison import TABLES, differences, landed_differently
 from benchmarks.warm_days import RESULT
-from lakehouse_assets.generate import DEFAULT_START
+from lakehouse_assets.sample_data.generate import DEFAULT_START
 
 PROJECT = Path(__file__).resolve().parents[1]
 LIMIT_SECONDS = 2 * 3600  # no single command may take longer

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.run import LAKEHOUSE, Timed, generate, land, say, timed
-from lakehouse_assets.io.catalog import CATALOG, Catalog
-from lakehouse_assets.io.query import connect
 from lakehouse_assets.settings import load_settings
+from lakehouse_assets.storage.catalog import CATALOG, Catalog
+from lakehouse_assets.storage.query import connect
 
 _DONE = re.compile(r"\s+\d+/\d+ (\S+)\s+([\d.]+) s")
 _WRITTEN = re.compile(rf"IcebergWrite\(table={CATALOG}\.(\w+\.\w+),")

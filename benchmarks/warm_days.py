@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from lakehouse_assets.automation.runner import Runner
 from lakehouse_assets.engines.spark import prepare_environment
-from lakehouse_assets.io.landing import deliver, parse_date
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.landing.zone import deliver, parse_date
+from lakehouse_assets.orchestration.runner import Runner
 from lakehouse_assets.settings import load_settings
 
 RESULT = "seconds of the warm day: "

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lakehouse_assets.runtime import PLANTUML, SetupError, fetched, java_home
+from lakehouse_assets.engines.runtime import PLANTUML, SetupError, fetched, java_home
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.tables import declare
 

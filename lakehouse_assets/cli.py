@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 from lakehouse_assets.stopping import SENTENCE, STATUS, STOP
 
 if TYPE_CHECKING:
+    from lakehouse_assets.orchestration.planner import Work
     from lakehouse_assets.settings import Settings
-    from lakehouse_assets.stamps import Work
 
 _LOOK = 'sql "select * from gold.daily_metrics order by date"'
 _DEMO_DAYS = 90
@@ -109,11 +109,11 @@ def _command(arguments: Sequence[str] | None = None) -> int:
 
 def _sentence(error: BaseException | None) -> str | None:
     """The plain message inside an error, if somebody can act on it."""
-    from lakehouse_assets.io.csv_files import FileRefused
-    from lakehouse_assets.io.landing import LandingError
-    from lakehouse_assets.io.s3 import StorageError
-    from lakehouse_assets.runtime import SetupError
+    from lakehouse_assets.engines.runtime import SetupError
+    from lakehouse_assets.landing.csv_files import FileRefused
+    from lakehouse_assets.landing.zone import LandingError
     from lakehouse_assets.settings import SettingsError
+    from lakehouse_assets.storage.s3 import StorageError
 
     expected: tuple[type[BaseException], ...] = (
         FileRefused,
@@ -123,29 +123,29 @@ def _sentence(error: BaseException | None) -> str | None:
         StorageError,
         UsageError,
     )
-    if "lakehouse_assets.io.catalog" in sys.modules:
-        from lakehouse_assets.io.catalog import CatalogError
+    if "lakehouse_assets.storage.catalog" in sys.modules:
+        from lakehouse_assets.storage.catalog import CatalogError
 
         expected += (CatalogError,)
-    if "lakehouse_assets.io.query" in sys.modules:
-        from lakehouse_assets.io.query import QueryError
+    if "lakehouse_assets.storage.query" in sys.modules:
+        from lakehouse_assets.storage.query import QueryError
 
         expected += (QueryError,)
-    if "lakehouse_assets.automation.runner" in sys.modules:
-        from lakehouse_assets.automation.runner import DaysLeftOut
+    if "lakehouse_assets.orchestration.runner" in sys.modules:
+        from lakehouse_assets.orchestration.runner import DaysLeftOut
 
         expected += (DaysLeftOut,)
-    if "lakehouse_assets.profiles" in sys.modules:
-        from lakehouse_assets.profiles import ProfileError
+    if "lakehouse_assets.reports.profiles" in sys.modules:
+        from lakehouse_assets.reports.profiles import ProfileError
 
         expected += (ProfileError,)
-    if "lakehouse_assets.stamps" in sys.modules:
-        from lakehouse_assets.stamps import DroppedDays, RangeError
+    if "lakehouse_assets.orchestration.planner" in sys.modules:
+        from lakehouse_assets.orchestration.planner import DroppedDays, RangeError
 
         expected += (DroppedDays, RangeError)
-    if "lakehouse_assets.io.warehouse" in sys.modules:
+    if "lakehouse_assets.storage.warehouse" in sys.modules:
         from lakehouse_assets.engines.engine import OutOfMemory
-        from lakehouse_assets.io.warehouse import ContractViolation, PublishConflict
+        from lakehouse_assets.storage.warehouse import ContractViolation, PublishConflict
 
         expected += (ContractViolation, OutOfMemory, PublishConflict)
     seen: set[int] = set()
@@ -176,9 +176,9 @@ def _init(options: argparse.Namespace, settings: Settings) -> None:
 
 def _name_trouble(error: Exception, settings: Settings) -> None:
     """Where an error that says nothing to a person comes from storage or from a damaged file, say so."""
-    tables_in_use = "lakehouse_assets.io.catalog" in sys.modules
-    from lakehouse_assets.io.trouble import name_trouble
+    tables_in_use = "lakehouse_assets.storage.catalog" in sys.modules
     from lakehouse_assets.lakehouse import Lakehouse
+    from lakehouse_assets.storage.trouble import name_trouble
 
     name_trouble(error, settings)
     if tables_in_use:
@@ -186,9 +186,9 @@ def _name_trouble(error: Exception, settings: Settings) -> None:
 
 
 def _land(options: argparse.Namespace, settings: Settings) -> None:
-    from lakehouse_assets.io import landing
-    from lakehouse_assets.io.redivision import divide_again
-    from lakehouse_assets.partitions import in_words, some, span_in_words
+    from lakehouse_assets.calendar import in_words, some, span_in_words
+    from lakehouse_assets.landing import zone as landing
+    from lakehouse_assets.landing.redivision import divide_again
 
     zone = landing.landing_zone(settings)
     setting = f"map_{options.dataset}"
@@ -276,9 +276,9 @@ def _backfill(options: argparse.Namespace, settings: Settings) -> None:
     if options.parallel <= 1:
         _run_range(options, settings, first, last)
         return
-    from lakehouse_assets.io.landing import landing_zone
-    from lakehouse_assets.io.redivision import divide_again
-    from lakehouse_assets.partitions import span_in_words
+    from lakehouse_assets.calendar import span_in_words
+    from lakehouse_assets.landing.redivision import divide_again
+    from lakehouse_assets.landing.zone import landing_zone
 
     divide_again(landing_zone(settings), settings, say)
     parts = _by_month(first, last, options.parallel)
@@ -297,7 +297,7 @@ def _backfill(options: argparse.Namespace, settings: Settings) -> None:
 
 def _by_month(first: date, last: date, parts: int) -> list[tuple[date, date]]:
     """A range divided between months, so that no two parts write the same file."""
-    from lakehouse_assets.partitions import days_between, month_first
+    from lakehouse_assets.calendar import days_between, month_first
 
     months = [list(days) for _, days in groupby(days_between(first, last), key=month_first)]
     parts = min(parts, len(months))
@@ -306,7 +306,7 @@ def _by_month(first: date, last: date, parts: int) -> list[tuple[date, date]]:
 
 
 def _days(options: argparse.Namespace) -> tuple[date, date]:
-    from lakehouse_assets.io.landing import parse_date
+    from lakehouse_assets.landing.zone import parse_date
 
     first, last = parse_date(options.start), parse_date(options.end)
     if last < first:
@@ -315,7 +315,7 @@ def _days(options: argparse.Namespace) -> tuple[date, date]:
 
 
 def _run_range(options: argparse.Namespace, settings: Settings, first: date, last: date) -> None:
-    from lakehouse_assets.io.landing import landing_zone
+    from lakehouse_assets.landing.zone import landing_zone
 
     began = time.monotonic()
     size = None
@@ -324,8 +324,8 @@ def _run_range(options: argparse.Namespace, settings: Settings, first: date, las
         looks = landing_zone(settings).look_at_all().values()
         size = sum(file.size for look in looks for day in look if first <= day <= until for file in look[day])
     _start_early(settings, size)
-    from lakehouse_assets.automation.runner import Runner
     from lakehouse_assets.lakehouse import Lakehouse
+    from lakehouse_assets.orchestration.runner import Runner
 
     _report(options, lambda: Runner(Lakehouse(settings), say).run_range(first, last), settings, began)
 
@@ -335,17 +335,17 @@ def _run_stale(options: argparse.Namespace, settings: Settings) -> None:
 
 
 def _up_to_date(settings: Settings) -> list[Work]:
-    from lakehouse_assets.io.catalog import has_tables
-    from lakehouse_assets.io.landing import landing_zone
-    from lakehouse_assets.io.redivision import waiting
+    from lakehouse_assets.landing.redivision import waiting
+    from lakehouse_assets.landing.zone import landing_zone
+    from lakehouse_assets.storage.catalog import has_tables
 
     zone = landing_zone(settings)
     before = zone.look_at_all()
     if not any(before.values()) and not has_tables(settings):
         raise UsageError(f"nothing is landed in {settings.landing_uri}; deliver a file with `lakehouse land` first")
     _start_early(settings, None if waiting(zone, settings) else zone.new_bytes(before))
-    from lakehouse_assets.automation.runner import Runner
     from lakehouse_assets.lakehouse import Lakehouse
+    from lakehouse_assets.orchestration.runner import Runner
 
     return Runner(Lakehouse(settings), say).run_stale(before)
 
@@ -358,7 +358,7 @@ def _start_early(settings: Settings, size: int | None = None) -> None:
         size: bytes of the deliveries that this process is going to compute, where that is known.
     """
     from lakehouse_assets.engines.spark import BRIEF_BYTES, check_server, prepare_environment, start_spark
-    from lakehouse_assets.io.trouble import check_writable
+    from lakehouse_assets.storage.trouble import check_writable
 
     check_writable(settings)
     if settings.engine == "sail":
@@ -379,12 +379,12 @@ def _report(
     try:
         work, left_out = compute(), None
     except Exception as error:
-        from lakehouse_assets.automation.runner import DaysLeftOut
+        from lakehouse_assets.orchestration.runner import DaysLeftOut
 
         if not isinstance(error, DaysLeftOut):
             raise
         work, left_out = error.work, error
-    from lakehouse_assets.partitions import some
+    from lakehouse_assets.calendar import some
 
     page = _draw(settings) if work else settings.dashboard_path
     seconds = time.monotonic() - began
@@ -463,8 +463,8 @@ def _rejected_of(what: str, total: int, reasons: Mapping[str, int], table: str) 
 
 def _counted(work: Sequence[Work], settings: Settings, tables: Sequence[str], query: str) -> dict[str | None, int]:
     """What a query over some tables counts in the days ($first … $last) that the first was computed for, if any."""
-    from lakehouse_assets.io.catalog import Catalog
-    from lakehouse_assets.io.query import connect
+    from lakehouse_assets.storage.catalog import Catalog
+    from lakehouse_assets.storage.query import connect
 
     looked_at = [one for one in work if tables[0] in one.tables]
     if not looked_at:
@@ -474,14 +474,14 @@ def _counted(work: Sequence[Work], settings: Settings, tables: Sequence[str], qu
 
 
 def _draw(settings: Settings) -> Path:
-    from lakehouse_assets.dashboard import write_dashboard
-    from lakehouse_assets.io.catalog import Catalog
+    from lakehouse_assets.reports.dashboard import write_dashboard
+    from lakehouse_assets.storage.catalog import Catalog
 
     return write_dashboard(Catalog(settings), settings.dashboard_path)
 
 
 def _generate(options: argparse.Namespace, settings: Settings) -> None:
-    from lakehouse_assets.generate import generate
+    from lakehouse_assets.sample_data.generate import generate
 
     try:
         made = generate(
@@ -500,9 +500,9 @@ def _generate(options: argparse.Namespace, settings: Settings) -> None:
 
 
 def _export(options: argparse.Namespace, settings: Settings) -> None:
-    from lakehouse_assets.io.catalog import Catalog
-    from lakehouse_assets.io.landing import parse_date
-    from lakehouse_assets.io.query import export
+    from lakehouse_assets.landing.zone import parse_date
+    from lakehouse_assets.storage.catalog import Catalog
+    from lakehouse_assets.storage.query import export
 
     first = parse_date(options.start) if options.start else None
     last = parse_date(options.end) if options.end else None
@@ -514,8 +514,8 @@ def _export(options: argparse.Namespace, settings: Settings) -> None:
 
 
 def _tables(options: argparse.Namespace, settings: Settings) -> None:
-    from lakehouse_assets.io.query import overview
     from lakehouse_assets.lakehouse import Lakehouse
+    from lakehouse_assets.storage.query import overview
 
     lakehouse = Lakehouse(settings)
     found = overview(lakehouse.catalog)
@@ -539,11 +539,11 @@ def _tables(options: argparse.Namespace, settings: Settings) -> None:
 
 
 def _status(options: argparse.Namespace, settings: Settings) -> None:
-    from lakehouse_assets.automation.instance import terminal_instance
-    from lakehouse_assets.automation.status import FAILED, UP_TO_DATE, status
-    from lakehouse_assets.io.redivision import told, waiting
+    from lakehouse_assets.calendar import span_in_words
     from lakehouse_assets.lakehouse import Lakehouse
-    from lakehouse_assets.partitions import span_in_words
+    from lakehouse_assets.landing.redivision import told, waiting
+    from lakehouse_assets.orchestration.instance import terminal_instance
+    from lakehouse_assets.orchestration.status import FAILED, UP_TO_DATE, status
     from lakehouse_assets.settings import in_utf8
 
     lakehouse = Lakehouse(settings)
@@ -580,8 +580,8 @@ def _status(options: argparse.Namespace, settings: Settings) -> None:
 def _sql(options: argparse.Namespace, settings: Settings) -> None:
     import duckdb
 
-    from lakehouse_assets.io.catalog import Catalog
-    from lakehouse_assets.io.query import connect
+    from lakehouse_assets.storage.catalog import Catalog
+    from lakehouse_assets.storage.query import connect
 
     try:
         relation = connect(Catalog(settings)).sql(options.query)
@@ -620,12 +620,12 @@ def _maintain(options: argparse.Namespace, settings: Settings) -> None:
 
 
 def _repair(settings: Settings, *, carry_out: bool) -> None:
-    from lakehouse_assets.automation.instance import terminal_instance
-    from lakehouse_assets.automation.jobs import living_runs
-    from lakehouse_assets.io.repair import why_to_ask
-    from lakehouse_assets.io.trouble import check_writable
+    from lakehouse_assets.calendar import in_words
     from lakehouse_assets.lakehouse import Lakehouse
-    from lakehouse_assets.partitions import in_words
+    from lakehouse_assets.orchestration.instance import terminal_instance
+    from lakehouse_assets.orchestration.jobs import living_runs
+    from lakehouse_assets.orchestration.repair import why_to_ask
+    from lakehouse_assets.storage.trouble import check_writable
 
     with terminal_instance(settings) as instance:
         busy = living_runs(instance)
@@ -694,8 +694,8 @@ def _cleanup(options: argparse.Namespace, settings: Settings) -> None:
 
 
 def _take_back(options: argparse.Namespace, settings: Settings) -> None:
+    from lakehouse_assets.calendar import in_words, some
     from lakehouse_assets.lakehouse import Lakehouse
-    from lakehouse_assets.partitions import in_words, some
 
     maintenance = Lakehouse(settings).maintenance
     days = maintenance.empty_end()
@@ -712,9 +712,9 @@ def _take_back(options: argparse.Namespace, settings: Settings) -> None:
 
 
 def _profile(options: argparse.Namespace, settings: Settings) -> None:
-    from lakehouse_assets.io.landing import parse_date
     from lakehouse_assets.lakehouse import Lakehouse
-    from lakehouse_assets.profiles import write_profile
+    from lakehouse_assets.landing.zone import parse_date
+    from lakehouse_assets.reports.profiles import write_profile
 
     lakehouse = Lakehouse(settings)
     if options.table not in lakehouse.tables:
@@ -730,8 +730,8 @@ def _profile(options: argparse.Namespace, settings: Settings) -> None:
 
 
 def _dev(options: argparse.Namespace, settings: Settings) -> None:
-    from lakehouse_assets.automation.instance import dagster_home
     from lakehouse_assets.engines.spark import prepare_environment
+    from lakehouse_assets.orchestration.instance import dagster_home
 
     with socket.socket() as port:
         port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -755,8 +755,8 @@ def _dev(options: argparse.Namespace, settings: Settings) -> None:
 def _demo(options: argparse.Namespace, settings: Settings) -> None:
     import tempfile
 
-    from lakehouse_assets.generate import generate
-    from lakehouse_assets.io.landing import deliver, landing_zone, split
+    from lakehouse_assets.landing.zone import deliver, landing_zone, split
+    from lakehouse_assets.sample_data.generate import generate
 
     began = time.monotonic()
     zone = landing_zone(settings)

@@ -12,7 +12,9 @@ from lakehouse_assets.assets.gold import gold_assets
 from lakehouse_assets.assets.maintenance import maintenance_job, maintenance_specs
 from lakehouse_assets.assets.reports import dashboard_asset, profiles_job, profiles_spec
 from lakehouse_assets.assets.silver import silver_assets
-from lakehouse_assets.automation.jobs import (
+from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.orchestration.checks import asset_checks
+from lakehouse_assets.orchestration.jobs import (
     daily_partitions,
     dashboard_job,
     freshness_policy,
@@ -20,11 +22,8 @@ from lakehouse_assets.automation.jobs import (
     maintenance_schedule,
     profiles_schedule,
 )
-from lakehouse_assets.automation.sensors import dashboard_sensor, day_end_schedule, failure_sensor, landing_sensor
-from lakehouse_assets.checks.asset_checks import asset_checks
-from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.orchestration.sensors import dashboard_sensor, day_end_schedule, failure_sensor, landing_sensor
 from lakehouse_assets.resources import iceberg_resource
-from lakehouse_assets.stamps import calendar_of
 
 
 def build_definitions(lakehouse: Lakehouse) -> dg.Definitions:
@@ -45,7 +44,7 @@ def _build(lakehouse: Lakehouse) -> dg.Definitions:
     ]
     daily = partial(dg.apply_freshness_policy, policy=freshness_policy(settings))
     kept = [  # users are delivered whenever they are
-        asset if calendar_of(name) == "users" else asset.map_asset_specs(daily)
+        asset if lakehouse.tables[name].calendar == "users" else asset.map_asset_specs(daily)
         for asset in assets
         if (name := ".".join(asset.key.path)) in lakehouse.tables
     ]

@@ -7,12 +7,12 @@ from datetime import date
 
 from pyspark.sql import DataFrame
 
-from lakehouse_assets.automation.runner import Runner
-from lakehouse_assets.io.landing import parse_date
+from lakehouse_assets.calendar import days_between
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.partitions import days_between
+from lakehouse_assets.landing.zone import parse_date
+from lakehouse_assets.orchestration.planner import Work
+from lakehouse_assets.orchestration.runner import Runner
 from lakehouse_assets.settings import Settings
-from lakehouse_assets.stamps import Work
 
 
 class DataLakehouseETL:

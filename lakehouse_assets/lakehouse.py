@@ -9,15 +9,15 @@ from functools import cached_property, partial
 
 from lakehouse_assets.engines.choice import chosen_engine, spark_engine
 from lakehouse_assets.engines.engine import Engine
-from lakehouse_assets.io import redivision
-from lakehouse_assets.io.catalog import Catalog
-from lakehouse_assets.io.landing import LandingZone, landing_zone
-from lakehouse_assets.io.maintenance import Maintenance
-from lakehouse_assets.io.repair import Repair
-from lakehouse_assets.io.trouble import Troubles
-from lakehouse_assets.io.warehouse import Warehouse
+from lakehouse_assets.landing import redivision
+from lakehouse_assets.landing.zone import LandingZone, landing_zone
+from lakehouse_assets.orchestration.planner import Stamps
+from lakehouse_assets.orchestration.repair import Repair
 from lakehouse_assets.settings import Settings, load_settings
-from lakehouse_assets.stamps import Stamps
+from lakehouse_assets.storage.catalog import Catalog
+from lakehouse_assets.storage.maintenance import Maintenance
+from lakehouse_assets.storage.trouble import Troubles
+from lakehouse_assets.storage.warehouse import Warehouse
 from lakehouse_assets.tables import declare, selected
 
 

@@ -6,13 +6,13 @@ from collections.abc import Collection
 import dagster as dg
 from pydantic import Field
 
-from lakehouse_assets.automation.failures import days_of_run
-from lakehouse_assets.automation.jobs import RUNS_OF_TABLES
-from lakehouse_assets.io.catalog import sqlite_file
-from lakehouse_assets.io.iceberg_io_manager import IcebergIOManager
+from lakehouse_assets.calendar import span_in_words
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.partitions import span_in_words
+from lakehouse_assets.orchestration.failures import days_of_run
+from lakehouse_assets.orchestration.io_manager import IcebergIOManager
+from lakehouse_assets.orchestration.jobs import RUNS_OF_TABLES
 from lakehouse_assets.settings import SettingsError
+from lakehouse_assets.storage.catalog import sqlite_file
 
 
 class NoSuchDays(ValueError):

@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial, reduce
-from typing import Any
+from typing import Any, Literal
 
 import pandera.pyspark as pa
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse_assets.io.landing import DATASETS
-from lakehouse_assets.partitions import days_between, period_first, period_last
+from lakehouse_assets.calendar import days_between, period_first, period_last
+from lakehouse_assets.landing.zone import DATASETS
 from lakehouse_assets.settings import Settings, SettingsError, action_column
 from lakehouse_assets.transforms.anomalies import DAILY_METRICS, HISTORY_DAYS, SESSION_METRICS
 from lakehouse_assets.transforms.cleaning import REJECT_REASONS, calendar_day, earliest_landing_date
@@ -37,6 +37,7 @@ BOOLEAN = T.BooleanType()
 IN_ITS_PARTITION = "rows_in_their_partition"
 NO_DUPLICATE_KEY = "no_duplicate_key"
 VALID_COLUMNS = "columns_valid"
+Calendar = Literal["events", "landings", "users"]
 EVER = -36_500  # days back that no lakehouse reaches: landing dates begin in 2000
 
 
@@ -122,6 +123,8 @@ class Table:
         description: one sentence for the catalog and the UI.
         schema: pandera schema: columns with type, nullability, description and value checks.
         partition_column: the date column that daily partitions go by.
+        calendar: the days that it has: of its own landed files (``users``, ``landings``), or of ``events``, which only
+            their rows tell.
         inputs: what it is computed from.
         key: columns that identify a row; empty where rows repeat as delivered.
         rules: further laws of a row.
@@ -136,6 +139,7 @@ class Table:
     description: str
     schema: pa.DataFrameSchema
     partition_column: str
+    calendar: Calendar = "events"
     inputs: tuple[Input, ...] = ()
     key: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
@@ -284,12 +288,14 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             description="Every delivered interaction row as text, nothing dropped; one day is one landing date.",
             schema=_schema(**_delivered("interactions")),
             partition_column="landing_date",
+            calendar="landings",
         ),
         Table(
             name="bronze.users",
             description="Every delivered user row as text, nothing dropped; one day is one landing date.",
             schema=_schema(**_delivered("users")),
             partition_column="landing_date",
+            calendar="users",
             by_month=True,
         ),
         Table(
@@ -300,6 +306,7 @@ def declare(settings: Settings) -> Mapping[str, Table]:
                 reason=_column(STRING, "Why the row was rejected.", pa.Check.isin(list(REJECT_REASONS))),
             ),
             partition_column="landing_date",
+            calendar="landings",
             inputs=(Input("bronze.interactions"),),
             settings=cleaning,
             version=2,
@@ -314,6 +321,7 @@ def declare(settings: Settings) -> Mapping[str, Table]:
                 delivered_rows=_count("Rows."),
             ),
             partition_column="landing_date",
+            calendar="landings",
             inputs=(Input("bronze.interactions"),),
             key=("landing_date", "event_date", "reason"),
             rules=(
@@ -406,6 +414,7 @@ def declare(settings: Settings) -> Mapping[str, Table]:
                 reason=_column(STRING, "Why the row was rejected.", pa.Check.isin(list(USER_REJECT_REASONS))),
             ),
             partition_column="landing_date",
+            calendar="users",
             inputs=(Input("bronze.users"),),
             by_month=True,
         ),
@@ -420,6 +429,7 @@ def declare(settings: Settings) -> Mapping[str, Table]:
                 kept_rows=_count("Users of this landing date, one row each: what `silver.user_changes` goes by."),
             ),
             partition_column="date",
+            calendar="users",
             inputs=(Input("bronze.users"), Input("silver.rejected_users")),
             checks=("rows_reconcile",),
             key=("date",),
@@ -439,6 +449,7 @@ def declare(settings: Settings) -> Mapping[str, Table]:
             description="Versions of users by the day they begin: rows of a users file that say something new.",
             schema=_schema(**version),
             partition_column="valid_from",
+            calendar="users",
             inputs=(Input("bronze.users"), Input("silver.user_changes", EVER, -1)),
             key=("valid_from", "user_id"),
             by_month=True,
@@ -454,6 +465,7 @@ def declare(settings: Settings) -> Mapping[str, Table]:
                 is_current=_column(BOOLEAN, "Whether it is the user's newest version."),
             ),
             partition_column="valid_from",
+            calendar="users",
             inputs=(Input("silver.user_changes", 0, -EVER),),  # a later delivery ends a version
             checks=(NO_DUPLICATE_KEY, "versions_end_after_they_begin"),
             key=("valid_from", "user_id"),

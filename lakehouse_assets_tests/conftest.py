@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse_assets.automation.runner import Runner
 from lakehouse_assets.engines.engine import Engine
 from lakehouse_assets.engines.sail import SailEngine, start_sail
 from lakehouse_assets.engines.spark import SparkEngine, start_spark
-from lakehouse_assets.io.catalog import Catalog
-from lakehouse_assets.io.landing import DATASETS
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.landing.zone import DATASETS
+from lakehouse_assets.orchestration.planner import Stale
+from lakehouse_assets.orchestration.runner import Runner
 from lakehouse_assets.settings import Settings, load_settings
-from lakehouse_assets.stamps import Stale
+from lakehouse_assets.storage.catalog import Catalog
 
 # What most tests look at; each further table costs every run of every test some tenths of a second.
 CORE = (

@@ -12,13 +12,13 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from lakehouse_assets.io.catalog import Catalog
-from lakehouse_assets.io.landing import DATASETS, LandingError, LandingZone, split
-from lakehouse_assets.io.redivision import divide_again
+from lakehouse_assets.calendar import days_between
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.partitions import days_between
+from lakehouse_assets.landing.redivision import divide_again
+from lakehouse_assets.landing.zone import DATASETS, LandingError, LandingZone, split
+from lakehouse_assets.orchestration.planner import ROUTING, Stamps
 from lakehouse_assets.settings import Settings
-from lakehouse_assets.stamps import ROUTING, Stamps
+from lakehouse_assets.storage.catalog import Catalog
 from lakehouse_assets.tables import Table, declare, selected
 from lakehouse_assets_tests.reference import Row, compute
 

@@ -18,21 +18,23 @@ import pytest
 from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG, PARTITION_NAME_TAG, RUN_KEY_TAG
 
-from lakehouse_assets.automation import sensors
-from lakehouse_assets.automation.failures import failure_of
-from lakehouse_assets.automation.instance import PROCESS_TAG, WatchingRunLauncher, terminal_instance
-from lakehouse_assets.automation.jobs import DASHBOARD_JOB, JOB, daily_partitions, run_tags
-from lakehouse_assets.automation.runner import DaysLeftOut
-from lakehouse_assets.automation.status import FAILED, STALE, UP_TO_DATE, status
+from lakehouse_assets.calendar import EVER, days_between, month_first, month_last
 from lakehouse_assets.definitions import build_definitions
-from lakehouse_assets.io.catalog import Catalog, files_overlapping, forget_days
-from lakehouse_assets.io.landing import DATASETS, LandingError, split
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.partitions import EVER, days_between, month_first, month_last
+from lakehouse_assets.landing.zone import DATASETS, LandingError, split
+from lakehouse_assets.orchestration import sensors
+from lakehouse_assets.orchestration.failures import failure_of
+from lakehouse_assets.orchestration.instance import PROCESS_TAG, WatchingRunLauncher, terminal_instance
+from lakehouse_assets.orchestration.jobs import DASHBOARD_JOB, JOB, daily_partitions, run_tags
+from lakehouse_assets.orchestration.planner import RangeError, Stamps, Work
+from lakehouse_assets.orchestration.runner import DaysLeftOut
+from lakehouse_assets.orchestration.status import FAILED, STALE, UP_TO_DATE, status
 from lakehouse_assets.settings import SettingsError, load_settings
-from lakehouse_assets.stamps import OF_USERS, RangeError, Stamps, Work
+from lakehouse_assets.storage.catalog import Catalog, files_overlapping, forget_days
 from lakehouse_assets.transforms import sessions
 from lakehouse_assets_tests.test_faults import spans_wrong_on
+
+OF_USERS = ("bronze.users", "silver.rejected_users", "silver.user_counts", "silver.user_changes", "silver.users")
 
 
 class Daemon:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from lakehouse_assets.charts import CHARTS
+from lakehouse_assets.reports.charts import CHARTS
 from lakehouse_assets_tests.dev_server import dev, environment, wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]

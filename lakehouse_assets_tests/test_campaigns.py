@@ -14,11 +14,11 @@ import dagster as dg
 import duckdb
 import pytest
 
-from lakehouse_assets.automation.instance import terminal_instance
-from lakehouse_assets.automation.jobs import unfinished_runs
-from lakehouse_assets.automation.sensors import landing_sensor
-from lakehouse_assets.automation.status import STALE, UP_TO_DATE, status
-from lakehouse_assets.partitions import days_between
+from lakehouse_assets.calendar import days_between
+from lakehouse_assets.orchestration.instance import terminal_instance
+from lakehouse_assets.orchestration.jobs import unfinished_runs
+from lakehouse_assets.orchestration.sensors import landing_sensor
+from lakehouse_assets.orchestration.status import STALE, UP_TO_DATE, status
 from lakehouse_assets.stopping import SENTENCE, STATUS
 from lakehouse_assets_tests.conftest import CORE, small_disk
 from lakehouse_assets_tests.histories import DAYS, FIRST, SEED, Deliveries, differences

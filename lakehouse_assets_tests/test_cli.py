@@ -22,13 +22,13 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 
 import lakehouse_assets
 from lakehouse_assets import cli
-from lakehouse_assets.charts import CHARTS
-from lakehouse_assets.dashboard import write_dashboard
-from lakehouse_assets.io.landing import DATASETS
+from lakehouse_assets.calendar import DAY
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.partitions import DAY
+from lakehouse_assets.landing.zone import DATASETS
+from lakehouse_assets.orchestration.planner import Work
+from lakehouse_assets.reports.charts import CHARTS
+from lakehouse_assets.reports.dashboard import write_dashboard
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.stamps import Work
 
 HEADER = ",".join(DATASETS["interactions"])
 ROW = "u,2024-03-01 10:00:00,edit,p,10,1"
@@ -230,7 +230,7 @@ def test_an_error_nobody_foresaw_is_shown_and_does_not_hang(
         raise RuntimeError("the disk is on fire")
 
     landed_file(home)
-    monkeypatch.setattr("lakehouse_assets.io.landing.LandingZone.inspect", fail)
+    monkeypatch.setattr("lakehouse_assets.landing.zone.LandingZone.inspect", fail)
     with pytest.raises(Exception) as failed:  # noqa: PT011  Dagster wraps it
         lakehouse_command("run")
     assert "the disk is on fire" in f"{failed.value} {failed.value.__cause__}"
@@ -245,7 +245,7 @@ def test_a_range_outside_the_calendar_is_one_sentence(
         raise cli.UsageError("a run was started")
 
     landed_file(home)
-    monkeypatch.setattr("lakehouse_assets.automation.runner.Runner._execute_one", execute)
+    monkeypatch.setattr("lakehouse_assets.orchestration.runner.Runner._execute_one", execute)
     wrong = start if start < "2000" else end
     assert_one_sentence(lakehouse_command("run", "--start", start, "--end", end), wrong)
     assert_one_sentence(lakehouse_command("backfill", "--start", start, "--end", end), wrong)

@@ -15,9 +15,9 @@ import jsonschema
 import pytest
 import yaml
 
-from lakehouse_assets import stack_env
-from lakehouse_assets.io.catalog import rest_properties
 from lakehouse_assets.settings import Settings, load_settings
+from lakehouse_assets.stack import environment as stack_env
+from lakehouse_assets.storage.catalog import rest_properties
 from lakehouse_assets_tests.stack.services import DEFAULTS, ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
@@ -100,7 +100,7 @@ def test_spark_defaults_have_a_reason_above_every_line_and_no_secret() -> None:
 
 def test_the_env_file_is_for_its_owner_only_and_never_made_twice(tmp_path: Path) -> None:
     file = tmp_path / ".env"
-    make = [sys.executable, "-m", "lakehouse_assets.stack_env", str(file)]
+    make = [sys.executable, "-m", "lakehouse_assets.stack.environment", str(file)]
     subprocess.run(make, check=True, capture_output=True)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     first = file.read_text()

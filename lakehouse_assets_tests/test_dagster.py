@@ -11,18 +11,18 @@ import dagster as dg
 import pytest
 from dagster._core.execution.asset_backfill import AssetBackfillData
 
-from lakehouse_assets.automation import sensors
-from lakehouse_assets.automation.failures import failure_of
-from lakehouse_assets.automation.instance import terminal_instance
-from lakehouse_assets.automation.jobs import JOB
-from lakehouse_assets.charts import CHARTS
-from lakehouse_assets.checks.asset_checks import segments_add_up, unusual_days
 from lakehouse_assets.definitions import build_definitions
-from lakehouse_assets.io import deliveries
-from lakehouse_assets.io.s3 import StorageError
-from lakehouse_assets.io.warehouse import Audit
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.landing import deliveries
+from lakehouse_assets.orchestration import sensors
+from lakehouse_assets.orchestration.checks import segments_add_up, unusual_days
+from lakehouse_assets.orchestration.failures import failure_of
+from lakehouse_assets.orchestration.instance import terminal_instance
+from lakehouse_assets.orchestration.jobs import JOB
+from lakehouse_assets.reports.charts import CHARTS
 from lakehouse_assets.settings import load_settings
+from lakehouse_assets.storage.s3 import StorageError
+from lakehouse_assets.storage.warehouse import Audit
 from lakehouse_assets.tables import declare
 
 

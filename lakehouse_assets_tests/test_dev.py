@@ -6,10 +6,10 @@ from datetime import date
 
 import pytest
 
-from lakehouse_assets.io.catalog import Catalog
-from lakehouse_assets.io.landing import DATASETS
-from lakehouse_assets.partitions import days_between
+from lakehouse_assets.calendar import days_between
+from lakehouse_assets.landing.zone import DATASETS
 from lakehouse_assets.settings import load_settings
+from lakehouse_assets.storage.catalog import Catalog
 from lakehouse_assets_tests.conftest import Lake
 from lakehouse_assets_tests.dev_server import ENDED, LOCATION, Server, serving, wait_for
 

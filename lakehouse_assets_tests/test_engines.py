@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from lakehouse_assets.io.catalog import Catalog
 from lakehouse_assets.settings import load_settings
+from lakehouse_assets.storage.catalog import Catalog
 from lakehouse_assets_tests.dirt import deliver
 
 pytestmark = pytest.mark.spark

@@ -20,10 +20,10 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage
 from sqlalchemy import create_engine, text
 
-from lakehouse_assets.automation.instance import dagster_home
-from lakehouse_assets.io import event_log
-from lakehouse_assets.io.event_log import BatchingSqliteEventLogStorage
-from lakehouse_assets.io.postgres_event_log import BatchingPostgresEventLogStorage
+from lakehouse_assets.orchestration import event_log
+from lakehouse_assets.orchestration.event_log import BatchingSqliteEventLogStorage
+from lakehouse_assets.orchestration.instance import dagster_home
+from lakehouse_assets.orchestration.postgres_event_log import BatchingPostgresEventLogStorage
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets_tests.stack.services import start_postgres
 
@@ -35,7 +35,7 @@ CHECK = AssetCheckKey(ASSET, "c0")
 DAGSTER_YAML = """
 telemetry: {enabled: false}
 event_log_storage:
-  module: lakehouse_assets.io.event_log
+  module: lakehouse_assets.orchestration.event_log
   class: BatchingSqliteEventLogStorage
   config: {base_dir: %s}
 """

@@ -25,14 +25,14 @@ from pyspark.sql import functions as F
 
 from lakehouse_assets import cli
 from lakehouse_assets.assets import bronze
-from lakehouse_assets.automation.failures import _innermost
-from lakehouse_assets.automation.runner import DaysLeftOut
-from lakehouse_assets.automation.status import FAILED
-from lakehouse_assets.io.catalog import Catalog, CatalogError, sqlite_file
-from lakehouse_assets.io.repair import DamagedTable
-from lakehouse_assets.io.trouble import StorageTrouble
-from lakehouse_assets.io.warehouse import Warehouse
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.orchestration.failures import _innermost
+from lakehouse_assets.orchestration.repair import DamagedTable
+from lakehouse_assets.orchestration.runner import DaysLeftOut
+from lakehouse_assets.orchestration.status import FAILED
+from lakehouse_assets.storage.catalog import Catalog, CatalogError, sqlite_file
+from lakehouse_assets.storage.trouble import StorageTrouble
+from lakehouse_assets.storage.warehouse import Warehouse
 from lakehouse_assets.transforms import performance, sessions
 from lakehouse_assets_tests.conftest import CORE, HEADERS, small_disk
 

@@ -16,7 +16,7 @@ import duckdb
 import pandas as pd
 import pytest
 
-from lakehouse_assets.generate import (
+from lakehouse_assets.sample_data.generate import (
     ACTIONS,
     BLOCK_ROWS,
     INTERACTION_COLUMNS,

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse_assets.io.csv_files import chunks, read_chunk
-from lakehouse_assets.io.landing import DATASETS, LandingZone
+from lakehouse_assets.landing.csv_files import chunks, read_chunk
+from lakehouse_assets.landing.zone import DATASETS, LandingZone
 from lakehouse_assets.settings import action_column, load_settings
 from lakehouse_assets.tables import declare
 from lakehouse_assets.transforms import (

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from lakehouse_assets.io.landing import DATASETS, Folder, LandingZone
-from lakehouse_assets.io.redivision import divide_again
+from lakehouse_assets.landing.redivision import divide_again
+from lakehouse_assets.landing.zone import DATASETS, Folder, LandingZone
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.stamps import calendar_of
+from lakehouse_assets.tables import declare
 from lakehouse_assets_tests.conftest import CORE, in_zones
 from lakehouse_assets_tests.histories import DAYS, FIRST, SEED, Deliveries, Died, PlainLake, comparable, rebuilt
 
@@ -230,7 +230,8 @@ def test_what_lies_before_the_start_date_is_left_as_it_is(tmp_path: Path) -> Non
     fresh = PlainLake(LandingZone(Folder(tmp_path, late.start_date)), late)
     fresh.run()
     assert fresh.run() == 0
-    assert {min(days) for name, days in fresh.recorded.items() if calendar_of(name) != "events"} == {date(2024, 3, 1)}
+    of_files = [name for name, table in declare(late).items() if table.calendar != "events"]
+    assert {min(fresh.recorded[name]) for name in of_files if name in fresh.recorded} == {date(2024, 3, 1)}
     lake.zone = fresh.zone
     lake.under(late)
     assert lake.run() == 0

@@ -13,14 +13,14 @@ import duckdb
 import pytest
 
 from lakehouse_assets import cli
-from lakehouse_assets.automation.instance import terminal_instance
-from lakehouse_assets.automation.runner import DaysLeftOut
-from lakehouse_assets.io.csv_files import FileRefused
-from lakehouse_assets.io.landing import split
-from lakehouse_assets.io.warehouse import ContractViolation
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.landing.csv_files import FileRefused
+from lakehouse_assets.landing.zone import split
+from lakehouse_assets.orchestration.instance import terminal_instance
+from lakehouse_assets.orchestration.planner import Work
+from lakehouse_assets.orchestration.runner import DaysLeftOut
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.stamps import Work
+from lakehouse_assets.storage.warehouse import ContractViolation
 from lakehouse_assets_tests.conftest import HEADERS
 
 HEADER = HEADERS["interactions"]

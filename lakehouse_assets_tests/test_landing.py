@@ -21,11 +21,11 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pytest
 
-from lakehouse_assets.automation.runner import Plan, Runner
-from lakehouse_assets.io import landing
-from lakehouse_assets.io.csv_files import FileRefused, chunks, inspect, read_chunk
-from lakehouse_assets.io.landing import DATASETS, Landed, LandingError, LandingZone, deliver, parse_date, split
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.landing import zone as landing
+from lakehouse_assets.landing.csv_files import FileRefused, chunks, inspect, read_chunk
+from lakehouse_assets.landing.zone import DATASETS, Landed, LandingError, LandingZone, deliver, parse_date, split
+from lakehouse_assets.orchestration.runner import Plan, Runner
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets_tests.conftest import HEADERS
 
@@ -663,7 +663,7 @@ def test_splitting_in_small_buffers_gives_the_same_files(
     split_utc(zone, path)
     in_small = LandingZone(tmp_path / "small")
     monkeypatch.setattr(landing, "_BUFFERED_BYTES", 50)
-    monkeypatch.setattr("lakehouse_assets.io.csv_files.BLOCK_BYTES", 120)
+    monkeypatch.setattr("lakehouse_assets.landing.csv_files.BLOCK_BYTES", 120)
     split_utc(in_small, path)
 
     def files(of: LandingZone) -> dict[str, list[str]]:

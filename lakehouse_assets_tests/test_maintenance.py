@@ -11,14 +11,14 @@ import dagster as dg
 import pytest
 from pyarrow.fs import AwsStandardS3RetryStrategy, LocalFileSystem, S3FileSystem
 
+from lakehouse_assets.calendar import DAY, days_between
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.engines.spark import BranchStaging
-from lakehouse_assets.io.catalog import kept_from
-from lakehouse_assets.io.maintenance import small_neighbours
-from lakehouse_assets.io.s3 import StorageError, name_unserved
-from lakehouse_assets.io.warehouse import PublishConflict
-from lakehouse_assets.partitions import DAY, days_between
-from lakehouse_assets.stamps import DroppedDays
+from lakehouse_assets.orchestration.planner import DroppedDays
+from lakehouse_assets.storage.catalog import kept_from
+from lakehouse_assets.storage.maintenance import small_neighbours
+from lakehouse_assets.storage.s3 import StorageError, name_unserved
+from lakehouse_assets.storage.warehouse import PublishConflict
 
 NAME = "silver.user_days"
 BY_MONTH = "gold.daily_metrics"

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse_assets.partitions import as_of, days_between
+from lakehouse_assets.calendar import as_of, days_between
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.tables import declare
 from lakehouse_assets.transforms import (

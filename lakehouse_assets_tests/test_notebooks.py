@@ -25,7 +25,7 @@ def test_both_halves_of_a_pair_hold_the_same_cells_and_no_cell_failed(name):
 
 def test_the_tables_can_be_asked_from_a_notebook(tmp_path):
     """In a kernel, where libraries behave differently from a terminal."""
-    code = "from lakehouse_assets.io.query import connect\nfrom lakehouse_assets.lakehouse import Lakehouse\n"
+    code = "from lakehouse_assets.storage.query import connect\nfrom lakehouse_assets.lakehouse import Lakehouse\n"
     code += "assert connect(Lakehouse().catalog).sql('select 1').fetchall() == [(1,)]"
     cell: dict[str, object] = {
         "cell_type": "code",

@@ -14,7 +14,7 @@ import pytest
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_assets.partitions import DAY, days_between
+from lakehouse_assets.calendar import DAY, days_between
 from lakehouse_assets.tables import DOUBLE, VALID_COLUMNS, Rule
 from lakehouse_assets.transforms import performance
 from lakehouse_assets_tests.test_golden import TABLES, Composed

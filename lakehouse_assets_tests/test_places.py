@@ -13,15 +13,16 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from sqlalchemy import text
 
-from lakehouse_assets import cli, runtime
-from lakehouse_assets.automation.instance import dagster_home
-from lakehouse_assets.io.catalog import Catalog
-from lakehouse_assets.io.landing import landing_zone
-from lakehouse_assets.io.moving import settle
-from lakehouse_assets.io.place import WrongPlace
-from lakehouse_assets.io.query import connect
+from lakehouse_assets import cli
+from lakehouse_assets.engines import runtime
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.landing.zone import landing_zone
+from lakehouse_assets.orchestration.instance import dagster_home
 from lakehouse_assets.settings import SettingsError, load_settings
+from lakehouse_assets.storage.catalog import Catalog
+from lakehouse_assets.storage.moving import settle
+from lakehouse_assets.storage.place import WrongPlace
+from lakehouse_assets.storage.query import connect
 from lakehouse_assets_tests.conftest import CORE, HEADERS
 from lakehouse_assets_tests.test_cli import store
 
@@ -137,7 +138,7 @@ def test_an_end_while_a_moved_lakehouse_is_led_leaves_its_tables(lake_of_two_tab
 
     for name, stops in (("_beside", stops_at_the_third_file), ("text", stops_at_the_change)):
         with monkeypatch.context() as patch:
-            patch.setattr(f"lakehouse_assets.io.moving.{name}", stops)
+            patch.setattr(f"lakehouse_assets.storage.moving.{name}", stops)
             with pytest.raises(KeyboardInterrupt):
                 users_by_day(moved)
         assert before.items() <= content(moved / "warehouse").items()
@@ -265,7 +266,7 @@ def test_names_that_are_not_utf8_or_too_long_are_refused_in_a_sentence(tmp_path,
 
 
 def test_java_is_told_utf8_in_a_locale_that_is_not(tmp_path):
-    code = "from lakehouse_assets import runtime; print(runtime.utf8_locale())"
+    code = "from lakehouse_assets.engines import runtime; print(runtime.utf8_locale())"
     for locale, needed in (({"LC_ALL": "C"}, {"LC_ALL": "C.UTF-8"}), ({"LC_ALL": "C.UTF-8"}, {}), ({}, {})):
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), **locale}
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from lakehouse_assets.partitions import days_between
-from lakehouse_assets.profiles import ProfileError, write_profile
+from lakehouse_assets.calendar import days_between
+from lakehouse_assets.reports.profiles import ProfileError, write_profile
 from lakehouse_assets_tests.test_cli import store
 
 pytestmark = pytest.mark.profiles

@@ -25,10 +25,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from lakehouse_assets.io import csv_files
-from lakehouse_assets.io.csv_files import chunks, inspect, read_chunk
-from lakehouse_assets.io.landing import DATASETS, Landed, LandingError, LandingZone, split
-from lakehouse_assets.partitions import days_between
+from lakehouse_assets.calendar import days_between
+from lakehouse_assets.landing import csv_files
+from lakehouse_assets.landing.csv_files import chunks, inspect, read_chunk
+from lakehouse_assets.landing.zone import DATASETS, Landed, LandingError, LandingZone, split
 from lakehouse_assets.transforms import activity, cleaning, sessions
 
 COLUMNS = DATASETS["interactions"]

@@ -14,7 +14,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.io import PY_IO_IMPL, S3_REGION
 from pyiceberg.table import Table as IcebergTable
 
-from lakehouse_assets.io import file_io, query
+from lakehouse_assets.storage import file_io, query
 
 ROWS = 3000
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from lakehouse_assets.io import divisions
-from lakehouse_assets.io.csv_files import open_text_bytes
-from lakehouse_assets.io.divisions import FOLDER, Zones
-from lakehouse_assets.io.landing import Folder, LandingZone, deliver, split
-from lakehouse_assets.io.redivision import divide_again, told, waiting
+from lakehouse_assets.landing import divisions
+from lakehouse_assets.landing.csv_files import open_text_bytes
+from lakehouse_assets.landing.divisions import FOLDER, Zones
+from lakehouse_assets.landing.redivision import divide_again, told, waiting
+from lakehouse_assets.landing.zone import Folder, LandingZone, deliver, split
 from lakehouse_assets.settings import Settings, load_settings
 from lakehouse_assets_tests.conftest import HEADERS, in_zones
 from lakehouse_assets_tests.histories import SEED

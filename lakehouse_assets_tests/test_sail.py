@@ -13,10 +13,10 @@ from pyiceberg.types import LongType
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_assets.automation.runner import DaysLeftOut
+from lakehouse_assets.calendar import EVER
 from lakehouse_assets.engines.sail import FileStaging
-from lakehouse_assets.io.warehouse import ContractViolation, PublishConflict
-from lakehouse_assets.partitions import EVER
+from lakehouse_assets.orchestration.runner import DaysLeftOut
+from lakehouse_assets.storage.warehouse import ContractViolation, PublishConflict
 
 pytestmark = pytest.mark.sail
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse_assets.automation.failures import failure_of
-from lakehouse_assets.automation.instance import terminal_instance
+from lakehouse_assets.orchestration.failures import failure_of
+from lakehouse_assets.orchestration.instance import terminal_instance
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.stopping import SENTENCE
 from lakehouse_assets_tests.conftest import CORE, HEADERS, Lake
@@ -67,7 +67,7 @@ def test_a_landing_that_is_stopped_leaves_no_file(export: Path, tmp_path: Path) 
 _STOPPED_BETWEEN_DAYS = """
 import os, signal, sys
 from lakehouse_assets import cli
-from lakehouse_assets.io.landing import Folder
+from lakehouse_assets.landing.zone import Folder
 publish = Folder.publish
 def stopped(*arguments):
     published = publish(*arguments)

@@ -24,13 +24,14 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from lakehouse_assets import cli, runtime
-from lakehouse_assets.io import redivision
-from lakehouse_assets.io.catalog import Catalog
-from lakehouse_assets.io.landing import Bucket, LandingZone, Signatures, deliver, signatures
-from lakehouse_assets.io.query import connect, export
-from lakehouse_assets.io.s3 import Store, open_object
+from lakehouse_assets import cli
+from lakehouse_assets.engines import runtime
+from lakehouse_assets.landing import redivision
+from lakehouse_assets.landing.zone import Bucket, LandingZone, Signatures, deliver, signatures
 from lakehouse_assets.settings import Settings, load_settings
+from lakehouse_assets.storage.catalog import Catalog
+from lakehouse_assets.storage.query import connect, export
+from lakehouse_assets.storage.s3 import Store, open_object
 from lakehouse_assets_tests import test_redivision
 from lakehouse_assets_tests.conftest import HEADERS, Lake, in_zones
 from lakehouse_assets_tests.stack.proxy import Faults
@@ -267,7 +268,7 @@ def test_no_secret_is_in_any_log_event_or_record(stack: Stack) -> None:
 def test_nobody_without_the_secret_joins_the_cluster(stack: Stack) -> None:
     assert stack.cluster
     before = len(alive_workers(stack.cluster.master_page))
-    command = [sys.executable, "-m", "lakehouse_assets.cluster", "worker", "--defaults", str(DEFAULTS), "--"]
+    command = [sys.executable, "-m", "lakehouse_assets.stack.cluster", "worker", "--defaults", str(DEFAULTS), "--"]
     command += [
         "--host",
         "127.0.0.1",

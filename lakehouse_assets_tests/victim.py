@@ -21,7 +21,7 @@ from typing import Any
 from pyiceberg.table import Transaction
 
 from lakehouse_assets import cli
-from lakehouse_assets.io.warehouse import Warehouse
+from lakehouse_assets.storage.warehouse import Warehouse
 
 MOMENTS = ("before staging", "staged", "before the commit", "after the commit")
 ANY_MOMENT = "any moment"

@@ -11,11 +11,11 @@ from pathlib import Path
 import vl_convert
 from IPython.display import SVG
 
-from lakehouse_assets.charts import CHARTS, LOOKS, spec
 from lakehouse_assets.etl import DataLakehouseETL
-from lakehouse_assets.io.landing import deliver, split
-from lakehouse_assets.io.query import connect
+from lakehouse_assets.landing.zone import deliver, split
+from lakehouse_assets.reports.charts import CHARTS, LOOKS, spec
 from lakehouse_assets.settings import load_settings
+from lakehouse_assets.storage.query import connect
 
 DATA = Path.cwd().parent / "data"
 HOME = Path(tempfile.mkdtemp(prefix="lakehouse-"))

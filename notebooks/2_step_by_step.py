@@ -125,5 +125,5 @@ assert list(metrics.weekly_active_users) == [3, 3]
 metrics
 
 # %% [markdown]
-# That is all: `lakehouse_assets/assets` wires these functions to the tables, and `lakehouse_assets/io/warehouse.py`
-# publishes what they return.
+# That is all: `lakehouse_assets/assets` wires these functions to the tables, and
+# `lakehouse_assets/storage/warehouse.py` publishes what they return.

@@ -13,9 +13,9 @@ import polars as pl
 from pyiceberg.expressions import And, GreaterThanOrEqual, LessThanOrEqual
 
 from lakehouse_assets.etl import DataLakehouseETL
-from lakehouse_assets.io.landing import split
-from lakehouse_assets.io.query import connect
+from lakehouse_assets.landing.zone import split
 from lakehouse_assets.settings import load_settings
+from lakehouse_assets.storage.query import connect
 
 # %%
 settings = load_settings(

@@ -6,10 +6,10 @@ import dagster as dg
 from pyspark.sql import DataFrame
 
 from lakehouse_assets.assets.declaration import days_of, table_asset
-from lakehouse_assets.io.deliveries import read_deliveries
-from lakehouse_assets.io.landing import DATASETS
+from lakehouse_assets.calendar import days_between
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.partitions import days_between
+from lakehouse_assets.landing.deliveries import read_deliveries
+from lakehouse_assets.landing.zone import DATASETS
 
 
 def bronze_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse_assets.io.iceberg_io_manager import column_schema
+from lakehouse_assets.orchestration.io_manager import column_schema
 from lakehouse_assets.tables import Table
 
 OWNERS = ["team:data-platform"]

@@ -11,8 +11,8 @@ from typing import Any
 import dagster as dg
 
 from lakehouse_assets.assets.declaration import CODE_VERSION, OWNERS
-from lakehouse_assets.io.maintenance import Dropping, Freed
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.storage.maintenance import Dropping, Freed
 
 MAINTENANCE_JOB = "maintenance"
 RETENTION, STORAGE = (dg.AssetKey([MAINTENANCE_JOB, name]) for name in ("retention", "storage"))

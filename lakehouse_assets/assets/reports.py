@@ -9,9 +9,9 @@ from typing import Any
 import dagster as dg
 
 from lakehouse_assets.assets.declaration import CODE_VERSION, OWNERS
-from lakehouse_assets.dashboard import TABLES, write_dashboard
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.profiles import PROFILED, write_profile
+from lakehouse_assets.reports.dashboard import TABLES, write_dashboard
+from lakehouse_assets.reports.profiles import PROFILED, write_profile
 
 REPORTS_GROUP = "reports"
 DASHBOARD = dg.AssetKey([REPORTS_GROUP, "dashboard"])

@@ -1,1 +1,1 @@
-"""Jobs, and which days to run them for."""
+"""Names that stand in the dagster.yaml of lakes made by earlier versions."""

@@ -7,8 +7,8 @@ from functools import partial
 from lakehouse_assets.engines.engine import Engine
 from lakehouse_assets.engines.sail import SailEngine, start_sail
 from lakehouse_assets.engines.spark import SparkEngine, start_spark
-from lakehouse_assets.io.catalog import Catalog
 from lakehouse_assets.settings import Settings
+from lakehouse_assets.storage.catalog import Catalog
 
 
 def chosen_engine(settings: Settings, catalog: Catalog) -> Engine:

@@ -1,7 +1,7 @@
 """What the writer and the assets need of an engine: a session, a frame from a table's files, and staging a frame.
 
 Every table is a function of PySpark frames, so whatever gives a session can compute it. Staged rows are in files that
-no reader sees; one commit of the writer publishes them (`lakehouse_assets.io.warehouse`).
+no reader sees; one commit of the writer publishes them (`lakehouse_assets.storage.warehouse`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table import Transaction
 from pyspark.sql import Column, DataFrame, SparkSession
 
-from lakehouse_assets.io.csv_files import PART
-from lakehouse_assets.runtime import SetupError
+from lakehouse_assets.engines.runtime import SetupError
+from lakehouse_assets.landing.csv_files import PART
 
 COPY = "_copy"  # a number above 1 for a row whose key was there before
 ORDER = "_order"  # what the rows of a write task are sorted by first

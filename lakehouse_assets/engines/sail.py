@@ -38,10 +38,10 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
 from lakehouse_assets.engines.engine import OutOfMemory
-from lakehouse_assets.io.catalog import head_of
-from lakehouse_assets.io.csv_files import PART
-from lakehouse_assets.io.s3 import SCHEME
+from lakehouse_assets.landing.csv_files import PART
 from lakehouse_assets.settings import Settings
+from lakehouse_assets.storage.catalog import head_of
+from lakehouse_assets.storage.s3 import SCHEME
 
 CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"  # PySpark's functions make Connect's columns while the environment has it
 _MET = "_met"  # which conditions a row meets, a bit for each

@@ -28,9 +28,11 @@ from pyspark.java_gateway import launch_gateway
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_assets import runtime
+from lakehouse_assets.engines import runtime
 from lakehouse_assets.engines.engine import ORDER, EngineGone
-from lakehouse_assets.io.catalog import (
+from lakehouse_assets.landing.csv_files import PART
+from lakehouse_assets.settings import Settings, SettingsError
+from lakehouse_assets.storage.catalog import (
     ANSWER_SECONDS,
     CATALOG,
     CONNECT_SECONDS,
@@ -38,10 +40,8 @@ from lakehouse_assets.io.catalog import (
     head_of,
     rest_properties,
 )
-from lakehouse_assets.io.csv_files import PART
-from lakehouse_assets.io.place import sqlite_file
-from lakehouse_assets.io.s3 import SCHEME
-from lakehouse_assets.settings import Settings, SettingsError
+from lakehouse_assets.storage.place import sqlite_file
+from lakehouse_assets.storage.s3 import SCHEME
 
 CONNECT_PORT = 15002  # Spark's own default
 _STAGING = re.compile(r"stage_(\d+)_[0-9a-f]{32}")

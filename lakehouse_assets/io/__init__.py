@@ -1,1 +1,1 @@
-"""Storage: landing zone, catalog, warehouse, Spark session, Dagster's I/O manager and event log."""
+"""Names that stand in the dagster.yaml of lakes made by earlier versions."""

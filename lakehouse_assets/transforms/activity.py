@@ -8,7 +8,7 @@ from datetime import date
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from lakehouse_assets.partitions import period_first
+from lakehouse_assets.calendar import period_first
 
 # Lengths in days of the rolling windows, each ending on its row's day.
 WINDOWS = {"weekly_active_users": 7, "monthly_active_users_28d": 28, "monthly_active_users_30d": 30}

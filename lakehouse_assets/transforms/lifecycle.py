@@ -8,7 +8,7 @@ from datetime import date
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from lakehouse_assets.partitions import period_first
+from lakehouse_assets.calendar import period_first
 from lakehouse_assets.transforms.activity import calendar
 
 PERIODS = ("day", "week", "month")

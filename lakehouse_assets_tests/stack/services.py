@@ -20,7 +20,7 @@ from typing import Any
 
 import boto3
 
-from lakehouse_assets import runtime
+from lakehouse_assets.engines import runtime
 from lakehouse_assets_tests.stack import tools
 from lakehouse_assets_tests.stack.proxy import Proxy
 
@@ -138,7 +138,7 @@ class S3:
 
 def start_s3(folder: Path, stack: ExitStack) -> S3:
     """MinIO with the bucket and its user, made as the stack's own provisioning makes them."""
-    from lakehouse_assets.provision import provision
+    from lakehouse_assets.stack.provision import provision
 
     port, console = free_port(), free_port()
     root = {"AWS_ACCESS_KEY_ID": "root-" + secrets.token_hex(4), "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16)}
@@ -285,7 +285,7 @@ def start_cluster(
 
     def part(name: str, what: str, conf: Mapping[str, str], *rest: str) -> Service:
         pairs = [option for key, value in conf.items() for option in ("--conf", f"{key}={value}")]
-        command = [sys.executable, "-m", "lakehouse_assets.cluster", what, "--defaults", str(DEFAULTS), *pairs]
+        command = [sys.executable, "-m", "lakehouse_assets.stack.cluster", what, "--defaults", str(DEFAULTS), *pairs]
         service = Service(name, [*command, "--", *rest], base, folder / f"{name}.log")
         stack.callback(service.stop)
         return service

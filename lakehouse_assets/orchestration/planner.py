@@ -1,0 +1,533 @@
+"""What each day of each table was computed from, and so which days are stale.
+
+A stamp is a short hash of everything a day's content follows from: the delivered files' fingerprints for bronze, the
+stamps of the input days for the rest, and the settings and code version of the table. (A day of a table that reads
+itself is hashed with the stamp of the day before, so a change of an early day reaches every later one.) It is published
+in the same commit as the data it vouches for. A day is up to date when its recorded stamp is the expected one; nothing
+else - no time, no order of runs - decides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import ChainMap
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import cache
+
+from pyiceberg.table import Table as IcebergTable
+
+from lakehouse_assets.calendar import DAY, EVER, as_of, days_between, stretches
+from lakehouse_assets.landing.csv_files import FileRefused
+from lakehouse_assets.landing.zone import DATASETS, LandedFile, LandingError, LandingZone, Looks
+from lakehouse_assets.orchestration.shared_runs import grouped
+from lakehouse_assets.settings import Settings
+from lakehouse_assets.storage.catalog import Catalog, kept_from, read_stamps
+from lakehouse_assets.tables import Input, Table, settings_of
+
+Recorded = Callable[[str], Mapping[date, str]]  # the stamps of a table
+Loaded = Callable[[str], IcebergTable | None]  # a table
+Routes = Callable[[], Mapping[date, set[date]]]  # event dates that each landing date sent rows to
+Stale = dict[str, dict[date, str]]  # days of each table that are to be computed, and why
+Days = dict[str, list[date]]  # days of the lake, by the calendar of tables
+Spans = Mapping[str, tuple[date, date]]  # first and last day of each table
+ROUTING = "silver.interaction_routing"
+
+
+class RangeError(ValueError):
+    """Days that a lakehouse has not; the message names those that it has."""
+
+
+class DroppedDays(ValueError):
+    """Days that can't be computed again, as cleanup has dropped them or what they look back on."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Tables to compute for a stretch of days in one run."""
+
+    tables: tuple[str, ...]
+    first: date
+    last: date
+
+    @property
+    def days(self) -> int:
+        """Number of days."""
+        return (self.last - self.first).days + 1
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A day of a table that is not up to date though all that it is computed from is, and why."""
+
+    table: str
+    day: date
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.table} {self.day}: {self.why}"
+
+
+@dataclass(frozen=True)
+class Following:
+    """Days of a table that follow from days of a table that failed: ``source``."""
+
+    days: frozenset[date]
+    source: str
+
+
+class OneLook:
+    """What tables say, each loaded when it is first asked for and kept as it was then."""
+
+    def __init__(self, load: Loaded, routes: Routes) -> None:
+        self.load, self.routes, self.stamps = cache(load), cache(routes), cache(self._stamps)
+
+    def _stamps(self, name: str) -> Mapping[date, str]:
+        table = self.load(name)
+        return read_stamps(table) if table else {}
+
+
+class Stamps:
+    """Expected and recorded stamps of one lakehouse."""
+
+    def __init__(self, settings: Settings, tables: Mapping[str, Table], catalog: Catalog, zone: LandingZone) -> None:
+        self._settings = settings
+        self._tables = tables
+        self._catalog = catalog
+        self._zone = zone
+
+    def expected(self, name: str, days: Iterable[date]) -> dict[date, str]:
+        """The stamp each day of a table gets when it is computed from its inputs as they are recorded now.
+
+        A day that is none of the lake's (`_calendar`) gets none: it is to have no rows either.
+
+        Raises:
+            DroppedDays: one of the days can't be computed any more.
+        """
+        days = list(days)
+        self.check_not_dropped([name], min(days))
+        return self._expected(name, self._days_of_the_lake(name, days), self._catalog.stamps, self._routes)
+
+    def check_not_dropped(self, names: Iterable[str], first: date) -> None:
+        """Refuse days of tables that would be computed from less than they were.
+
+        Raises:
+            DroppedDays: says from which day on they can be computed.
+        """
+        earliest, name = max((self._first_day(name, self._catalog.load), name) for name in names)
+        if first < earliest:
+            raise DroppedDays(
+                f"{name} {first} can't be computed again: cleanup has dropped this day or days it looks back on; "
+                f"begin at {earliest} or later"
+            )
+
+    def check_range(self, first: date, last: date) -> None:
+        """Refuse days that would be made up: before the first landed one, not over yet, or with a gap before them.
+
+        A lake begins with what is landed first and ends with what is landed last, or with a later day that was computed
+        when it was over and had no file.
+
+        Raises:
+            RangeError: says which days there are.
+        """
+        landed = {dataset: dict.fromkeys(self._zone.dates(dataset), ()) for dataset in DATASETS}
+        recorded = self._catalog.stamps
+        calendar = self._calendar(landed, recorded, self._routes)["events"]
+        days = _span({*calendar, *recorded("bronze.interactions"), *recorded("silver.interactions")})
+        if not days:
+            raise RangeError("there are no days to compute: no interactions are landed yet")
+        over = max(days[-1], datetime.now(tz=self._settings.reporting_zone).date() - DAY)
+        if first < days[0]:
+            raise RangeError(f"{first} is before {days[0]}, the first day of what is landed; begin there, or land more")
+        if first > days[-1] + DAY:
+            raise RangeError(
+                f"{days[-1]} is the last day that is landed or computed; begin at {days[-1] + DAY}, so that no day is "
+                "left out between"
+            )
+        if last > over:
+            raise RangeError(f"{last} has no file and is not over; end at {over}, or land its file")
+
+    def first_day(self, name: str) -> date:
+        """The first day of a table that can be computed."""
+        return self._first_day(name, self._catalog.load)
+
+    def one_look(self) -> OneLook:
+        """The tables as they are when each is first asked for."""
+        return OneLook(self._catalog.load, self._routes)
+
+    def stale(self, landed: Looks, spans: Spans | None = None, tables: OneLook | None = None) -> Stale:
+        """Days of each table whose recorded stamp is not the expected one, or whose inputs are stale, and why.
+
+        Args:
+            landed: files per landing date of each dataset.
+            spans: the tables to look at, and the first and last day of each; what they are computed from is taken for
+                up to date where it is not among them. Default every table and day.
+            tables: the tables as they are; default as they are now.
+
+        Raises:
+            LandingError: the landing zone is not there any more, as when a disk is not mounted.
+        """
+        spans = dict.fromkeys(self._tables, EVER) if spans is None else spans
+        tables = tables or self.one_look()
+        for dataset in DATASETS:
+            if tables.stamps(f"bronze.{dataset}") and not landed[dataset] and not self._zone.storage.has(dataset):
+                raise LandingError(
+                    f"{self._zone.root / dataset} is not there any more, and days were computed from its files; is it "
+                    "mounted? If every file is meant to be gone, make the folder again"
+                )
+        calendar = self._calendar(landed, tables.stamps, tables.routes)
+        stale: dict[str, dict[date, str]] = {}
+        for name, table in self._tables.items():
+            if name not in spans:
+                continue
+            first, last = spans[name]
+            first = max(first, self._first_day(name, tables.load), self._first_planned(name))
+            days = [day for day in calendar[self._tables[name].calendar] if first <= day <= last]
+            recorded = tables.stamps(name)
+            gone = {day for day in recorded if first <= day <= last}.difference(days)
+            why: dict[date, str] = {}
+            for i in reversed(table.inputs):  # the first that holds is told
+                why |= dict.fromkeys(_reached(i, stale.get(i.table, {}), days, landed), f"follows from {i.table}")
+            expected = self._expected(name, [d for d in days if d in recorded], tables.stamps, tables.routes)
+            changed = "its files changed" if table.layer == "bronze" else "its inputs or settings changed"
+            why |= {day: changed for day, stamp in expected.items() if recorded[day] != stamp}
+            why |= {day: "not computed yet" for day in days if day not in recorded}
+            why |= dict.fromkeys(gone, "nothing landed belongs to it any more")
+            if table.reads_itself and why:
+                why = {day: "follows from its earlier days" for day in days if day > min(why)} | why
+            stale[name] = {day: why[day] for day in sorted(gone.union(days)) if day in why}
+        return stale
+
+    def phases(self, landed: Looks) -> Iterator[Stale]:
+        """Stale days: first of what follows from the files alone, then, when asked for, of what follows from that.
+
+        Args:
+            landed: files per landing date of each dataset.
+        """
+        for from_files in (True, False):
+            names = [name for name, table in self._tables.items() if (table.calendar != "events") == from_files]
+            yield self.stale(landed, dict.fromkeys(names, EVER))
+
+    def waiting_for(
+        self, name: str, first: date, last: date, landed: Looks, tables: OneLook | None = None
+    ) -> dict[date, Origin]:
+        """Days of a table whose rows are not final, and what each waits for.
+
+        A day is final when it and every day that it is computed from, up to the delivered files, is up to date.
+
+        Args:
+            name: ``layer.table``.
+            first: first day to look at.
+            last: last day.
+            landed: files per landing date of each dataset.
+            tables: the tables as they are; default as they are now.
+        """
+        stale = self.stale(landed, self._looked_back_on(name, first, last), tables)
+        return {day: self._origin(name, day, stale, landed) for day in stale[name]}
+
+    def _looked_back_on(self, name: str, first: date, last: date) -> Spans:
+        """A table and all it is computed from, and the days of each that the table's days follow from."""
+        spans = {name: (first, last)}
+        for table in reversed(list(self._tables.values())):
+            if table.name not in spans:
+                continue
+            # its own earlier days first, as these look back further
+            for i in sorted(table.inputs, key=lambda i: i.table != table.name):
+                low, high = EVER if i.as_of else i.span_read(*spans[table.name])
+                before = spans.get(i.table, (low, high))
+                spans[i.table] = (min(low, before[0]), max(high, before[1]))
+        return spans
+
+    def _origin(self, name: str, day: date, stale: Stale, landed: Looks) -> Origin:
+        """What a stale day waits for: a day that is stale and is computed from nothing that is."""
+        for i in sorted(self._tables[name].inputs, key=lambda i: i.table == name):  # its own earlier days last
+            above, (low, high) = stale.get(i.table, {}), i.span_read(day, day)
+            if i.as_of:
+                low = high = as_of(day, _delivered_users(landed) or [day])
+            if read := [other for other in above if low <= other <= high]:
+                return self._origin(i.table, min(read), stale, landed)
+        return Origin(name, day, stale[name][day])
+
+    def refused(self, stale: Stale, landed: Looks) -> dict[date, str]:
+        """Stale landing dates with a file that can't be read, and what is wrong with it.
+
+        Who leaves them out keeps no other day waiting; each keeps the rows it had. New files are read for it, once.
+        """
+        found = {}
+        for dataset in DATASETS:
+            for day in stale.get(f"bronze.{dataset}", ()):
+                try:
+                    for file in landed[dataset].get(day, ()):
+                        self._zone.inspect(dataset, file)
+                except FileRefused as error:
+                    found[day] = str(error)
+        return found
+
+    def range_work(self, first: date, last: date) -> list[Work]:
+        """Every table for the days ``first`` … ``last``, those of users only between their first and last file."""
+        users = [day for day in self._users_days() if first <= day <= last]
+        of_users = tuple(name for name in self._tables if self._tables[name].calendar == "users")
+        others = tuple(name for name in self._tables if name not in of_users)
+        if not users:
+            return [Work(others, first, last)]
+        if (users[0], users[-1]) == (first, last):
+            return [Work(tuple(self._tables), first, last)]
+        return [Work(of_users, users[0], users[-1]), Work(others, first, last)]
+
+    def ready(self, work: Sequence[Work]) -> list[Work]:
+        """Those of a phase's runs that need none of the others to have ended."""
+        ready = []
+        for position, one in enumerate(work):
+            inputs = {i.table for name in one.tables for i in self._tables[name].inputs}
+            if not any(inputs & set(other.tables) - set(one.tables) for other in work[:position]):
+                ready.append(one)
+        return ready
+
+    def keys(self, work: Iterable[Work]) -> dict[str, Work]:
+        """Runs by a name of what each would compute and of the snapshots it would replace; the same for the same."""
+        recorded, routes, snapshot_id = (
+            cache(self._catalog.stamps),
+            cache(self._routes),
+            cache(self._catalog.snapshot_id),
+        )
+        keys = {}
+        for one in work:
+            parts = []
+            for name in one.tables:
+                expected = self._expected(name, days_between(one.first, one.last), recorded, routes)
+                stamps = {day.isoformat(): stamp for day, stamp in expected.items()}
+                parts.append([name, snapshot_id(name), stamps])
+            keys[_hash(one.first, one.last, parts)] = one
+        return keys
+
+    def aims(self, work: Iterable[Work]) -> list[dict[str, str]]:
+        """For each run by table a name of what its days are expected to be, were it to end now."""
+        recorded, routes = cache(self._catalog.stamps), cache(self._routes)
+        aims = []
+        for one in work:
+            coming: dict[str, Mapping[date, str]] = {}
+
+            def known(name: str, coming: Mapping[str, Mapping[date, str]] = coming) -> Mapping[date, str]:
+                return {**recorded(name), **coming.get(name, {})}
+
+            for name in one.tables:
+                coming[name] = self._expected(name, days_between(one.first, one.last), known, routes)
+            aims.append({name: _hash([*stamps.items()]) for name, stamps in coming.items()})
+        return aims
+
+    def before(self, work: Iterable[Work]) -> list[dict[str, str]]:
+        """For each run by table a name of what its days are now."""
+        recorded = cache(self._catalog.stamps)
+        return [
+            {name: _hash([recorded(name).get(day) for day in days_between(one.first, one.last)]) for name in one.tables}
+            for one in work
+        ]
+
+    def following(self, failed: Mapping[str, Collection[date]], landed: Looks) -> dict[str, Following]:
+        """Days of tables that must not be computed, as they follow from days of tables that failed.
+
+        Args:
+            failed: days of each table that failed.
+            landed: files per landing date of each dataset.
+        """
+        tables = self.one_look()
+        calendar = self._calendar(landed, tables.stamps, tables.routes)
+        every = {day for days in (*calendar.values(), *failed.values()) for day in days}
+        days = _span(every)
+        found: dict[str, Following] = {}
+        for name, table in self._tables.items():
+            own: set[date] = set()
+            source = ""
+            for i in table.inputs:
+                above = found.get(i.table)
+                missing = {*failed.get(i.table, ()), *(above.days if above else ()), *(own if i.table == name else ())}
+                follow = {*_reached(i, missing, days, landed)}
+                if follow and not source:
+                    source = above.source if above and i.table not in failed else i.table
+                own |= follow
+            own.difference_update(failed.get(name, ()))
+            if own:
+                found[name] = Following(frozenset(own), source)
+        return found
+
+    def snapshots(self, name: str, first: date, last: date) -> list[date]:
+        """The users' snapshots, as far as a table has them, that the days ``first`` … ``last`` go by, in order."""
+        taken = self._taken(self._catalog.stamps(name))
+        return sorted({as_of(day, taken) for day in days_between(first, last)}) if taken else []
+
+    def work(
+        self, stale: Mapping[str, Iterable[date]], left: Collection[date] = (), known: Stale | None = None
+    ) -> list[Work]:
+        """Days of tables as runs, in the order of the tables.
+
+        Args:
+            stale: days of each table that are to be computed.
+            left: days that no run is to touch.
+            known: every stale day of these tables; all others are up to date, and are computed again where that saves
+                runs. Default no other days than those of ``stale`` are computed.
+        """
+        wanted = {name: frozenset(days).difference(left) for name, days in stale.items()}
+        inputs = {name: {i.table for i in self._tables[name].inputs} for name in wanted}
+        up_to_date = {
+            name: set(self._catalog.stamps(name)).difference(days, left) for name, days in (known or {}).items()
+        }
+        return [
+            Work(names, *stretch) for names, days in grouped(wanted, inputs, up_to_date) for stretch in stretches(days)
+        ]
+
+    def _expected(self, name: str, days: Iterable[date], recorded: Recorded, routes: Routes) -> dict[date, str]:
+        table = self._tables[name]
+        if table.layer == "bronze":
+            return {day: self._of_files(table, day) for day in days}
+        expected: dict[date, str] = {}
+        inputs = []
+        for i in table.inputs:
+            stamps = recorded(i.table)
+            # a day of a table that reads itself follows from the day before as that will be
+            known = ChainMap(expected, dict(stamps)) if i.table == name else stamps
+            inputs.append((i.table, known, self._reads(i, stamps, routes)))
+        for day in sorted(days):
+            parts = [
+                [source, [[d.isoformat(), known[d]] for d in reads(day) if d in known]]
+                for source, known, reads in inputs
+            ]
+            expected[day] = _hash(table.version, settings_of(table, self._settings), parts)
+        return expected
+
+    def _reads(self, i: Input, stamps: Mapping[date, str], routes: Routes) -> Callable[[date], list[date]]:
+        """Which days of an input vouch for what a day is computed from.
+
+        Of other landing dates only those that sent rows to it, so that a delivery leaves the days it says nothing of
+        alone; of a table that reads itself one day, the last that is read, which vouches for all before it.
+        """
+        if i.as_of:
+            taken = self._taken(stamps)
+            return lambda day: [as_of(day, taken)] if taken else []
+        if self._tables[i.table].reads_itself and i.last_offset <= 0:
+            return lambda day: [day + timedelta(i.last_offset)]
+        if not stamps:
+            return lambda day: []
+        first, last = min(stamps), max(stamps)
+        if self._tables[i.table].reads_itself:
+            return lambda day: [min(day + timedelta(i.last_offset), last)]
+        if self._tables[i.table].partition_column == "landing_date" and (i.first_offset, i.last_offset) != (0, 0):
+            sent = routes()
+            return lambda day: [sender for sender in i.days_read(day, first, last) if day in sent.get(sender, ())]
+        return lambda day: i.days_read(day, first, last)
+
+    def _first_day(self, name: str, loaded: Loaded) -> date:
+        """The first day of a table that can be computed: it and all it looks back on are kept."""
+        sources = [(name, 0), *((i.table, i.first_offset) for i in self._tables[name].inputs)]
+        kept = [(day, offset) for source, offset in sources if (t := loaded(source)) and (day := kept_from(t))]
+        return max((day - timedelta(offset) for day, offset in kept), default=date.min)
+
+    def _of_files(self, table: Table, day: date) -> str:
+        files = self._zone.files(table.name.removeprefix("bronze."), day)
+        return _hash(table.version, [(file.path.name, self._content_of(file)) for file in files])
+
+    def _content_of(self, file: LandedFile) -> str:
+        """A file's fingerprint; of one that can't be read why, so that its day is stale and nobody computes it."""
+        try:
+            return self._zone.fingerprint(file)
+        except FileRefused as error:
+            return str(error)
+
+    def _first_planned(self, name: str) -> date:
+        """The first day of a table that a run takes up: what was computed before it stays."""
+        first = self._settings.start_date
+        return first - timedelta(self._settings.late_days) if self._tables[name].calendar == "events" else first
+
+    def _calendar(self, landed: Mapping[str, Collection[date]], recorded: Recorded, routes: Routes) -> Days:
+        """The days of the lake: from the first to the last landing date, of users and of interactions.
+
+        Events may belong to days before the first delivery, and by the time zone alone to the day after the last one,
+        so their days may begin earlier and end later. After the last landing date those count too that were computed
+        when they were over and had no file. A day at either end whose files are gone with their folder is none any
+        more, nor are its events' days: a lake made anew from what is landed would not have them.
+        """
+        first = self._settings.start_date
+        users = _span({day for day in {*landed["users"], *recorded("bronze.users")} if day >= first})
+        delivered, computed = {day for day in landed["interactions"] if day >= first}, recorded("bronze.interactions")
+        if delivered:
+            last, without_file = max(delivered), self._of_no_files()
+            delivered.update(day for day, stamp in computed.items() if day > last and stamp in without_file)
+            delivered.update(day for day in computed if day < first)
+        delivered = delivered or set(computed)  # with nothing landed at all, nothing is dropped
+        routed = {day for days in routes().values() for day in days} if delivered else set()
+        return {"users": users, "landings": _span(delivered), "events": _span(delivered | routed)}
+
+    def _days_of_the_lake(self, name: str, days: Sequence[date]) -> list[date]:
+        """Those of the days to be computed that the lake has or gets by that."""
+        landed = {dataset: self._zone.dates(dataset) for dataset in DATASETS}
+        kind, between = self._tables[name].calendar, landed["interactions"]
+        if kind != "users" and between and between[0] <= min(days) and max(days) <= between[-1]:
+            return list(days)
+        recorded = cache(self._catalog.stamps)
+        kept = set(self._calendar(landed, recorded, self._routes)[kind])
+        if name == "bronze.interactions":  # what it is asked for and has no files becomes a day without a file
+            kept.update(day for day in days if day not in recorded(name))
+        return [day for day in days if day in kept]
+
+    def _of_no_files(self) -> set[str]:
+        """The stamps of a landing date without a file, by this version of bronze and by earlier ones."""
+        bronze = self._tables.get("bronze.interactions")  # a lake of users alone has none
+        return {_hash(version, []) for version in range(1, bronze.version + 1)} if bronze else set()
+
+    def _taken(self, recorded: Mapping[date, str]) -> list[date]:
+        """Landing dates of users' files among the recorded days, in order."""
+        return [day for day in self._zone.dates("users") if day in recorded and self._zone.files("users", day)]
+
+    def _users_days(self) -> list[date]:
+        """The days that tables of users have."""
+        return _span({*self._zone.dates("users"), *self._catalog.stamps("bronze.users")})
+
+    def _routes(self) -> dict[date, set[date]]:
+        """Event dates that each landing date sent rows to."""
+        table = self._catalog.load(ROUTING)
+        if table is None:
+            return {}
+        rows = table.scan(
+            row_filter="event_date is not null", selected_fields=("landing_date", "event_date")
+        ).to_arrow()
+        routes: dict[date, set[date]] = {}
+        for row in rows.to_pylist():
+            routes.setdefault(row["landing_date"], set()).add(row["event_date"])
+        return routes
+
+
+def without(
+    days: Mapping[str, Iterable[date]], failed: Mapping[str, Collection[date]], following: Mapping[str, Following]
+) -> dict[str, set[date]]:
+    """Days of tables but for those that failed or follow from what did."""
+    return {
+        name: set(found).difference(failed.get(name, ()), following[name].days if name in following else ())
+        for name, found in days.items()
+    }
+
+
+def _span(delivered: Collection[date]) -> list[date]:
+    """Landing dates of users and the days between them, as each day of the users follows from the day before.
+
+    Those are included whose files are gone and rows still there.
+    """
+    return days_between(min(delivered), max(delivered)) if delivered else []
+
+
+def _delivered_users(landed: Looks) -> list[date]:
+    return sorted(day for day, files in landed["users"].items() if files)
+
+
+def _reached(i: Input, stale: Collection[date], days: Sequence[date], landed: Looks) -> Iterable[date]:
+    """Those of the days that read a stale day of an input."""
+    if not stale or not days:
+        return ()
+    if i.as_of:
+        delivered = _delivered_users(landed)
+        return (day for day in days if delivered and as_of(day, delivered) in stale)
+    return (day for stretch in stretches(stale) for day in i.days_reached(stretch, days[0], days[-1]))
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -1,0 +1,249 @@
+"""Runs Dagster in this process for the days that need it."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from itertools import chain
+
+import dagster as dg
+
+from lakehouse_assets.calendar import at_most, days_between, some
+from lakehouse_assets.definitions import build_definitions
+from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.landing.zone import Looks, signatures
+from lakehouse_assets.orchestration.failures import (
+    TableFailed,
+    TableLeft,
+    failure_of,
+    in_sentences,
+    left_because,
+    table_of_step,
+)
+from lakehouse_assets.orchestration.instance import PROCESS_TAG, terminal_instance
+from lakehouse_assets.orchestration.jobs import JOB, run_tags
+from lakehouse_assets.orchestration.planner import Following, Stale, Stamps, Work, without
+
+Say = Callable[[str], None]
+Plan = tuple[Sequence[Work], Stale | None]  # runs, and if they are for stale days all of these
+_TOLD = 3  # files that can't be read, named in one sentence
+_FAILURES_TOLD = 30
+
+
+class DaysLeftOut(ValueError):
+    """What a run could not compute, one line each: files that can't be read, tables that failed, what waits for them.
+
+    Attributes:
+        work: what has been computed.
+        refused: landing dates with a file that can't be read, and what is wrong with it.
+        failed: tables that failed.
+        left: tables that follow from those.
+        ended: what kept the rest from being computed; empty if nothing did.
+    """
+
+    def __init__(
+        self,
+        work: Sequence[Work],
+        refused: Mapping[date, str],
+        failed: Sequence[TableFailed] = (),
+        left: Sequence[TableLeft] = (),
+        ended: str = "",
+    ) -> None:
+        self.work, self.refused, self.failed, self.left, self.ended = work, refused, failed, left, ended
+        rest = ended or f"{'everything else' if failed else 'every other day'} that is complete is up to date"
+        sentences = at_most([refused[day] for day in sorted(refused)], _TOLD)
+        lines = [*at_most([*map(str, failed)], _FAILURES_TOLD), *in_sentences(left), "; ".join([*sentences, rest])]
+        super().__init__("\n".join(lines))
+
+
+class Runner:
+    """Plans and executes runs of one lakehouse."""
+
+    def __init__(self, lakehouse: Lakehouse, say: Say) -> None:
+        self._lakehouse = lakehouse
+        self._say = say
+
+    def run_stale(self, before: Looks) -> list[Work]:
+        """Bring every table up to date with what is landed and complete.
+
+        Args:
+            before: an earlier look at the landing zone; a date whose files changed since is left for the next run.
+
+        Returns:
+            What has been computed.
+
+        Raises:
+            DaysLeftOut: a file can't be read, or a table failed; told when everything else has been computed.
+        """
+        zone = self._lakehouse.zone
+        seen = zone.look_at_all()
+        incomplete = zone.incomplete(signatures(before), signatures(seen))
+        divided = self._lakehouse.divide_again(self._say)
+        now = zone.look_at_all() if divided else seen
+        incomplete |= zone.incomplete(signatures(_as_divided(seen, now, divided)), signatures(now))
+        for dataset, day in sorted(incomplete):
+            self._say(f"{dataset} {day}: files are still being written; left for the next run")
+        left = {day for _, day in incomplete}
+        stamps = self._lakehouse.stamps
+        phases = stamps.phases(now)
+        changed = next(phases)
+        refused = {day: why for day, why in stamps.refused(changed, now).items() if day not in left}
+        left.update(refused)
+
+        def planned() -> Iterator[Plan]:
+            for stale in chain([changed], phases):
+                yield stamps.work(stale, left, stale), stale
+
+        return self._execute(now, refused, planned())
+
+    def run_range(self, first: date, last: date) -> list[Work]:
+        """Compute every table for the days ``first`` … ``last``, up to date or not.
+
+        Raises:
+            RangeError: the lakehouse has not all of these days.
+            DroppedDays: cleanup has dropped some of them.
+            DaysLeftOut: a table failed; told when everything that does not follow from it has been computed.
+        """
+        stamps = self._lakehouse.stamps
+        self._lakehouse.divide_again(self._say)
+        stamps.check_range(first, last)
+        stamps.check_not_dropped(self._lakehouse.tables, first)
+        return self._execute(self._lakehouse.zone.look_at_all(), {}, [(stamps.range_work(first, last), None)])
+
+    def _execute(self, landed: Looks, refused: Mapping[date, str], phases: Iterable[Plan]) -> list[Work]:
+        """Execute the runs of each phase one after the other, without what follows from a table that failed.
+
+        A phase is planned when the one before has ended.
+        """
+        job = build_definitions(self._lakehouse).resolve_job_def(JOB)
+        so_far = _SoFar(self._lakehouse.stamps, landed)
+        with terminal_instance(self._lakehouse.settings) as instance:
+            for planned, stale in phases:
+                pending = planned
+                while pending := so_far.standing(pending):
+                    work, *pending = pending
+                    try:
+                        so_far.add(work, self._execute_one(job, instance, work), stale)
+                    except Exception as error:  # what concerns every table
+                        if not so_far.failures and not refused:
+                            raise
+                        raise DaysLeftOut(so_far.done, refused, so_far.failures, ended=str(error)) from error
+        self._lakehouse.zone.save_index()
+        if so_far.failures or refused:
+            raise DaysLeftOut(so_far.done, refused, so_far.failures, so_far.left())
+        return so_far.done
+
+    def _execute_one(self, job: dg.JobDefinition, instance: dg.DagsterInstance, work: Work) -> list[TableFailed]:
+        """Execute one run; its tables that failed.
+
+        Raises:
+            KeyboardInterrupt: it was stopped.
+            Exception: storage or Spark can't be used, which concerns every table; the message says what to do.
+        """
+        run_id = str(uuid.uuid4())
+        instance.add_event_listener(run_id, _Progress(self._say, work))
+        job.execute_in_process(
+            instance=instance,
+            run_id=run_id,
+            asset_selection=[dg.AssetKey(name.split(".")) for name in work.tables],
+            tags=run_tags(work) | {PROCESS_TAG: str(os.getpid())},
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            raise_on_error=False,  # what does not follow from a table that fails is computed all the same
+        )
+        run = instance.get_run_by_id(run_id)
+        if run is None or run.is_success:
+            return []
+        self._lakehouse.trouble.raise_met(run_id)
+        failure = failure_of(instance, run)
+        if failure.stopped:
+            raise KeyboardInterrupt
+        return failure.failed
+
+
+class _SoFar:
+    """What has come of a plan until now: what is computed, what failed, and what therefore is not to be computed."""
+
+    def __init__(self, stamps: Stamps, landed: Looks) -> None:
+        self._stamps = stamps
+        self._landed = landed
+        self._planned: dict[str, set[date]] = {}
+        self._failed: dict[str, set[date]] = {}
+        self._following: dict[str, Following] = {}
+        self.failures: list[TableFailed] = []
+        self.done: list[Work] = []
+
+    def standing(self, planned: Sequence[Work]) -> list[Work]:
+        """Runs without the tables and days that failed or follow from what did."""
+        standing: list[Work] = []
+        for work in planned:
+            days = dict.fromkeys(work.tables, days_between(work.first, work.last))
+            _add(self._planned, days)
+            standing += self._stamps.work(without(days, self._failed, self._following)) if self._failed else [work]
+        return standing
+
+    def add(self, work: Work, failures: Sequence[TableFailed], stale: Stale | None) -> None:
+        """A run that has been executed, and its tables that failed.
+
+        Args:
+            work: the run.
+            failures: its tables that failed.
+            stale: the days that were to be computed; if a run went over others, they keep what they had. Default all.
+        """
+        if failures:
+            days = days_between(work.first, work.last)
+            names = [one.table for one in failures]
+            _add(self._failed, {name: stale[name].keys() & days if stale else days for name in names})
+            self._following = self._stamps.following(self._failed, self._landed)
+            self.failures += failures
+        self.done += self.standing([work])
+
+    def left(self) -> list[TableLeft]:
+        """What was planned or is stale and follows from what failed."""
+        if not self.failures:
+            return []
+        _add(self._planned, self._stamps.stale(self._landed))
+        return left_because(self._planned, self._following)
+
+
+def _add(days: dict[str, set[date]], more: Mapping[str, Iterable[date]]) -> None:
+    for name, found in more.items():
+        days.setdefault(name, set()).update(found)
+
+
+def _as_divided(seen: Looks, now: Looks, divided: Collection[date]) -> Looks:
+    """An earlier look, but for the landing dates whose files we divided again ourselves."""
+    others = {day: files for day, files in seen["interactions"].items() if day not in divided}
+    ours = {day: files for day, files in now["interactions"].items() if day in divided}
+    return {**seen, "interactions": others | ours}
+
+
+class _Progress:
+    """Says each finished table with its time, how many are done, and about how long is left."""
+
+    def __init__(self, say: Say, work: Work) -> None:
+        self._say = say
+        self._work = work
+        self._began = time.monotonic()
+        self._started: dict[str, float] = {}
+        self._done = 0
+        span = f"{work.first}" if work.days == 1 else f"{work.first} … {work.last} ({work.days} days)"
+        say(f"{span}: {some(len(work.tables), 'table')}")
+
+    def __call__(self, event: dg.EventLogEntry) -> None:
+        kind, step = event.dagster_event_type, event.step_key or ""
+        if kind == dg.DagsterEventType.STEP_START:
+            self._started[step] = time.monotonic()
+        if kind == dg.DagsterEventType.STEP_FAILURE:
+            self._say(f"  {table_of_step(step)} failed; what follows from it is left")
+        if kind != dg.DagsterEventType.STEP_SUCCESS or step.startswith("check_"):
+            return
+        now = time.monotonic()
+        self._done += 1
+        total = len(self._work.tables)
+        left = (now - self._began) / self._done * (total - self._done)
+        ahead = f"   about {left:.0f} s left" if self._done < total else ""
+        name = step.replace("__", ".")
+        self._say(f"  {self._done}/{total} {name:<32} {now - self._started[step]:5.1f} s{ahead}")

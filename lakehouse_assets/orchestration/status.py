@@ -1,0 +1,122 @@
+"""Where each day stands: landed, up to date, stale, being computed, refused or failed, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import groupby
+
+import dagster as dg
+
+from lakehouse_assets.calendar import DAY, at_most
+from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.landing.zone import Looks
+from lakehouse_assets.orchestration.failures import Failure, days_of_run, failure_of
+from lakehouse_assets.orchestration.jobs import RUNS_OF_TABLES, unfinished_runs
+
+UP_TO_DATE, STALE, RUNNING, FAILED = "up to date", "stale", "running", "failed"
+_FAILURES_LOOKED_AT = 100
+_TABLES_TOLD = 3
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Consecutive days that stand alike.
+
+    Attributes:
+        first: first day.
+        last: last day.
+        files: delivered files.
+        state: `UP_TO_DATE`, `STALE`, `RUNNING` or `FAILED`.
+        why: what is not up to date and why; empty if all is.
+    """
+
+    first: date
+    last: date
+    files: int
+    state: str
+    why: str
+
+
+def status(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> list[Stretch]:
+    """Every day from the first to the last that is landed or computed, consecutive ones that stand alike together."""
+    landed = lakehouse.zone.look_at_all()
+    stale = lakehouse.stamps.stale(landed)
+    days = sorted(
+        set().union(
+            *(landed[dataset] for dataset in landed), *stale.values(), *map(lakehouse.catalog.stamps, lakehouse.tables)
+        )
+    )
+    running = unfinished_runs(instance)
+    failures = _failures(instance, landed) if any(stale.values()) else []
+    refused = {
+        day: why
+        for dataset, delivered in landed.items()
+        for day in stale.get(f"bronze.{dataset}", ())
+        for file in delivered.get(day, ())
+        if (why := lakehouse.zone.known_refusal(file))
+    }
+    stands = [(day, *_stands(day, stale, refused, running, failures)) for day in days]
+    files: Counter[date] = Counter()
+    for delivered in landed.values():
+        files.update({day: len(found) for day, found in delivered.items()})
+    return list(_stretches(stands, files))
+
+
+def _stands(
+    day: date,
+    stale: Mapping[str, Mapping[date, str]],
+    refused: Mapping[date, str],
+    running: Sequence[dg.DagsterRun],
+    failures: Sequence[Failure],
+) -> tuple[str, str]:
+    tables = [name for name, days in stale.items() if day in days]
+    if not tables:
+        return UP_TO_DATE, ""
+    if day in refused:
+        return FAILED, refused[day]
+    text = day.isoformat()
+    for run in running:
+        first, last = days_of_run(run)
+        if first <= text <= last:
+            return RUNNING, f"run {run.run_id[:8]}"
+    why: dict[str, str] = {}
+    for failure in failures:  # the newest first
+        if failure.first <= text <= failure.last:
+            failed = {one.table: f"{one} (run {failure.run_id[:8]})" for one in failure.failed}
+            why = {name: told for name, told in failed.items() if name in tables} | why
+    others = [name for name in tables if name not in why]
+    if why:
+        waiting = [f"not up to date either: {', '.join(at_most(others, _TABLES_TOLD))}"] if others else []
+        return FAILED, "; ".join([*dict.fromkeys(why.values()), *waiting])
+    more = f", and {len(others) - 1} tables that follow" if len(others) > 1 else ""
+    return STALE, f"{tables[0]}: {stale[tables[0]][day]}{more}"
+
+
+def _failures(instance: dg.DagsterInstance, landed: Looks) -> list[Failure]:
+    """The newest failed runs, newest first, but for those whose files have changed since."""
+    changes = [
+        (day.isoformat(), file.changed_ns / 1e9)
+        for days in landed.values()
+        for day, files in days.items()
+        for file in files
+    ]
+    failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])
+    runs = instance.get_runs(failed, limit=_FAILURES_LOOKED_AT)
+    failures = [failure_of(instance, run) for run in runs if run.job_name in RUNS_OF_TABLES]
+    return [
+        failure
+        for failure in failures
+        if not any(failure.first <= day <= failure.last and changed > failure.at for day, changed in changes)
+    ]
+
+
+def _stretches(stands: Sequence[tuple[date, str, str]], files: Mapping[date, int]) -> Iterator[Stretch]:
+    # consecutive days have the same distance to their position
+    for (_, state, why), found in groupby(
+        enumerate(stands), key=lambda one: (one[1][0] - one[0] * DAY, one[1][1], one[1][2])
+    ):
+        days = [day for _, (day, _, _) in found]
+        yield Stretch(days[0], days[-1], sum(files.get(day, 0) for day in days), state, why)

@@ -1,0 +1,177 @@
+"""What Dagster shows of a published range beside its numbers: a plot, the last days, what changed, what was rejected.
+
+Everything here is read with DuckDB from the few rows that it needs, once a run, and is bounded in size: Dagster keeps
+the metadata of every run.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Collection, Sequence
+from datetime import date
+from typing import Any
+
+import dagster as dg
+import duckdb
+import vl_convert
+from pyiceberg.table import Table as IcebergTable
+
+from lakehouse_assets.reports.charts import CHARTS, COUNTS, LOOKS, Chart, spec
+from lakehouse_assets.storage.catalog import Catalog, read_stamps
+from lakehouse_assets.storage.query import connect, show
+from lakehouse_assets.storage.warehouse import Published
+from lakehouse_assets.tables import Table
+
+USER_COUNTS = "silver.user_counts"
+PLOT_DAYS = 90
+COHORT_DAYS = 182  # the weeks that retention is followed for
+MOST_ROWS = 30
+LAST_DAYS = 14
+SAMPLES_A_REASON = 3
+MOST_CHANGES = 20
+_LONGEST_TEXT = 200  # characters of a delivered value
+
+
+class UiMetadata:
+    """Describes publications of one lakehouse, all with one DuckDB: opening one takes longer than asking it."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._connection: duckdb.DuckDBPyConnection | None = None
+
+    def of(self, table: Table, before: IcebergTable, published: Published) -> dict[str, Any]:
+        """The metadata of one publication, for the materialization of its last day.
+
+        Args:
+            table: the declaration.
+            before: the table as it was before its inputs were read.
+            published: what was published.
+        """
+        chart = next((chart for chart in CHARTS if chart.table == table.name), None) if table.layer == "gold" else None
+        tabled = table.name in _QUERIES or (table.layer == "gold" and table.by_month)
+        recomputed = {day for day in read_stamps(before) if published.first <= day <= published.last}
+        if not (chart or tabled or recomputed):
+            return {"days_changed": 0}
+        if self._connection is None:
+            self._connection = connect(self._catalog, ())
+        show(self._connection, table.name, self._catalog.iceberg.load_table(table.name))
+        found = _changes(self._connection, table, before, recomputed, published)
+        days = {"first": published.first, "last": published.last}
+        for label, query in (_QUERIES.get(table.name) or (_last_days(table) if tabled else {})).items():
+            found[label] = _table(self._connection.execute(query, {k: v for k, v in days.items() if f"${k}" in query}))
+        if chart:
+            found["plot"] = _plot(self._connection, chart, published.last)
+        return found
+
+
+def _rejected(table: str) -> dict[str, str]:
+    within = "WHERE landing_date BETWEEN $first AND $last"
+    return {
+        "rejected_by_reason": "SELECT reason, count(*) AS rejected_rows, count(DISTINCT landing_date) AS days, "  # noqa: S608
+        f"max(landing_date) AS newest_day FROM {table} {within} GROUP BY reason ORDER BY rejected_rows DESC, reason",
+        "rejected_samples": "SELECT reason, landing_date, source_file, * EXCLUDE (reason, landing_date, source_file, "  # noqa: S608
+        f"ingested_at) FROM {table} {within} "
+        "QUALIFY row_number() OVER (PARTITION BY reason ORDER BY landing_date DESC, source_file) "
+        f"<= {SAMPLES_A_REASON} ORDER BY reason, landing_date DESC LIMIT {MOST_ROWS}",
+    }
+
+
+def _reconciliation(table: str, unexplained: str) -> dict[str, str]:
+    return {
+        "reconciliation": f"SELECT *, {unexplained} FROM {table} WHERE date <= $last "  # noqa: S608
+        f"ORDER BY date DESC LIMIT {MOST_ROWS}"
+    }
+
+
+_QUERIES = {
+    COUNTS: _reconciliation(
+        COUNTS,
+        "delivered_rows - rejected_rows - routed_rows AS unexplained_delivered, "
+        "arrived_rows - accepted_rows - duplicate_rows AS unexplained_arrived",
+    ),
+    USER_COUNTS: _reconciliation(
+        USER_COUNTS, "delivered_rows - rejected_rows - duplicate_rows - kept_rows AS unexplained_delivered"
+    ),
+    **{name: _rejected(name) for name in ("silver.rejected_interactions", "silver.rejected_users")},
+}
+
+
+def _last_days(table: Table) -> dict[str, str]:
+    day = table.partition_column
+    return {
+        "last_days": f"SELECT * FROM {table.name} WHERE {day} BETWEEN $last::DATE - {LAST_DAYS - 1} AND $last "  # noqa: S608
+        f"ORDER BY {day} DESC, {', '.join(table.key)} LIMIT {MOST_ROWS}"
+    }
+
+
+def _changes(
+    connection: duckdb.DuckDBPyConnection,
+    table: Table,
+    before: IcebergTable,
+    recomputed: Collection[date],
+    published: Published,
+) -> dict[str, Any]:
+    """Days computed before that have another number of rows now, or, of a metric, other rows."""
+    if not recomputed:
+        return {"days_changed": 0}
+    show(connection, "before.rows", before)
+    span = f"WHERE {table.partition_column} BETWEEN $first AND $last"
+    days = {"first": published.first, "last": published.last}
+    by_day = f"SELECT {table.partition_column}, count(*) FROM"
+    rows_before = dict(connection.execute(f"{by_day} before.rows {span} GROUP BY ALL", days).fetchall())
+    differ: dict[date, int] = {}
+    if table.layer == "gold":
+        columns = ", ".join(name for name in table.columns if name in before.schema().column_names)
+        new_rows = f"SELECT {columns} FROM {table.name} {span} EXCEPT SELECT {columns} FROM before.rows {span}"  # noqa: S608
+        differ = dict(connection.execute(f"{by_day} ({new_rows}) GROUP BY ALL", days).fetchall())
+    changed = [
+        (day, rows_before.get(day, 0), published.audit.rows.get(day, 0), differ.get(day, 0))
+        for day in sorted(recomputed)
+        if rows_before.get(day, 0) != published.audit.rows.get(day, 0) or day in differ
+    ]
+    if not changed:
+        return {"days_changed": 0}
+    numbers = ("day", "rows_before", "rows_after", *(("rows_that_differ",) if table.layer == "gold" else ()))
+    return {"days_changed": len(changed), "changes": _table_of(numbers, changed[:MOST_CHANGES])}
+
+
+def _plot(connection: duckdb.DuckDBPyConnection, chart: Chart, last: date) -> dg.MarkdownMetadataValue:
+    """A chart of the days up to one, with what it means."""
+    days = COHORT_DAYS if chart.kind == "heat" else PLOT_DAYS
+    span = f"WHERE date > DATE '{last}' - {days} AND date <= DATE '{last}'"
+    if chart.choice:  # the first one: an image has nothing to choose with
+        span += f" AND {chart.choice} = (SELECT min({chart.choice}) FROM {chart.table})"  # noqa: S608
+    rows = connection.execute(f"SELECT date, series, value FROM ({chart.sql}) {span}").fetchall()  # noqa: S608
+    drawn = spec(chart, list(dict.fromkeys(series for _, series, _ in rows)))
+    if chart.kind == "bar":  # one path for a series instead of a shape for each day keeps the image small
+        drawn["mark"] = {"type": "area", "interpolate": "step"}
+    drawn["encoding"].pop("tooltip")
+    drawn |= {
+        "width": 560,
+        "height": 160,
+        "background": "white",
+        "config": LOOKS["light"],
+        "data": {"values": [{"day": str(day), "series": series, "value": value} for day, series, value in rows]},
+    }
+    image = base64.b64encode(vl_convert.vegalite_to_svg(drawn).encode()).decode()
+    return dg.MetadataValue.md(
+        f"**{chart.title}.** {chart.definition}\n\n![{chart.title}](data:image/svg+xml;base64,{image})"
+    )
+
+
+def _table(result: duckdb.DuckDBPyConnection) -> dg.TableMetadataValue:
+    return _table_of([column[0] for column in result.description or ()], result.fetchall())
+
+
+def _table_of(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dg.TableMetadataValue:
+    records = [dg.TableRecord(dict(zip(columns, map(_cell, row), strict=False))) for row in rows]
+    return dg.TableMetadataValue(records, dg.TableSchema([dg.TableColumn(name) for name in columns]))
+
+
+def _cell(value: Any) -> str | int | float | bool | None:
+    if isinstance(value, float):
+        return round(value, 4)
+    if value is None or isinstance(value, int):
+        return value
+    text = str(value)
+    return text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "…"

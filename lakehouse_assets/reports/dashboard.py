@@ -1,0 +1,102 @@
+"""The dashboard: one self-contained HTML page with the metrics, which needs no network to look at."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import vl_convert
+
+from lakehouse_assets.reports.charts import CHARTS, DAILY, LOOKS, SESSIONS, Chart, spec
+from lakehouse_assets.storage.catalog import Catalog
+from lakehouse_assets.storage.query import connect
+
+TILES = (
+    ("DAU", "users", DAILY, "daily_active_users"),
+    ("WAU", "users", DAILY, "weekly_active_users"),
+    ("MAU (30 days)", "users", DAILY, "monthly_active_users_30d"),
+    ("Stickiness", "share", DAILY, "stickiness"),
+    ("Sessions", "sessions", SESSIONS, "sessions"),
+    ("Actions", "actions", DAILY, "total_actions"),
+)
+TABLES = tuple(sorted({chart.table for chart in CHARTS} | {table for _, _, table, _ in TILES}))
+
+
+def write_dashboard(catalog: Catalog, target: Path) -> Path:
+    """Write the page from the tables that there are, and only once it is whole.
+
+    Returns:
+        Where it is.
+    """
+    connection = connect(catalog)
+    tables = set(catalog.names())
+    template = files("lakehouse_assets") / "reports" / "page"
+    parts = {
+        "css": (template / "dashboard.css").read_text("utf-8"),
+        "script": (template / "dashboard.js").read_text("utf-8"),
+        "bundle": vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
+        # what was delivered, such as an action's name, stays data: no text can end the script element
+        "data": json.dumps(_content(connection, tables), separators=(",", ":")).replace("<", "\\u003c"),
+    }
+    before, *rest = (template / "dashboard.html").read_text("utf-8").split("{{")
+    page = before + "".join(parts[name] + after for name, after in (one.split("}}", 1) for one in rest))
+    temporary = target.with_name(f".{target.name}.tmp")
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(target)
+    return target
+
+
+def _content(connection: duckdb.DuckDBPyConnection, tables: set[str]) -> dict[str, Any]:
+    charts = [_chart(connection, chart) for chart in CHARTS if chart.table in tables]
+    tiles = [
+        {
+            "title": title,
+            "unit": unit,
+            "rows": _rows(connection, f"SELECT date, '', {column} FROM {table} ORDER BY date"),  # noqa: S608
+        }
+        for title, unit, table, column in TILES
+        if table in tables
+    ]
+    days = [row[0] for shown in (*tiles, *charts) for row in shown["rows"]]
+    return {
+        "first": min(days, default=""),
+        "last": max(days, default=""),
+        "fresh": _freshness(connection, tables),
+        "looks": LOOKS,
+        "tiles": tiles,
+        "charts": charts,
+    }
+
+
+def _chart(connection: duckdb.DuckDBPyConnection, chart: Chart) -> dict[str, Any]:
+    rows = _rows(connection, chart.sql)
+    # one spec for each choice: each has series of its own
+    choices = dict.fromkeys(row[3] for row in rows) if chart.choice else {"": None}
+    named = {choice: [series for _, series, _, *of in rows if not of or of[0] == choice] for choice in choices}
+    return {
+        "id": re.sub(r"[^a-z]+", "-", chart.title.lower()).strip("-"),
+        "title": chart.title,
+        "definition": chart.definition,
+        "unit": chart.unit,
+        "choice": chart.choice.replace("_", " "),
+        "specs": {choice: spec(chart, list(dict.fromkeys(series))) for choice, series in named.items()},
+        "rows": rows,
+    }
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, query: str) -> Sequence[Sequence[Any]]:
+    return [[str(day), *others] for day, *others in connection.execute(query).fetchall()]
+
+
+def _freshness(connection: duckdb.DuckDBPyConnection, tables: set[str]) -> str:
+    if not {DAILY, "bronze.interactions"} <= tables:
+        return "Nothing is computed yet."
+    computed, read = connection.execute(
+        "SELECT (SELECT max(date) FROM gold.daily_metrics), (SELECT max(ingested_at) FROM bronze.interactions)"
+    ).fetchall()[0]
+    return f"Computed up to {computed}; newest file read {read:%Y-%m-%d %H:%M} UTC." if read else f"Up to {computed}."

@@ -1,0 +1,1 @@
+"""A log to try the lakehouse with."""

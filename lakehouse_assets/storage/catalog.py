@@ -1,0 +1,397 @@
+"""The Iceberg catalog: where tables are, their snapshots and their stamps. Metadata only, no Spark needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import date, timedelta
+from typing import Any, TypeVar, cast
+
+from pyiceberg.catalog import Catalog as PyIcebergCatalog
+from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.conversions import from_bytes
+from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, NoSuchTableError, RESTError
+from pyiceberg.io import PY_IO_IMPL, S3_ENDPOINT, S3_REGION
+from pyiceberg.manifest import DataFile
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table import Transaction
+from pyiceberg.transforms import MonthTransform
+from pyiceberg.types import (
+    BooleanType,
+    DateType,
+    DoubleType,
+    IcebergType,
+    LongType,
+    NestedField,
+    StringType,
+    TimestamptzType,
+)
+from requests import PreparedRequest, Response, Session
+from requests.adapters import HTTPAdapter
+from requests.exceptions import ConnectionError as NoConnection
+from requests.exceptions import RequestException, Timeout
+from sqlalchemy import URL, event
+from sqlalchemy.exc import OperationalError
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from urllib3.util import Retry
+
+from lakehouse_assets.settings import Settings
+from lakehouse_assets.storage.file_io import StoreFileIO
+from lakehouse_assets.storage.locks import one_at_a_time
+from lakehouse_assets.storage.moving import settle
+from lakehouse_assets.storage.place import sqlite_file
+from lakehouse_assets.storage.s3 import SCHEME, Store
+
+CATALOG = "lake"
+_STAMPS = "lakehouse.stamps."
+_KEPT_FROM = "lakehouse.kept-from"
+_ALTER_ATTEMPTS = 50
+Altered = TypeVar("Altered")
+CONNECT_SECONDS, ANSWER_SECONDS = 10, 60  # longest waits for a REST catalog, which PyIceberg would wait for for ever
+
+_TYPES: Mapping[str, IcebergType] = {
+    "string": StringType(),
+    "bigint": LongType(),
+    "double": DoubleType(),
+    "date": DateType(),
+    "timestamp": TimestamptzType(),
+    "boolean": BooleanType(),
+}
+
+_TABLE_PROPERTIES = {
+    "format-version": "2",
+    # the writer hands rows over divided as they are to be stored
+    "write.distribution-mode": "none",
+    "write.spark.fanout.enabled": "true",
+    "write.parquet.compression-codec": "zstd",
+    # with 16 writers a quarter of the commits failed at the default of 4
+    "commit.retry.num-retries": "50",
+    "commit.retry.min-wait-ms": "50",
+    "commit.retry.max-wait-ms": "2000",
+    # many small files go into one read task
+    "read.split.open-file-cost": "65536",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "50",
+}
+
+
+class CatalogError(RuntimeError):
+    """The catalog or the warehouse can't be used; the message says why."""
+
+
+class CatalogLocked(CatalogError):
+    """Another process has held the catalog longer than a commit waits; it passes."""
+
+
+class CatalogUnreachable(CatalogError):
+    """The catalog gave no answer; what it was asked to do it may have done or not."""
+
+
+NO_ANSWER = (CatalogUnreachable, CommitStateUnknownException)
+
+
+class _Patient(HTTPAdapter):
+    """Waits for an answer, but not for ever; asks again where that can do no harm, which is never a commit."""
+
+    def __init__(self) -> None:
+        again = Retry(total=4, backoff_factor=0.3, status_forcelist=(502, 503, 504), raise_on_status=False)
+        super().__init__(max_retries=again)  # which repeats GET and HEAD, and what never reached the server
+
+    def send(self, request: PreparedRequest, *arguments: Any, **options: Any) -> Response:
+        try:
+            return super().send(request, *arguments, **options | {"timeout": (CONNECT_SECONDS, ANSWER_SECONDS)})
+        except (NoConnection, Timeout) as error:
+            raise CatalogUnreachable(
+                f"the catalog did not answer ({error.__class__.__name__} at {request.url}); "
+                "is LAKEHOUSE_CATALOG_URI right, and the catalog running?"
+            ) from error
+
+
+class _PatientRestCatalog(RestCatalog):
+    def _create_session(self) -> Session:
+        session = super()._create_session()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, _Patient())
+        return session
+
+
+class Catalog:
+    """Tables by name (``layer.table``) in one Iceberg catalog."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._catalog: PyIcebergCatalog | None = None
+
+    @property
+    def iceberg(self) -> PyIcebergCatalog:
+        """The open PyIceberg catalog.
+
+        Raises:
+            CatalogError: the folder can't be written or the catalog can't be reached.
+            WrongPlace: the tables are another lakehouse's, or not where the settings say.
+        """
+        if self._catalog is None:
+            self._catalog = self._open()
+        return self._catalog
+
+    def _open(self) -> PyIcebergCatalog:
+        settings = self._settings
+        properties = {"warehouse": settings.warehouse_uri}
+        if settings.warehouse_uri.startswith(SCHEME):
+            Store(settings).check(settings.warehouse_uri)
+            properties |= {
+                PY_IO_IMPL: f"{StoreFileIO.__module__}.{StoreFileIO.__name__}",
+                S3_REGION: settings.s3_region,
+                S3_ENDPOINT: settings.s3_endpoint,
+            }
+        if settings.catalog_uri:
+            return self._open_rest(properties)
+        try:
+            settings.home_path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CatalogError(
+                f"LAKEHOUSE_HOME={settings.home_path} can't be created ({error.strerror}); choose a writable folder"
+            ) from None
+        # an address put together as a text would read another folder where the path has a % or a ?
+        uri = URL.create(
+            "sqlite", database=str(sqlite_file(settings)), query={"timeout": str(settings.lock_timeout_seconds)}
+        )
+        try:
+            with one_at_a_time(settings.home_path):
+                catalog = SqlCatalog(CATALOG, **{**properties, "uri": cast("str", uri)})
+                settle(settings, catalog.engine)
+        except OperationalError as error:
+            self._name_the_lock(error)
+            raise
+        event.listen(catalog.engine, "handle_error", lambda failure: self._name_the_lock(failure.original_exception))
+        return catalog
+
+    def _open_rest(self, properties: Mapping[str, str]) -> PyIcebergCatalog:
+        try:
+            return _PatientRestCatalog(CATALOG, **{**properties, **rest_properties(self._settings)})
+        except (RESTError, RequestException, ValueError) as error:  # the last for an answer that is none
+            why = f"{error.__class__.__name__}: {error}"
+            raise CatalogError(
+                f"the REST catalog at {self._settings.catalog_uri} can't be used ({why}); "
+                "look at LAKEHOUSE_CATALOG_URI, LAKEHOUSE_CATALOG_NAME and LAKEHOUSE_CATALOG_CREDENTIAL"
+            ) from None
+
+    def _name_the_lock(self, error: BaseException | None) -> None:
+        name_lock(error, self._settings)
+
+    def names(self) -> list[str]:
+        """Names of all tables that exist."""
+        return sorted(
+            ".".join(pair) for space in self.iceberg.list_namespaces() for pair in self.iceberg.list_tables(space)
+        )
+
+    def load(self, name: str) -> IcebergTable | None:
+        """A table as it is now, or None."""
+        try:
+            return self.iceberg.load_table(name)
+        except NoSuchTableError:
+            return None
+
+    def alter(self, name: str, change: Callable[[IcebergTable], Altered]) -> Altered:
+        """Commit a change of a table's metadata; again, on the table as it is then, where another commit came first.
+
+        PyIceberg does so by itself only for changes of rows.
+
+        Raises:
+            CommitFailedException: others came first every time.
+        """
+        patiently = Retrying(
+            retry=retry_if_exception_type(CommitFailedException),
+            stop=stop_after_attempt(_ALTER_ATTEMPTS),
+            wait=wait_random_exponential(multiplier=0.05, max=2),
+            reraise=True,
+        )
+        return patiently(lambda: change(self.iceberg.load_table(name)))
+
+    def remove_branch(self, name: str, branch: str) -> int | None:
+        """Remove a table's branch; the snapshot it was at, or None where it is gone already."""
+
+        def remove(table: IcebergTable) -> int | None:
+            if branch not in table.refs():
+                return None
+            head = table.refs()[branch].snapshot_id
+            table.manage_snapshots().remove_branch(branch).commit()
+            return head
+
+        return self.alter(name, remove)
+
+    def ensure(self, name: str, columns: Mapping[str, str], partition_column: str) -> IcebergTable:
+        """A table as it is now; created if it is not there, and given the columns it lacks.
+
+        One whose days go by another column was laid out by an earlier version of this project. Its days could not be
+        told from each other any more, and all of them follow from landing, so it is made anew and they are computed.
+        A partition by any further column is ended: it made the values of users' files names of folders. Files written
+        before stay where they are until their month is written again.
+
+        Args:
+            name: ``layer.table``.
+            columns: Spark type name by column, in order.
+            partition_column: date column; storage is partitioned by its month, days are found by file statistics.
+        """
+        table = self.load(name)
+        if table and table.schema().find_column_name(table.spec().fields[0].source_id) != partition_column:
+            self.iceberg.drop_table(name)
+            table = None
+        if table is None:
+            fields = [NestedField(i, column, _TYPES[kind]) for i, (column, kind) in enumerate(columns.items(), start=1)]
+            ids = {field.name: field.field_id for field in fields}
+            month = PartitionField(ids[partition_column], 1000, MonthTransform(), f"{partition_column}_month")
+            self.iceberg.create_namespace_if_not_exists(name.split(".")[0])
+            table = self.iceberg.create_table_if_not_exists(
+                name, Schema(*fields), partition_spec=PartitionSpec(month), properties=_TABLE_PROPERTIES
+            )
+            if table.current_snapshot() is None:  # a branch needs a snapshot to start from
+                with table.transaction() as transaction, transaction.update_snapshot().fast_append():
+                    pass
+        if len(table.spec().fields) > 1:
+            table = self.alter(name, _partition_by_month_only)
+        lacking = {column: kind for column, kind in columns.items() if column not in table.schema().column_names}
+        if lacking:
+            with table.update_schema() as update:
+                for column, kind in lacking.items():
+                    update.add_column(column, _TYPES[kind])
+        return table
+
+    def versions(self, names: Iterable[str]) -> dict[str, str]:
+        """Where the metadata of tables is now: another place after every commit."""
+        return {name: table.metadata_location for name in names if (table := self.load(name))}
+
+    def snapshot_id(self, name: str) -> int | None:
+        """The current snapshot of a table, or None without table."""
+        table = self.load(name)
+        snapshot = table.current_snapshot() if table else None
+        return snapshot.snapshot_id if snapshot else None
+
+    def stamps(self, name: str) -> dict[date, str]:
+        """For each day of a table the stamp of what it was computed from; days never computed are missing."""
+        table = self.load(name)
+        return {} if table is None else read_stamps(table)
+
+
+def _partition_by_month_only(table: IcebergTable) -> IcebergTable:
+    with table.update_spec() as update:
+        for part in table.spec().fields[1:]:
+            update.remove_field(part.name)
+    return table
+
+
+def name_lock(error: BaseException | None, settings: Settings) -> None:
+    """Leave an error as it is unless another process holds the embedded catalog's database.
+
+    Raises:
+        CatalogLocked: it does; the message says what to do.
+    """
+    if "database is locked" in str(error):
+        raise CatalogLocked(
+            f"{sqlite_file(settings)} is locked by another process for more than {settings.lock_timeout_seconds} s; "
+            "run again when it has ended, or wait longer with LAKEHOUSE_LOCK_TIMEOUT_SECONDS"
+        ) from error
+
+
+def rest_properties(settings: Settings) -> dict[str, str]:
+    """What a client of the REST catalog is told, PyIceberg and Spark alike."""
+    properties = {"uri": settings.catalog_uri, "warehouse": settings.catalog_name or settings.warehouse_uri}
+    # the lakehouse's keys reach its bucket by themselves; a catalog is not asked for others
+    properties["header.X-Iceberg-Access-Delegation"] = ""
+    credential = settings.catalog_credential.get_secret_value()
+    if credential:
+        properties |= {
+            "credential": credential,
+            "scope": "PRINCIPAL_ROLE:ALL",
+            "oauth2-server-uri": f"{settings.catalog_uri.rstrip('/')}/v1/oauth/tokens",
+        }
+    return properties
+
+
+def has_tables(settings: Settings) -> bool:
+    """Whether anything was ever computed."""
+    return bool(Catalog(settings).names()) if settings.catalog_uri else sqlite_file(settings).exists()
+
+
+def read_stamps(table: IcebergTable) -> dict[date, str]:
+    """The stamps of a loaded table by day."""
+    found = {}
+    for key, value in table.properties.items():
+        if key.startswith(_STAMPS):
+            month = key.removeprefix(_STAMPS)
+            found.update({date.fromisoformat(f"{month}-{day}"): stamp for day, stamp in json.loads(value).items()})
+    return found
+
+
+def set_stamps(transaction: Transaction, table: IcebergTable, days: Iterable[date], stamps: Mapping[date, str]) -> None:
+    """Put the stamps of days into a transaction, beside the data they vouch for; those without one lose theirs."""
+    months: dict[str, dict[str, str]] = {}
+    for day in days:
+        month = day.isoformat()[:7]
+        of_month = months.setdefault(month, json.loads(table.properties.get(_STAMPS + month, "{}")))
+        of_month.pop(day.isoformat()[8:], None)
+        if day in stamps:
+            of_month[day.isoformat()[8:]] = stamps[day]
+    transaction.set_properties({_STAMPS + month: json.dumps(of, sort_keys=True) for month, of in months.items()})
+
+
+def kept_from(table: IcebergTable) -> date | None:
+    """The first day of a loaded table that cleanup has kept; None when it never dropped one."""
+    recorded = table.properties.get(_KEPT_FROM)
+    return date.fromisoformat(recorded) if recorded else None
+
+
+def forget_stamps(transaction: Transaction, table: IcebergTable, first_kept: date) -> None:
+    """Put into a transaction that days before ``first_kept`` are dropped: their stamps gone, and the day on record."""
+    month, day = first_kept.isoformat()[:7], first_kept.isoformat()[8:]
+    earlier = [key for key in table.properties if key.startswith(_STAMPS) and key < _STAMPS + month]
+    stamps = json.loads(table.properties.get(_STAMPS + month, "{}"))
+    left = {other: stamp for other, stamp in stamps.items() if other >= day}
+    transaction.remove_properties(*earlier)
+    transaction.set_properties({_STAMPS + month: json.dumps(left, sort_keys=True), _KEPT_FROM: first_kept.isoformat()})
+
+
+def forget_days(transaction: Transaction, table: IcebergTable, days: Collection[date]) -> None:
+    """Put into a transaction that days of a loaded table have no stamp any more, so that they are computed again."""
+    left = {day: stamp for day, stamp in read_stamps(table).items() if day not in days}
+    for month in {day.isoformat()[:7] for day in days}:
+        stamps = {day.isoformat()[8:]: stamp for day, stamp in left.items() if day.isoformat()[:7] == month}
+        transaction.set_properties({_STAMPS + month: json.dumps(stamps, sort_keys=True)})
+
+
+def keep_from(transaction: Transaction, first_kept: date) -> None:
+    """Put into a transaction that days before ``first_kept`` are not to be computed any more."""
+    transaction.set_properties({_KEPT_FROM: first_kept.isoformat()})
+
+
+def head_of(table: IcebergTable, branch: str = "main") -> int:
+    """The snapshot a branch points to; every table is made with one."""
+    snapshot = table.metadata.snapshot_by_name(branch)
+    assert snapshot is not None
+    return snapshot.snapshot_id
+
+
+def files_overlapping(
+    table: IcebergTable, column: str, first: date, last: date
+) -> dict[str, tuple[DataFile, date, date]]:
+    """Live data files by path whose days may touch ``first`` … ``last``, with their own first and last day."""
+    wanted = f"{column} >= '{first}' and {column} <= '{last}'"
+    found = {}
+    for task in table.scan(row_filter=wanted).plan_files():
+        low, high = days_of(table, column, task.file)
+        if low <= last and high >= first:
+            found[task.file.file_path] = (task.file, low, high)
+    return found
+
+
+def days_of(table: IcebergTable, column: str, file: DataFile) -> tuple[date, date]:
+    """The first and last day in a data file, by its statistics."""
+    field_id = table.schema().find_field(column).field_id
+    return _as_date(file.lower_bounds[field_id]), _as_date(file.upper_bounds[field_id])
+
+
+def _as_date(bound: bytes) -> date:
+    return date(1970, 1, 1) + timedelta(days=int(from_bytes(DateType(), bound)))

@@ -1,0 +1,574 @@
+"""Reading tables, and writing them in three steps: stage, audit what is staged, publish in one commit.
+
+Readers of main see the old days or the new ones, never a mix: an engine writes data files that no reader sees, every
+law of the contract is counted on the rows as they pass into them, and only if all hold one commit swaps them in for
+the files they replace, together with the stamps that say what the days were computed from.
+See docs/decisions/0001-write-audit-publish.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import pyarrow.parquet as pq
+from pyiceberg.exceptions import CommitFailedException, ValidationException
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table import Transaction
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from lakehouse_assets.calendar import DAY, EVER, days_between, month_first, month_last, span_in_words
+from lakehouse_assets.engines.engine import COPY, ORDER, Engine, Staging
+from lakehouse_assets.landing.csv_files import PART
+from lakehouse_assets.settings import Settings
+from lakehouse_assets.storage.catalog import (
+    NO_ANSWER,
+    Catalog,
+    CatalogUnreachable,
+    days_of,
+    files_overlapping,
+    forget_stamps,
+    head_of,
+    kept_from,
+    set_stamps,
+)
+from lakehouse_assets.tables import IN_ITS_PARTITION, NO_DUPLICATE_KEY, Rule, Table
+from lakehouse_assets.transforms.stacking import stacked
+
+_PUBLISH_ATTEMPTS = 50
+_STRAY = "lakehouse: a row lies outside the days being written"
+_ROWS = "rows"
+_SAMPLE_ROWS = 5
+
+Record = Callable[[Transaction, IcebergTable], None]  # puts what is known of the days into a commit on a table
+
+
+class ContractViolation(RuntimeError):
+    """What was about to be published breaks the table's contract; nothing was published."""
+
+
+class PublishConflict(RuntimeError):
+    """Another run published some of the same days meanwhile; compute again from the newer inputs."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A table as it was before its inputs were read: what a publication may replace."""
+
+    table: IcebergTable
+    stamps: Mapping[date, str]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What counting a range told: rows a day, and breaches a day of each law by name."""
+
+    rows: Mapping[date, int]
+    breaches: Mapping[str, Mapping[date, int]]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What one write did."""
+
+    table: str
+    first: date
+    last: date
+    snapshot_id: int | None
+    audit: Audit
+    data_files: int
+    bytes_written: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How rows are divided among files: consecutive days of a month together, or a day's users apart.
+
+    Attributes:
+        first: first day of the range.
+        last: last day of the range.
+        days_per_file: consecutive days of a month that share a file.
+        buckets: files that a single day's users are spread over.
+    """
+
+    first: date
+    last: date
+    days_per_file: int
+    buckets: int
+
+    @property
+    def parts(self) -> int:
+        """Number of write tasks."""
+        return (self._group(self.last) - self._group(self.first) + 1) * self.buckets
+
+    def part(self, day_column: str, user_column: str) -> Column:
+        """The write task of a row."""
+        day = F.col(day_column)
+        group = (F.year(day) * 12 + F.month(day) - 1) * self._groups_a_month + F.floor(
+            (F.dayofmonth(day) - 1) / self.days_per_file
+        )
+        bucket = F.pmod(F.xxhash64(user_column), F.lit(self.buckets)) if self.buckets > 1 else F.lit(0)
+        return ((group - self._group(self.first)) * self.buckets + bucket).cast("int")
+
+    @property
+    def _groups_a_month(self) -> int:
+        return -(-31 // self.days_per_file)
+
+    def _group(self, day: date) -> int:
+        return (day.year * 12 + day.month - 1) * self._groups_a_month + (day.day - 1) // self.days_per_file
+
+
+class Warehouse:
+    """The tables of one lakehouse, read and written with an engine."""
+
+    def __init__(
+        self, settings: Settings, tables: Mapping[str, Table], catalog: Catalog, engine: Callable[[], Engine]
+    ) -> None:
+        self.settings = settings
+        self.tables = tables
+        self.catalog = catalog
+        self._engine = engine
+        self._audits: dict[tuple[str, date, date], Published] = {}
+        self._broken_laws: dict[str, Mapping[str, Column]] = {}
+
+    @property
+    def engine(self) -> Engine:
+        """What computes."""
+        return self._engine()
+
+    def base(self, name: str, stamps: Mapping[date, str]) -> Base:
+        """The table as it is now (made if missing), to be noted before its inputs are read.
+
+        Args:
+            name: ``layer.table``.
+            stamps: for each day to be written, the stamp of the inputs it is about to be computed from; a day without
+                one has none afterwards.
+        """
+        declared = self.tables[name]
+        kinds = {f.name: f.dataType.simpleString() for f in declared.spark_schema.fields}
+        table = self.catalog.ensure(name, kinds, declared.partition_column)
+        return Base(table, stamps)
+
+    def read(self, name: str, first: date, last: date) -> DataFrame:
+        """The rows of a table from ``first`` to ``last``, of the snapshot that is current now."""
+        declared = self.tables[name]
+        table = self.catalog.load(name)
+        files = files_overlapping(table, declared.partition_column, first, last) if table else {}
+        if table is None or not files:
+            return self.engine.session.createDataFrame([], declared.spark_schema)
+        return self._current(declared, table, files.values()).where(_between(declared, first, last))
+
+    def layout(self, name: str, first: date, last: date, source: str, source_first: date, source_last: date) -> Layout:
+        """How to divide a table's rows from ``first`` to ``last``, judged by how many rows its source has."""
+        table = self.catalog.load(source)
+        column = self.tables[source].partition_column
+        found = files_overlapping(table, column, source_first, source_last) if table else {}
+        rows = sum(file.record_count for file, _, _ in found.values())
+        days = {low + timedelta(days=i) for _, low, high in found.values() for i in range((high - low).days + 1)}
+        return layout(first, last, rows / max(len(days), 1), self.settings.rows_per_file)
+
+    def divide(self, frame: DataFrame, layout: Layout, day_column: str, user_column: str) -> DataFrame:
+        """The frame with each row in its write task, and the columns of `DIVIDED`.
+
+        `ORDER` is a number to sort by first: rows of a day, and in it of a user, together. Spark compares the first
+        sort column by its bytes alone and looks at whole rows only where two are equal. Names and dates are equal all
+        the time; this is hardly ever so for two users.
+        """
+        parts = self.engine.divided(frame.withColumn(PART, layout.part(day_column, user_column)), layout.parts)
+        user = F.xxhash64(user_column).bitwiseAND(F.lit(0xFFFF_FFFF))
+        return parts.withColumn(ORDER, F.unix_date(day_column).cast("bigint") * F.lit(1 << 32) + user)
+
+    def write(
+        self, name: str, frame: DataFrame, first: date, last: date, base: Base, properties: Mapping[str, str]
+    ) -> Published:
+        """Replace the days ``first`` … ``last`` of a table by the rows of a frame; days without rows become empty.
+
+        Args:
+            name: ``layer.table``.
+            frame: the rows; with a column `PART` they are already divided into write tasks.
+            first: first day replaced.
+            last: last day replaced.
+            base: the table as noted before the inputs were read.
+            properties: what the commit's snapshot says of itself, such as the run's id.
+
+        Raises:
+            ContractViolation: a law of the table does not hold; readers still see the previous data.
+            PublishConflict: another run published some of these days after ``base`` was noted.
+        """
+        declared = self.tables[name]
+        _check_schema(declared, frame)
+        low, high = (month_first(first), month_last(last)) if declared.by_month else (first, last)
+        replaced = self._replaced(declared, base.table, low, high)
+        rows, order = self._with_neighbours(declared, frame, base.table, replaced, first, last)
+        try:
+            staging = self.engine.stage(base.table, rows, order, self._counted(declared, first, last))
+        except Exception as error:
+            if _STRAY in str(error):
+                raise ContractViolation(self._explain_strays(declared, frame, first, last)) from None
+            raise
+        try:
+            audit = self._audit_of_stage(declared, staging, first, last)
+        except BaseException:
+            staging.discard()
+            raise
+
+        def vouch(transaction: Transaction, now: IcebergTable) -> None:
+            if base.stamps and min(base.stamps) < (kept_from(now) or date.min):
+                raise PublishConflict(f"{name}: days from {min(base.stamps)} on were dropped meanwhile; run it again")
+            set_stamps(transaction, now, days_between(first, last), base.stamps)
+
+        snapshot = self._publish_or_discard(declared, staging, replaced, (low, high), vouch, properties)
+        written = sum(file.file_size_in_bytes for file in staging.files)
+        published = Published(name, first, last, snapshot, audit, len(staging.files), written)
+        self._audits[name, first, last] = published
+        return published
+
+    def compact(self, name: str, first: date, last: date, properties: Mapping[str, str]) -> None:
+        """Put the rows of the days ``first`` … ``last`` of one month into one file, sorted as the writer sorts them.
+
+        Raises:
+            PublishConflict: a run published some of these days meanwhile; nothing was changed.
+        """
+        table = self.catalog.iceberg.load_table(name)
+        replaced = self._replaced(self.tables[name], table, first, last)
+        self._rewrite(table, replaced, (first, last), None, properties)
+
+    def drop_before(self, name: str, first_kept: date, properties: Mapping[str, str]) -> None:
+        """Drop every day before ``first_kept``, rows and stamps, in one commit that also records the day.
+
+        Raises:
+            PublishConflict: a run published some of these days meanwhile; nothing was changed.
+        """
+        table = self.catalog.iceberg.load_table(name)
+        span = (EVER[0], first_kept - DAY)
+        self._rewrite(table, self._replaced(self.tables[name], table, *span), span, first_kept, properties)
+
+    def audit(self, name: str, first: date, last: date) -> Audit:
+        """The audit of a range as it is published; what this process has just published is not counted twice."""
+        declared = self.tables[name]
+        table = self.catalog.load(name)
+        known = self._audits.get((name, first, last))
+        if table and known and known.snapshot_id == head_of(table):
+            return known.audit
+        return self._count(declared, self.read(name, first, last), first, last)
+
+    def _rewrite(
+        self,
+        table: IcebergTable,
+        replaced: Mapping[str, tuple[DataFile, date, date]],
+        span: tuple[date, date],
+        first_kept: date | None,
+        properties: Mapping[str, str],
+    ) -> None:
+        """Write the rows of files again as they are, all of them or those from a day on, in place of the files."""
+        name = ".".join(table.name())
+        declared = self.tables[name]
+        low = first_kept or min(low for _, low, _ in replaced.values())
+        high = max((high for _, _, high in replaced.values()), default=low)
+        same = self._current(declared, table, replaced.values()).where(_between(declared, low, high))
+        staging = self.engine.stage(table, *self._arranged(declared, same), {})
+        try:
+            files = [file for file, _, _ in replaced.values()]
+            before, after = (sum(file.record_count for file in each) for each in (files, staging.files))
+            if after != before and not first_kept:
+                raise ContractViolation(f"{name} {low} … {high} was not compacted: {before} rows became {after}")
+        except BaseException:
+            staging.discard()
+            raise
+
+        def record(transaction: Transaction, now: IcebergTable) -> None:
+            if first_kept:
+                forget_stamps(transaction, now, first_kept)
+
+        self._publish_or_discard(declared, staging, replaced, span, record, properties)
+
+    # -- stage ---------------------------------------------------------------------------------------------------
+
+    def _replaced(
+        self, declared: Table, table: IcebergTable, low: date, high: date
+    ) -> dict[str, tuple[DataFile, date, date]]:
+        """The files that hold the days, and those that share days with them."""
+        while True:
+            found = files_overlapping(table, declared.partition_column, low, high)
+            wider = (min([low, *(f[1] for f in found.values())]), max([high, *(f[2] for f in found.values())]))
+            if wider == (low, high):
+                return found
+            low, high = wider
+
+    def _with_neighbours(
+        self,
+        declared: Table,
+        frame: DataFrame,
+        table: IcebergTable,
+        replaced: Mapping[str, tuple[DataFile, date, date]],
+        first: date,
+        last: date,
+    ) -> tuple[DataFrame, Sequence[str]]:
+        """The new rows and the rows of other days that sit in files about to be replaced; what they are sorted by."""
+        kept = [f for f in replaced.values() if f[1] < first or f[2] > last]
+        divided = PART in frame.columns
+        # a row of another day would wipe or double its neighbours, so the write itself stops at the first one
+        day = F.col(declared.partition_column)
+        own_day = F.when(day.between(F.lit(first), F.lit(last)), day).otherwise(F.raise_error(_STRAY).cast("date"))
+        rows = frame.withColumn(declared.partition_column, own_day)
+        if divided:
+            rows = _copies_counted(declared, rows)
+        if kept:
+            low, high = min(f[1] for f in kept), max(f[2] for f in kept)
+            inside = _between(declared, low, high) & ~_between(declared, first, last)
+            old = self._current(declared, table, kept).where(inside)
+            if divided:  # before and after apart, so that no file spans the new days
+                after = (F.col(declared.partition_column) > F.lit(last)).cast("int")
+                old = self.engine.divided(old.withColumn(PART, after), 2).withColumn(PART, F.col(PART) - F.lit(2))
+            rows = stacked(rows, old)
+        if not divided:
+            return self._arranged(declared, rows)
+        return rows, [ORDER, declared.partition_column, *declared.key] if ORDER in rows.columns else []
+
+    def _arranged(self, declared: Table, rows: DataFrame) -> tuple[DataFrame, Sequence[str]]:
+        """Rows that are not divided into write tasks yet: a task per month, in the order of the key."""
+        month = F.year(declared.partition_column) * 12 + F.month(declared.partition_column)
+        rows = self.engine.gathered(rows.withColumn(PART, month), one_task=declared.by_month)
+        order = [PART, *declared.sorted_by, declared.partition_column, *declared.key]
+        return _copies_counted(declared, rows), list(dict.fromkeys(order))
+
+    def _current(self, declared: Table, table: IcebergTable, files: Iterable[tuple[DataFile, date, date]]) -> DataFrame:
+        """A table's rows as of the loaded snapshot, columns as declared; ``files`` are those that will be read."""
+        frame = self.engine.read(table, [file for file, _, _ in files])
+        for column in set(declared.columns) - set(frame.columns):
+            frame = frame.withColumn(column, F.lit(None).cast(declared.spark_schema[column].dataType))
+        return frame.select(*declared.columns)
+
+    # -- audit ---------------------------------------------------------------------------------------------------
+
+    def _counted(self, declared: Table, first: date, last: date) -> Mapping[str, Column]:
+        """What to count rows of the days by while they are staged: all of them, and breaches of every law."""
+        own = _between(declared, first, last)
+        counted = {_ROWS: own} | {name: own & broken for name, broken in self._broken(declared).items()}
+        if declared.key:
+            counted[NO_DUPLICATE_KEY] = F.col(COPY) > 1
+        return counted
+
+    def _audit_of_stage(self, declared: Table, staging: Staging, first: date, last: date) -> Audit:
+        """What was counted while the rows were written; where a law is broken, counted again by day to say so.
+
+        Raises:
+            ContractViolation: a law is broken, or other rows were staged than were counted.
+        """
+        if not staging.files:
+            return Audit({}, {})
+        counted = dict(staging.counted)
+        rows = counted.pop(_ROWS)
+        if any(counted.values()):
+            stage = staging.rows()
+            raise ContractViolation(
+                self._explain(declared, stage, self._count(declared, stage, first, last), first, last)
+            )
+        by_day = self._rows_by_day(declared, staging.files, first, last)
+        if sum(by_day.values()) != rows:
+            raise ContractViolation(
+                f"{declared.name} {first} … {last} was not published: {rows} rows were audited and "
+                f"{sum(by_day.values())} staged; run it again"
+            )
+        return Audit(by_day, {})
+
+    def _rows_by_day(self, declared: Table, added: Sequence[DataFile], first: date, last: date) -> dict[date, int]:
+        """Rows of each day in staged files: a file of one day says it itself, of a shared one the days are read."""
+        table = self.catalog.iceberg.load_table(declared.name)
+        found: dict[date, int] = {}
+        for file in added:
+            low, high = days_of(table, declared.partition_column, file)
+            if low == high:
+                counts = [(low, file.record_count)]
+            else:
+                with table.io.new_input(file.file_path).open() as source:
+                    days = pq.read_table(source, columns=[declared.partition_column]).column(0)
+                counts = [(pair["values"], pair["counts"]) for pair in days.value_counts().to_pylist()]
+            for day, count in counts:
+                if first <= day <= last:
+                    found[day] = found.get(day, 0) + count
+        return found
+
+    def _count(self, declared: Table, frame: DataFrame, first: date, last: date) -> Audit:
+        """All laws in one pass by day; meanwhile the unique key in a second, by hash, made exact where hashes meet."""
+        laws = {name: F.count_if(broken) for name, broken in self._broken(declared).items()}
+        day = F.col(declared.partition_column)
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            doubles = beside.submit(self._duplicate_keys, declared, frame) if declared.key else None
+            counted = (
+                frame.groupBy(day.alias("day"))
+                .agg(F.count(F.lit(1)).alias("rows"), *[law.alias(name) for name, law in laws.items()])
+                .collect()
+            )
+            inside = {row["day"]: row for row in counted if row["day"] and first <= row["day"] <= last}
+            breaches = {name: {d: row[name] for d, row in inside.items() if row[name]} for name in laws}
+            if doubles:
+                breaches[NO_DUPLICATE_KEY] = doubles.result()
+        return Audit({d: row["rows"] for d, row in inside.items()}, breaches)
+
+    def _broken(self, declared: Table) -> Mapping[str, Column]:
+        """For each law of a table whether a row breaks it; put together once, as each takes many calls."""
+        if declared.name not in self._broken_laws:
+            self._broken_laws[declared.name] = {rule.name: _breaks(rule) for rule in declared.contract()}
+        return self._broken_laws[declared.name]
+
+    def _duplicate_keys(self, declared: Table, frame: DataFrame) -> dict[date, int]:
+        hashed = frame.withColumn("_hash", F.xxhash64(*declared.key))
+        meeting = [row[0] for row in hashed.groupBy("_hash").count().where("count > 1").select("_hash").take(100_000)]
+        if not meeting:
+            return {}
+        suspects = hashed.where(F.col("_hash").isin(meeting))
+        twice = suspects.groupBy(*declared.key).count().where("count > 1")
+        by_day = twice.groupBy(declared.partition_column).agg(F.sum(F.col("count") - 1).alias("rows")).collect()
+        return {row[0]: row["rows"] for row in by_day}
+
+    def _explain(self, declared: Table, frame: DataFrame, audit: Audit, first: date, last: date) -> str:
+        """One sentence with the broken laws, how often, and sample rows."""
+        rules = {rule.name: rule for rule in declared.contract()}
+        parts = []
+        for name, days in audit.breaches.items():
+            if not days:
+                continue
+            rows = sum(days.values())
+            about = self._broken_part(frame, rules[name]) if name in rules else f"key {', '.join(declared.key)}"
+            sample = ""
+            if name in rules:
+                bad = frame.where(~F.coalesce(rules[name].holds(), F.lit(False))).limit(_SAMPLE_ROWS).collect()
+                sample = "; for example " + " | ".join(str(row.asDict()) for row in bad)
+            parts.append(
+                f"{name} ({about}): {rows} rows on {min(days)}{' and others' if len(days) > 1 else ''}{sample}"
+            )
+        span = span_in_words(first, last)
+        return f"{declared.name} {span} was not published, its contract is broken: " + "; ".join(parts)
+
+    def _broken_part(self, frame: DataFrame, rule: Rule) -> str:
+        """What of a law is broken."""
+        parts = rule.parts or (rule,)
+        counts = frame.agg(*[F.count_if(_breaks(part)) for part in parts]).collect()[0]
+        return "; ".join(part.description for part, count in zip(parts, counts, strict=True) if count)
+
+    def _explain_strays(self, declared: Table, frame: DataFrame, first: date, last: date) -> str:
+        stray = frame.drop(ORDER, PART).where(~F.coalesce(_between(declared, first, last), F.lit(False)))
+        sample = " | ".join(str(row.asDict()) for row in stray.limit(_SAMPLE_ROWS).collect())
+        return (
+            f"{declared.name} {span_in_words(first, last)} was not published: {IN_ITS_PARTITION} is broken by "
+            f"{stray.count()} rows of other days; for example {sample}"
+        )
+
+    # -- publish -------------------------------------------------------------------------------------------------
+
+    def _publish(
+        self,
+        declared: Table,
+        staging: Staging,
+        replaced: Mapping[str, tuple[DataFile, date, date]],
+        span: tuple[date, date],
+        record: Record,
+        properties: Mapping[str, str],
+    ) -> int | None:
+        """One commit: new files in, replaced files out, stamps recorded, nothing staged any more."""
+        for attempt in range(_PUBLISH_ATTEMPTS):
+            now = self.catalog.iceberg.load_table(declared.name)
+            if staging.is_abandoned(now):
+                raise PublishConflict(f"{declared.name}: what was staged was removed as abandoned; run it again")
+            if set(self._replaced(declared, now, *span)) != set(replaced):
+                raise PublishConflict(
+                    f"{declared.name}: another run published days between {span[0]} and {span[1]} while this one "
+                    "computed; run it again"
+                )
+            transaction = now.transaction()
+            record(transaction, now)
+            staging.release(transaction, now)
+            if staging.files or replaced:
+                overwrite = transaction.update_snapshot(snapshot_properties=dict(properties)).overwrite()
+                for file, _, _ in replaced.values():
+                    overwrite.delete_data_file(file)
+                for file in staging.files:
+                    overwrite.append_data_file(file)
+                overwrite.commit()
+            try:
+                return head_of(transaction.commit_transaction())
+            except (CommitFailedException, ValidationException):  # both say that nothing was committed
+                pass
+            except NO_ANSWER as error:  # asked again it might publish over a newer run, so look what became of it
+                return self._outcome(declared.name, staging, transaction, error)
+            except ValueError as error:
+                if "sequence number" not in str(error):  # that one means another run staged in between
+                    raise
+            time.sleep(min(0.02 * 2**attempt, 1.0))
+        raise PublishConflict(
+            f"{declared.name}: {_PUBLISH_ATTEMPTS} attempts to publish met other commits; run it again"
+        )
+
+    def _outcome(self, name: str, staging: Staging, transaction: Transaction, error: Exception) -> int | None:
+        """The snapshot that a commit without an answer has published.
+
+        Raises:
+            CatalogUnreachable: it has not, as far as can be seen; nothing is deleted, as it may still come to that.
+        """
+        wanted = transaction.table_metadata.current_snapshot_id
+        now = self.catalog.iceberg.load_table(name)
+        if wanted is not None and staging.is_released(now, wanted):
+            return wanted
+        raise CatalogUnreachable(
+            f"{name}: the catalog gave no answer to the commit, which is not published; run it again ({error})"
+        ) from error
+
+    def _publish_or_discard(
+        self,
+        declared: Table,
+        staging: Staging,
+        replaced: Mapping[str, tuple[DataFile, date, date]],
+        span: tuple[date, date],
+        record: Record,
+        properties: Mapping[str, str],
+    ) -> int | None:
+        try:
+            return self._publish(declared, staging, replaced, span, record, properties)
+        except PublishConflict:  # of any other failure the outcome is unknown, and then nothing is deleted
+            staging.discard()
+            raise
+
+
+def layout(first: date, last: date, rows_a_day: float, rows_per_file: int) -> Layout:
+    """Days per file and files per day for a given density of rows."""
+    days = max(1, min(31, int(rows_per_file // max(rows_a_day, 1))))
+    buckets = max(1, -(-int(rows_a_day) // rows_per_file)) if days == 1 else 1
+    return Layout(first, last, days, buckets)
+
+
+def _between(declared: Table, first: date, last: date) -> Column:
+    return F.col(declared.partition_column).between(F.lit(first), F.lit(last))
+
+
+def _breaks(rule: Rule) -> Column:
+    return ~F.coalesce(rule.holds(), F.lit(False))
+
+
+def _copies_counted(declared: Table, rows: DataFrame) -> DataFrame:
+    """Rows in write tasks (`PART`) with a number that is above 1 for a row whose key has been there before.
+
+    Rows of a key are always in one task, so this takes no shuffle, and no sort where the task is sorted like this.
+    """
+    if not declared.key:
+        return rows
+    order = [ORDER] if ORDER in rows.columns else []
+    key = Window.partitionBy(*order, PART, *declared.key).orderBy(declared.key[0])
+    return rows.withColumn(COPY, F.row_number().over(key))
+
+
+def _check_schema(declared: Table, frame: DataFrame) -> None:
+    """Names and types against the declared schema, without reading a row."""
+    delivered = {field.name: field.dataType for field in frame.drop(ORDER, PART).schema.fields}
+    wanted = {field.name: field.dataType for field in declared.spark_schema.fields}
+    if delivered != wanted:
+        names = sorted(name for name in delivered.keys() | wanted.keys() if delivered.get(name) != wanted.get(name))
+        raise ContractViolation(
+            f"{declared.name} was not published, its columns are not as declared: "
+            + ", ".join(f"{name} is {delivered.get(name)}, declared {wanted.get(name)}" for name in names)
+        )
