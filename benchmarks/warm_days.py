@@ -13,7 +13,8 @@ from pathlib import Path
 
 from lakehouse_assets.engines.spark import prepare_environment
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.landing.zone import deliver, parse_date
+from lakehouse_assets.landing.deliver import deliver
+from lakehouse_assets.landing.files import parse_date
 from lakehouse_assets.orchestration.runner import Runner
 from lakehouse_assets.settings import load_settings
 

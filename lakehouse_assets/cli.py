@@ -111,7 +111,7 @@ def _sentence(error: BaseException | None) -> str | None:
     """The plain message inside an error, if somebody can act on it."""
     from lakehouse_assets.engines.runtime import SetupError
     from lakehouse_assets.landing.csv_files import FileRefused
-    from lakehouse_assets.landing.zone import LandingError
+    from lakehouse_assets.landing.files import LandingError
     from lakehouse_assets.settings import SettingsError
     from lakehouse_assets.storage.s3 import StorageError
 
@@ -187,21 +187,23 @@ def _name_trouble(error: Exception, settings: Settings) -> None:
 
 def _land(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.calendar import in_words, some, span_in_words
-    from lakehouse_assets.landing import zone as landing
+    from lakehouse_assets.landing.deliver import deliver, split
+    from lakehouse_assets.landing.files import DATASETS, parse_date
     from lakehouse_assets.landing.redivision import divide_again
+    from lakehouse_assets.landing.zone import landing_zone
 
-    zone = landing.landing_zone(settings)
+    zone = landing_zone(settings)
     setting = f"map_{options.dataset}"
     pairs = [(f"{setting} {ours}={theirs}", ours, theirs) for ours, theirs in getattr(settings, setting).items()]
     for pair in options.map:
         ours, _, theirs = pair.partition("=")
         pairs.append((f"--map {pair}", ours, theirs))
     for given, ours, theirs in pairs:
-        if ours not in landing.DATASETS[options.dataset] or not theirs:
-            columns = ", ".join(landing.DATASETS[options.dataset])
+        if ours not in DATASETS[options.dataset] or not theirs:
+            columns = ", ".join(DATASETS[options.dataset])
             raise UsageError(f"{given}: write it as ours=theirs, ours being one of {columns}")
     renames = {ours: theirs for _, ours, theirs in pairs}
-    day = landing.parse_date(options.date) if options.date else None
+    day = parse_date(options.date) if options.date else None
     names = [source.name for source in options.files]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
@@ -212,13 +214,13 @@ def _land(options: argparse.Namespace, settings: Settings) -> None:
         began = time.monotonic()
         if day or options.dataset == "users":
             under = day or datetime.now(tz=UTC).date()
-            landed = landing.deliver(
+            landed = deliver(
                 zone, options.dataset, source, under, renames, today=settings.today(), replace=options.replace
             )
             why = "" if day else ", today in UTC; --date D delivers it under another date"
             say(f"{source.name}: delivered as it is under {under}{why}")
         else:
-            landed = landing.split(
+            landed = split(
                 zone,
                 source,
                 renames,
@@ -306,7 +308,7 @@ def _by_month(first: date, last: date, parts: int) -> list[tuple[date, date]]:
 
 
 def _days(options: argparse.Namespace) -> tuple[date, date]:
-    from lakehouse_assets.landing.zone import parse_date
+    from lakehouse_assets.landing.files import parse_date
 
     first, last = parse_date(options.start), parse_date(options.end)
     if last < first:
@@ -500,7 +502,7 @@ def _generate(options: argparse.Namespace, settings: Settings) -> None:
 
 
 def _export(options: argparse.Namespace, settings: Settings) -> None:
-    from lakehouse_assets.landing.zone import parse_date
+    from lakehouse_assets.landing.files import parse_date
     from lakehouse_assets.storage.catalog import Catalog
     from lakehouse_assets.storage.query import export
 
@@ -713,7 +715,7 @@ def _take_back(options: argparse.Namespace, settings: Settings) -> None:
 
 def _profile(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.lakehouse import Lakehouse
-    from lakehouse_assets.landing.zone import parse_date
+    from lakehouse_assets.landing.files import parse_date
     from lakehouse_assets.reports.profiles import write_profile
 
     lakehouse = Lakehouse(settings)
@@ -755,7 +757,8 @@ def _dev(options: argparse.Namespace, settings: Settings) -> None:
 def _demo(options: argparse.Namespace, settings: Settings) -> None:
     import tempfile
 
-    from lakehouse_assets.landing.zone import deliver, landing_zone, split
+    from lakehouse_assets.landing.deliver import deliver, split
+    from lakehouse_assets.landing.zone import landing_zone
     from lakehouse_assets.sample_data.generate import generate
 
     began = time.monotonic()

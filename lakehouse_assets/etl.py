@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame
 
 from lakehouse_assets.calendar import days_between
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.landing.zone import parse_date
+from lakehouse_assets.landing.files import parse_date
 from lakehouse_assets.orchestration.planner import Work
 from lakehouse_assets.orchestration.runner import Runner
 from lakehouse_assets.settings import Settings

@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse_assets.calendar import days_between, period_first, period_last
-from lakehouse_assets.landing.zone import DATASETS
+from lakehouse_assets.landing.files import DATASETS
 from lakehouse_assets.settings import Settings, SettingsError, action_column
 from lakehouse_assets.transforms.anomalies import DAILY_METRICS, HISTORY_DAYS, SESSION_METRICS
 from lakehouse_assets.transforms.cleaning import REJECT_REASONS, calendar_day, earliest_landing_date

@@ -13,7 +13,7 @@ from lakehouse_assets.engines.engine import Engine
 from lakehouse_assets.engines.sail import SailEngine, start_sail
 from lakehouse_assets.engines.spark import SparkEngine, start_spark
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.landing.zone import DATASETS
+from lakehouse_assets.landing.files import DATASETS
 from lakehouse_assets.orchestration.planner import Stale
 from lakehouse_assets.orchestration.runner import Runner
 from lakehouse_assets.settings import Settings, load_settings

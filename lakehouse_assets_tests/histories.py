@@ -14,8 +14,10 @@ import pyarrow as pa
 
 from lakehouse_assets.calendar import days_between
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.landing.deliver import split
+from lakehouse_assets.landing.files import DATASETS, LandingError
 from lakehouse_assets.landing.redivision import divide_again
-from lakehouse_assets.landing.zone import DATASETS, LandingError, LandingZone, split
+from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.orchestration.planner import ROUTING, Stamps
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import Catalog

@@ -21,7 +21,8 @@ from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG, PARTITION_NAME_T
 from lakehouse_assets.calendar import EVER, days_between, month_first, month_last
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.landing.zone import DATASETS, LandingError, split
+from lakehouse_assets.landing.deliver import split
+from lakehouse_assets.landing.files import DATASETS, LandingError
 from lakehouse_assets.orchestration import sensors
 from lakehouse_assets.orchestration.failures import failure_of
 from lakehouse_assets.orchestration.instance import PROCESS_TAG, WatchingRunLauncher, terminal_instance

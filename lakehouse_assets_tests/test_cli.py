@@ -24,7 +24,7 @@ import lakehouse_assets
 from lakehouse_assets import cli
 from lakehouse_assets.calendar import DAY
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.landing.zone import DATASETS
+from lakehouse_assets.landing.files import DATASETS
 from lakehouse_assets.orchestration.planner import Work
 from lakehouse_assets.reports.charts import CHARTS
 from lakehouse_assets.reports.dashboard import write_dashboard

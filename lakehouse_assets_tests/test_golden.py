@@ -15,7 +15,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse_assets.landing.csv_files import chunks, read_chunk
-from lakehouse_assets.landing.zone import DATASETS, LandingZone
+from lakehouse_assets.landing.files import DATASETS
+from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.settings import action_column, load_settings
 from lakehouse_assets.tables import declare
 from lakehouse_assets.transforms import (

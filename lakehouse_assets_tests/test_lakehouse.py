@@ -15,7 +15,7 @@ import pytest
 from lakehouse_assets import cli
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing.csv_files import FileRefused
-from lakehouse_assets.landing.zone import split
+from lakehouse_assets.landing.deliver import split
 from lakehouse_assets.orchestration.instance import terminal_instance
 from lakehouse_assets.orchestration.planner import Work
 from lakehouse_assets.orchestration.runner import DaysLeftOut

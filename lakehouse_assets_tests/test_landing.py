@@ -22,9 +22,12 @@ import pyarrow as pa
 import pytest
 
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.landing import zone as landing
+from lakehouse_assets.landing import sinks
 from lakehouse_assets.landing.csv_files import FileRefused, chunks, inspect, read_chunk
-from lakehouse_assets.landing.zone import DATASETS, Landed, LandingError, LandingZone, deliver, parse_date, split
+from lakehouse_assets.landing.deliver import deliver, split
+from lakehouse_assets.landing.files import DATASETS, LandingError, parse_date
+from lakehouse_assets.landing.sinks import Landed
+from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.orchestration.runner import Plan, Runner
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets_tests.conftest import HEADERS
@@ -631,7 +634,7 @@ def test_an_interrupted_split_publishes_nothing(
 ) -> None:
     first = rows_of("a,2024-03-01 10:00:00,edit,p,1,1")
     split_utc(zone, source(tmp_path, first))
-    monkeypatch.setattr(landing, "_BUFFERED_BYTES", 1)
+    monkeypatch.setattr(sinks, "_BUFFERED_BYTES", 1)
 
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
@@ -662,7 +665,7 @@ def test_splitting_in_small_buffers_gives_the_same_files(
     path = source(tmp_path, out.getvalue())
     split_utc(zone, path)
     in_small = LandingZone(tmp_path / "small")
-    monkeypatch.setattr(landing, "_BUFFERED_BYTES", 50)
+    monkeypatch.setattr(sinks, "_BUFFERED_BYTES", 50)
     monkeypatch.setattr("lakehouse_assets.landing.csv_files.BLOCK_BYTES", 120)
     split_utc(in_small, path)
 

@@ -28,7 +28,10 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from lakehouse_assets.calendar import days_between
 from lakehouse_assets.landing import csv_files
 from lakehouse_assets.landing.csv_files import chunks, inspect, read_chunk
-from lakehouse_assets.landing.zone import DATASETS, Landed, LandingError, LandingZone, split
+from lakehouse_assets.landing.deliver import split
+from lakehouse_assets.landing.files import DATASETS, LandingError
+from lakehouse_assets.landing.sinks import Landed
+from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.transforms import activity, cleaning, sessions
 
 COLUMNS = DATASETS["interactions"]

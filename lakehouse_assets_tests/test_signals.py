@@ -67,7 +67,7 @@ def test_a_landing_that_is_stopped_leaves_no_file(export: Path, tmp_path: Path) 
 _STOPPED_BETWEEN_DAYS = """
 import os, signal, sys
 from lakehouse_assets import cli
-from lakehouse_assets.landing.zone import Folder
+from lakehouse_assets.landing.folder import Folder
 publish = Folder.publish
 def stopped(*arguments):
     published = publish(*arguments)

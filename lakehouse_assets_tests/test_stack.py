@@ -27,7 +27,9 @@ from botocore.exceptions import ClientError
 from lakehouse_assets import cli
 from lakehouse_assets.engines import runtime
 from lakehouse_assets.landing import redivision
-from lakehouse_assets.landing.zone import Bucket, LandingZone, Signatures, deliver, signatures
+from lakehouse_assets.landing.bucket import Bucket
+from lakehouse_assets.landing.deliver import deliver
+from lakehouse_assets.landing.zone import LandingZone, Signatures, signatures
 from lakehouse_assets.settings import Settings, load_settings
 from lakehouse_assets.storage.catalog import Catalog
 from lakehouse_assets.storage.query import connect, export

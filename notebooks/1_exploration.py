@@ -12,7 +12,7 @@ import vl_convert
 from IPython.display import SVG
 
 from lakehouse_assets.etl import DataLakehouseETL
-from lakehouse_assets.landing.zone import deliver, split
+from lakehouse_assets.landing.deliver import deliver, split
 from lakehouse_assets.reports.charts import CHARTS, LOOKS, spec
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.storage.query import connect

@@ -13,7 +13,7 @@ import polars as pl
 from pyiceberg.expressions import And, GreaterThanOrEqual, LessThanOrEqual
 
 from lakehouse_assets.etl import DataLakehouseETL
-from lakehouse_assets.landing.zone import split
+from lakehouse_assets.landing.deliver import split
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.storage.query import connect
 

@@ -9,7 +9,7 @@ from lakehouse_assets.assets.declaration import days_of, table_asset
 from lakehouse_assets.calendar import days_between
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing.deliveries import read_deliveries
-from lakehouse_assets.landing.zone import DATASETS
+from lakehouse_assets.landing.files import DATASETS
 
 
 def bronze_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:

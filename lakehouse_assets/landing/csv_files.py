@@ -334,6 +334,20 @@ def chunks(inspection: Inspection, columns: Sequence[str]) -> list[Chunk]:
     ][: 1 if whole else None]
 
 
+def whole_file(inspection: Inspection, columns: Sequence[str]) -> Chunk:
+    """All of a file as one part, of which the columns are wanted."""
+    return Chunk(
+        path=inspection.path,
+        size=inspection.size,
+        header=inspection.header,
+        columns=tuple(columns),
+        start=inspection.data_start,
+        end=-1,
+        quoted=inspection.quoted,
+        carriage_returns_only=inspection.carriage_returns_only,
+    )
+
+
 def read_chunk(chunk: Chunk) -> Iterator[pa.RecordBatch]:
     """The rows of a chunk: the expected columns, extra_columns (JSON) and malformed_row (text as delivered).
 

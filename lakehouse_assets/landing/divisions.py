@@ -16,7 +16,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lakehouse_assets.landing.zone import Storage
+    from lakehouse_assets.landing.storage import Storage
     from lakehouse_assets.settings import Settings
 
 FOLDER = "interactions/.divided"

@@ -21,7 +21,8 @@ from pyiceberg.table import Table as IcebergTable
 
 from lakehouse_assets.calendar import DAY, EVER, as_of, days_between, stretches
 from lakehouse_assets.landing.csv_files import FileRefused
-from lakehouse_assets.landing.zone import DATASETS, LandedFile, LandingError, LandingZone, Looks
+from lakehouse_assets.landing.files import DATASETS, LandedFile, LandingError
+from lakehouse_assets.landing.zone import LandingZone, Looks
 from lakehouse_assets.orchestration.shared_runs import grouped
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import Catalog, kept_from, read_stamps

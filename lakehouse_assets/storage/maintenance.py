@@ -19,7 +19,8 @@ from pyiceberg.table.snapshots import ancestors_of
 
 from lakehouse_assets.calendar import EVER, month_first
 from lakehouse_assets.engines.spark import staging_began
-from lakehouse_assets.landing.zone import DATASETS, LandingZone
+from lakehouse_assets.landing.files import DATASETS
+from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.storage.catalog import CATALOG, files_overlapping, forget_days, kept_from, read_stamps
 from lakehouse_assets.storage.warehouse import PublishConflict, Warehouse
 

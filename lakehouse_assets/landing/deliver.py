@@ -1,0 +1,170 @@
+"""Delivering a file into the landing zone: as it is under one landing date, or split by event date."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from datetime import UTC, date, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from lakehouse_assets.landing import divisions
+from lakehouse_assets.landing.csv_files import (
+    COMPRESSED_ENDINGS,
+    Inspection,
+    compression,
+    inspect,
+    open_text_bytes,
+    row_blocks,
+    whole_file,
+)
+from lakehouse_assets.landing.divisions import Zones
+from lakehouse_assets.landing.event_days import DayReader
+from lakehouse_assets.landing.files import DATASETS, LandingError
+from lakehouse_assets.landing.sinks import Landed, Sinks, check_replaced, count_rows, header_line
+from lakehouse_assets.landing.zone import LandingZone
+from lakehouse_assets.settings import EARLIEST_LANDING_DATE, in_utf8, unreadable_name
+
+_COMPRESSED = "|".join(map(re.escape, COMPRESSED_ENDINGS))
+_LONGEST_NAME_BYTES = 255  # of a file, on every common file system
+
+Progress = Callable[[int, int], None]
+
+
+def deliver(
+    zone: LandingZone,
+    dataset: str,
+    source: Path,
+    day: date,
+    renames: Mapping[str, str],
+    *,
+    today: date | None = None,
+    replace: bool = False,
+) -> Landed:
+    """Deliver a file as it is under one landing date; only its header changes, and only with ``renames``.
+
+    An earlier file of the same name gives way, but not to one with fewer rows, unless ``replace`` says so.
+
+    Args:
+        zone: the landing zone.
+        dataset: ``interactions`` or ``users``.
+        source: the file.
+        day: landing date.
+        renames: our column name -> theirs.
+        today: the last landing date there may be; default today in UTC.
+        replace: the file may have fewer rows than the one it replaces.
+
+    Raises:
+        FileRefused: the file can't be what it claims to be.
+        LandingError: the file or the date can't be used, or the date would have fewer rows than before.
+    """
+    _check_day(day, today or datetime.now(tz=UTC).date())
+    _check_source(source)
+    columns = [renames.get(name, name) for name in DATASETS[dataset]]
+    inspection = inspect(source, columns)
+    name = _target_name(source, keep_compression=not renames)
+    earlier = zone.storage.find(dataset, day, name)
+    if earlier and not replace:
+        check_replaced(dataset, name, day, earlier, count_rows(whole_file(inspection, columns)))
+    folder = zone.storage.staging(dataset, day)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp", delete=False) as sink:
+        try:
+            with source.open("rb") if not renames else open_text_bytes(source) as stream:
+                if renames:
+                    sink.write(
+                        _renamed_header(inspection, renames, b"\r" if inspection.carriage_returns_only else b"\n")
+                    )
+                    stream.read(inspection.data_start)
+                shutil.copyfileobj(stream, sink, 4 << 20)
+        except BaseException:
+            Path(sink.name).unlink()
+            raise
+    if dataset == "interactions":
+        divisions.withdraw(zone.storage, name, day)
+    target = zone.storage.publish(Path(sink.name), dataset, day, name)
+    return Landed({day: -1}, [target], [day] if earlier else [], extra=inspection.extra)
+
+
+def split(
+    zone: LandingZone,
+    source: Path,
+    renames: Mapping[str, str],
+    *,
+    input_zone: ZoneInfo,
+    reporting_zone: ZoneInfo,
+    progress: Progress | None = None,
+    today: date | None = None,
+    replace: bool = False,
+) -> Landed:
+    """Split a file of interactions by event date, in one pass and bounded memory, rows kept byte for byte.
+
+    A row whose day can't be read, or lies outside 2000-01-01 … today, goes to the file's last date: it is rejected
+    there and never lost. An earlier file of the same name gives way, but not to one with fewer rows of that date,
+    unless ``replace`` says so.
+
+    Raises:
+        FileRefused: the file can't be what it claims to be.
+        LandingError: no row has a usable day, or a date would have fewer rows than before.
+    """
+    _check_source(source)
+    columns = [renames.get(name, name) for name in DATASETS["interactions"]]
+    inspection = inspect(source, columns)
+    days = DayReader(
+        inspection.header,
+        inspection.header.index(renames.get("timestamp", "timestamp")),
+        input_zone,
+        reporting_zone,
+        today or datetime.now(tz=UTC).date(),
+    )
+    with ExitStack() as stack:
+        zones = Zones(input_zone.key, reporting_zone.key)
+        header = _renamed_header(inspection, renames)
+        sinks = Sinks(zone, _target_name(source, keep_compression=False), header, zones)
+        stack.callback(sinks.discard)
+        done = 0
+        for block in row_blocks(whole_file(inspection, columns), keep_long_rows=True):
+            for day, rows, count in days.divide(block):
+                sinks.write(day, rows, count)
+            done += len(block)
+            if progress:
+                progress(done, inspection.text_size)
+        return sinks.publish(inspection.extra, replace=replace)
+
+
+def _check_day(day: date, today: date) -> None:
+    if not EARLIEST_LANDING_DATE <= day <= today:
+        raise LandingError(f"--date {day} is outside {EARLIEST_LANDING_DATE} … {today}, today")
+
+
+def _check_source(source: Path) -> None:
+    if wrong := unreadable_name(source.name):
+        raise LandingError(f"{in_utf8(source)}: {wrong}")
+    if not source.exists():
+        raise LandingError(f"{source}: there is no such file")
+    if not source.is_file():
+        raise LandingError(f"{source}: is a folder; name the files in it")
+    if not os.access(source, os.R_OK):
+        raise LandingError(f"{source}: may not be read by this user")
+
+
+def _target_name(source: Path, *, keep_compression: bool) -> str:
+    name = source.name.lstrip("._") or "delivery"
+    stem = re.sub(rf"(\.(csv|txt|tsv|log))?({_COMPRESSED})?$", "", name, flags=re.IGNORECASE)
+    with source.open("rb") as stream:
+        target = f"{stem}.csv{compression(stream)[1] if keep_compression else ''}"
+    size = len(os.fsencode(target))
+    if size > _LONGEST_NAME_BYTES:
+        raise LandingError(
+            f"{source}: landed as {target[-40:]} its name would have {size} bytes, and names of files end at "
+            f"{_LONGEST_NAME_BYTES}; rename it"
+        )
+    return target
+
+
+def _renamed_header(inspection: Inspection, renames: Mapping[str, str], line_end: bytes = b"\n") -> bytes:
+    theirs = {their: ours for ours, their in renames.items()}
+    return header_line([theirs.get(name, name) for name in inspection.header], line_end)

@@ -1,0 +1,173 @@
+"""Rows on their way into the landing zone: one file a landing date, all of which appear together."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+from lakehouse_assets.calendar import some
+from lakehouse_assets.landing import divisions
+from lakehouse_assets.landing.csv_files import (
+    Chunk,
+    FileRefused,
+    Lines,
+    inspect,
+    row_blocks,
+    rows_over_lines,
+    whole_file,
+)
+from lakehouse_assets.landing.divisions import Zones
+from lakehouse_assets.landing.files import DATASETS, LandedFile, LandingError, Place
+from lakehouse_assets.landing.zone import LandingZone
+from lakehouse_assets.settings import EARLIEST_LANDING_DATE
+from lakehouse_assets.stopping import STOP
+
+_SHOWN_BYTES = 100  # of a row that a message shows
+_BUFFERED_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What one `land` did.
+
+    Attributes:
+        rows: per landing date; -1 where they were not counted.
+        files: what was written.
+        replaced: landing dates whose earlier file of the same name gave way.
+        unreadable_day: rows whose day can't be read.
+        extra: columns that nothing is computed from.
+    """
+
+    rows: Mapping[date, int]
+    files: Sequence[Place]
+    replaced: Sequence[date]
+    unreadable_day: int = 0
+    extra: Sequence[str] = ()
+
+
+@dataclass
+class Sinks:
+    """Rows on their way into one file per date, written under hidden names until all are complete."""
+
+    zone: LandingZone
+    name: str
+    header: bytes
+    zones: Zones | None = None  # whose days divide the rows, to be noted where the files are published here
+    buffers: dict[date | None, list[bytes]] = field(default_factory=dict)
+    counts: dict[date | None, int] = field(default_factory=dict)
+    temporary: dict[date | None, Path] = field(default_factory=dict)
+    buffered: int = 0
+
+    def write(self, day: date | None, rows: bytes, count: int) -> None:
+        """Add rows to the file of a date, or to those without a readable day."""
+        self.buffers.setdefault(day, []).append(rows)
+        self.counts[day] = self.counts.get(day, 0) + count
+        self.buffered += len(rows)
+        if self.buffered > _BUFFERED_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        for day, rows in self.buffers.items():
+            if day not in self.temporary:
+                folder = self.zone.storage.staging("interactions", None)
+                handle, path = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
+                os.close(handle)
+                self.temporary[day] = Path(path)
+                self.temporary[day].write_bytes(self.header if day else b"")
+            with self.temporary[day].open("ab") as sink:
+                sink.writelines(rows)
+        self.buffers, self.buffered = {}, 0
+
+    def settle(self, last: date) -> int:
+        """Let every row be in a file, those without a readable day in that of a date; how many these are."""
+        self._flush()
+        unreadable = self.counts.pop(None, 0)
+        if unreadable:
+            rest = self.temporary.pop(None)
+            self.write(last, b"", unreadable)
+            self._flush()
+            with rest.open("rb") as stream, self.temporary[last].open("ab") as sink:
+                shutil.copyfileobj(stream, sink)
+            rest.unlink()
+        return unreadable
+
+    def publish(self, extra: Sequence[str], *, replace: bool) -> Landed:
+        """Let all files appear, each in the place of an earlier one of its name."""
+        readable = sorted(day for day in self.counts if day)
+        if not readable and None not in self.counts:
+            raise LandingError(
+                f"{self.name} has a header and no rows, so it has no date of its own; deliver it with --date D"
+            )
+        if not readable:
+            self._flush()
+            with self.temporary[None].open("rb") as stream:
+                row = stream.readline(_SHOWN_BYTES).decode("utf-8", "replace").strip()
+            raise LandingError(
+                f"no timestamp in {self.name} is readable: expected YYYY-MM-DD HH:MM:SS, "
+                f"{EARLIEST_LANDING_DATE} … today, found in its first row {row!r}; "
+                "convert the column, or name another one with --map timestamp=NAME"
+            )
+        unreadable = self.settle(readable[-1])
+        storage = self.zone.storage
+        earlier = {day: file for day in readable if (file := storage.find("interactions", day, self.name))}
+        for day, file in earlier.items():
+            if not replace:
+                check_replaced("interactions", self.name, day, file, self.counts[day])
+        if self.zones:  # before the first file is there: a date that never comes does no harm
+            divisions.add(storage, self.name, self.zones, readable)
+        files = []
+        with STOP.whole(f"lakehouse: stopped while {self.name} was landed, some of its days are; land it again"):
+            for day in readable:
+                files.append(storage.publish(self.temporary[day], "interactions", day, self.name))
+                del self.temporary[day]
+        return Landed({day: self.counts[day] for day in readable}, files, list(earlier), unreadable, extra)
+
+    def discard(self) -> None:
+        """Delete what is not published."""
+        for path in self.temporary.values():
+            path.unlink(missing_ok=True)
+
+
+def check_replaced(dataset: str, name: str, day: date, earlier: LandedFile, rows: int) -> None:
+    """Refuse a file with fewer rows than the landed one it would replace; one that can't be read may go.
+
+    Nobody's rows are to vanish because the next export has the name of the last.
+    """
+    columns = DATASETS[dataset]
+    try:
+        before = count_rows(whole_file(inspect(earlier.path, columns), columns))
+    except FileRefused:
+        return
+    if rows < before:
+        raise LandingError(
+            f"{name} has {some(rows, 'row')} of {day}, and the {name} landed before, which it would replace, has "
+            f"{before:,}; rename it to add its rows, or say --replace"
+        )
+
+
+def count_rows(whole: Chunk) -> int:
+    """Rows of a file; one that is too long counts too."""
+    rows = 0
+    for block in row_blocks(whole):
+        lines = Lines.of(block)
+        over_lines, _ = rows_over_lines(lines, len(whole.header))
+        rows += len(lines.ends) - sum(last - first for first, last in over_lines.items())
+    return rows
+
+
+def header_line(names: Sequence[str], line_end: bytes = b"\n") -> bytes:
+    """The first line of a landed file."""
+    return ",".join(map(_quote, names)).encode() + line_end
+
+
+def _quote(name: str) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="").writerow([name])
+    return out.getvalue()
