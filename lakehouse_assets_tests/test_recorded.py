@@ -1,0 +1,74 @@
+"""What an upgrade must not change by accident: the definitions that Dagster loads, and the stamps of a fixed lake.
+
+`python -m lakehouse_assets_tests.test_recorded` writes both down again, where a change is meant.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+
+from lakehouse_assets.definitions import build_definitions
+from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.orchestration.planner import Work
+from lakehouse_assets.settings import load_settings
+
+RECORDED = Path(__file__).parent / "recorded"
+GIVEN = Path(__file__).parent / "golden" / "segments_versions_and_performance" / "given"
+
+
+def definitions(lakehouse: Lakehouse) -> Iterator[str]:
+    """Assets with their inputs, columns, laws and checks; jobs, sensors and schedules, a line each."""
+    loaded = build_definitions(lakehouse)
+    graph = loaded.resolve_asset_graph()
+    for key in sorted(graph.get_all_asset_keys()):
+        node = graph.get(key)
+        yield f"asset {key.to_user_string()}: {', '.join(sorted(k.to_user_string() for k in node.parent_keys))}"
+        for check in sorted(node.check_keys):
+            spec = graph.get_check_spec(check)
+            yield f"  check {check.name}{' (blocking)' if spec.blocking else ''}: {spec.description}"
+    for name in sorted(lakehouse.tables):
+        table = lakehouse.tables[name]
+        yield f"table {name}: by {table.partition_column}, days of {table.calendar}, version {table.version}"
+        yield f"  storage: {'month' if table.by_month else 'day'}, sorted by {table.sorted_by}, key {table.key}"
+        yield f"  settings: {', '.join(sorted(table.settings))}"
+        yield from (f"  input {i.table} {i.in_words}" for i in sorted(table.inputs, key=lambda i: i.table))
+        kinds = {field.name: field.dataType.simpleString() for field in table.spark_schema.fields}
+        for column, declared in table.schema.columns.items():
+            laws = ", ".join(str(check.error) for check in declared.checks)
+            yield f"  column {column} {kinds[column]}{' null' if declared.nullable else ''} {laws}".rstrip()
+        yield from (f"  law {law.name}: {law.description}" for law in table.contract())
+    for job in sorted(loaded.resolve_all_job_defs(), key=lambda job: job.name):
+        selected = job.asset_layer.selected_asset_keys
+        yield f"job {job.name}: {len(selected)} assets"
+    repository = loaded.get_repository_def()
+    for kind, found in (("sensor", repository.sensor_defs), ("schedule", repository.schedule_defs)):
+        for one in sorted(found, key=lambda one: one.name):
+            running = one.default_status == dg.DefaultSensorStatus.RUNNING or one.default_status.value == "RUNNING"
+            yield f"{kind} {one.name}{' (running)' if running else ''}"
+
+
+def stamps(lakehouse: Lakehouse) -> Iterator[str]:
+    """What every table's days of the fixed lake follow from, as one hash a table."""
+    [aims] = lakehouse.stamps.aims([Work(tuple(lakehouse.tables), date(2024, 4, 1), date(2024, 4, 4))])
+    return (f"{name} {aims[name]}" for name in sorted(aims))
+
+
+def found(home: Path) -> dict[str, list[str]]:
+    lakehouse = Lakehouse(load_settings(home=home))
+    shutil.copytree(GIVEN, lakehouse.zone.root)
+    return {"definitions": [*definitions(lakehouse)], "stamps": [*stamps(lakehouse)]}
+
+
+def test_definitions_and_stamps_are_those_written_down(tmp_path: Path) -> None:
+    for name, lines in found(tmp_path).items():
+        assert lines == (RECORDED / f"{name}.txt").read_text().splitlines(), f"{name}: see the head of this file"
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        for name, lines in found(Path(folder)).items():
+            (RECORDED / f"{name}.txt").write_text("\n".join([*lines, ""]))
