@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
-import dagster as dg
-
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.planner import Work
@@ -45,10 +43,10 @@ def definitions(lakehouse: Lakehouse) -> Iterator[str]:
         selected = job.asset_layer.selected_asset_keys
         yield f"job {job.name}: {len(selected)} assets"
     repository = loaded.get_repository_def()
-    for kind, found in (("sensor", repository.sensor_defs), ("schedule", repository.schedule_defs)):
-        for one in sorted(found, key=lambda one: one.name):
-            running = one.default_status == dg.DefaultSensorStatus.RUNNING or one.default_status.value == "RUNNING"
-            yield f"{kind} {one.name}{' (running)' if running else ''}"
+    for sensor in sorted(repository.sensor_defs, key=lambda one: one.name):
+        yield f"sensor {sensor.name}: {sensor.default_status.value}"
+    for schedule in sorted(repository.schedule_defs, key=lambda one: one.name):
+        yield f"schedule {schedule.name}: {schedule.default_status.value}, {schedule.cron_schedule}"
 
 
 def stamps(lakehouse: Lakehouse) -> Iterator[str]:
