@@ -226,6 +226,7 @@ def _land(options: argparse.Namespace, settings: Settings) -> None:
                 renames,
                 input_zone=settings.input_zone,
                 reporting_zone=settings.reporting_zone,
+                formats=settings.timestamp_formats,
                 progress=_byte_progress(source.name),
                 today=settings.today(),
                 replace=options.replace,

@@ -26,6 +26,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from lakehouse_assets.timestamps import formats_of
+
 SETTINGS_FILE = "lakehouse.toml"
 
 EARLIEST_LANDING_DATE = date(2000, 1, 1)
@@ -116,6 +118,11 @@ class Settings(BaseSettings):
     )
     input_timezone: str = Field("UTC", description="Time zone of timestamps delivered without an offset.")
     reporting_timezone: str = Field("UTC", description="Time zone whose calendar days the metrics use.")
+    timestamp_formats: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        examples=[("%m/%d/%Y %H:%M", "%d.%m.%Y %H:%M:%S")],
+        description="Further formats of interactions' timestamps, as strptime writes them; the first that fits counts.",
+    )
     engine: Literal["sail", "spark"] = Field(
         "spark",
         description="What computes the tables: `spark` (embedded, or at `SPARK_REMOTE`), or `sail` in the process, "
@@ -165,6 +172,18 @@ class Settings(BaseSettings):
         if not all(ours.strip() and theirs.strip() for ours, _, theirs in pairs):
             raise ValueError("needs pairs such as `user_id=visitor,timestamp=time`")
         return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+
+    @field_validator("timestamp_formats", mode="before")
+    @classmethod
+    def _split_formats(cls, value: object) -> object:
+        """Of a text: a comma divides formats where a ``%`` follows it, as others belong to a format."""
+        return tuple(filter(None, re.split(",(?=%)", value))) if isinstance(value, str) else value
+
+    @field_validator("timestamp_formats")
+    @classmethod
+    def _readable_formats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        formats_of(value)
+        return value
 
     @field_validator("allowed_actions")
     @classmethod
@@ -410,6 +429,7 @@ OF_EVENTS = (
     "session_gap_seconds",
     "input_timezone",
     "reporting_timezone",
+    "timestamp_formats",
     "segments",
     "late_days",
 )

@@ -263,7 +263,14 @@ def _delivered(dataset: str) -> dict[str, pa.Column]:
 def declare(settings: Settings) -> Mapping[str, Table]:
     """All tables of a lakehouse with these settings, by name, each after what it is computed from."""
     late, ahead = settings.late_days, settings.days_ahead
-    cleaning = ("allowed_actions", "max_duration_ms", "late_days", "input_timezone", "reporting_timezone")
+    cleaning = (
+        "allowed_actions",
+        "max_duration_ms",
+        "late_days",
+        "input_timezone",
+        "reporting_timezone",
+        "timestamp_formats",
+    )
     actions = list(settings.allowed_actions)
     day_of = settings.reporting_timezone
     longest_day_ms = 86_400_000 if day_of == "UTC" else 90_000_000  # the day the clock goes back has 25 hours

@@ -11,7 +11,7 @@ import re
 import tarfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -52,8 +52,9 @@ def rows_of(*rows: str, header: str = HEADER, end: str = "\n") -> str:
     return end.join([header, *rows]) + end
 
 
-def split_utc(zone: LandingZone, path: Path, **renames: str) -> Landed:
-    return split(zone, path, renames, input_zone=ZoneInfo("UTC"), reporting_zone=ZoneInfo("UTC"), today=TODAY)
+def split_utc(zone: LandingZone, path: Path, formats: Sequence[str] = (), **renames: str) -> Landed:
+    utc = ZoneInfo("UTC")
+    return split(zone, path, renames, input_zone=utc, reporting_zone=utc, formats=formats, today=TODAY)
 
 
 def landed_lines(zone: LandingZone) -> dict[str, list[str]]:
@@ -139,6 +140,22 @@ def test_rows_without_a_readable_day_go_to_the_last_date(zone: LandingZone, tmp_
     assert sorted(found["2024-06-30"]) == sorted([good[2], *unreadable])
     assert landed.unreadable_day == len(unreadable)
     assert sum(landed.rows.values()) == len(good) + len(unreadable)
+
+
+def test_a_file_in_one_format_nothing_reads_is_refused_with_the_setting_that_reads_it(
+    zone: LandingZone, tmp_path: Path
+) -> None:
+    rows = rows_of(*(f"u{minute},3/5/2024 10:0{minute},edit,p,1,1" for minute in range(3)))
+    path = source(tmp_path, rows)
+    with pytest.raises(LandingError) as refused:
+        split_utc(zone, path)
+    assert str(refused.value) == (
+        "no timestamp in events.csv is readable, as '3/5/2024 10:00' in its first row "
+        '\'u0,3/5/2024 10:00,edit,p,1,1\'; it is written as "%m/%d/%Y %H:%M" or "%d/%m/%Y %H:%M": say so with '
+        'timestamp_formats = ["%m/%d/%Y %H:%M"] in lakehouse.toml'
+    )
+    landed = split_utc(zone, path, formats=["%d/%m/%Y %H:%M"])
+    assert landed.rows == {date(2024, 5, 3): 3}
 
 
 def test_a_file_without_any_readable_day_is_refused_and_leaves_nothing(zone: LandingZone, tmp_path: Path) -> None:

@@ -29,9 +29,11 @@ from lakehouse_assets.calendar import days_between
 from lakehouse_assets.landing import csv_files
 from lakehouse_assets.landing.csv_files import chunks, inspect, read_chunk
 from lakehouse_assets.landing.deliver import split
+from lakehouse_assets.landing.event_days import DayReader
 from lakehouse_assets.landing.files import DATASETS, LandingError
 from lakehouse_assets.landing.sinks import Landed
 from lakehouse_assets.landing.zone import LandingZone
+from lakehouse_assets.timestamps import formats_of, instant_of
 from lakehouse_assets.transforms import activity, cleaning, sessions
 
 COLUMNS = DATASETS["interactions"]
@@ -202,6 +204,17 @@ instants = st.builds(
     st.sampled_from(["", "", ".5", ".123456", ".123456789"]),
     st.sampled_from(["", "", "Z", "+01:00", "-0200", "+14", "-12:00"]),
 )
+epochs = st.builds(
+    lambda seconds, unit: str(seconds * unit),
+    st.integers(1_709_078_400, 1_719_792_000),  # 2024-02-28 … 2024-07-01
+    st.sampled_from([1, 1000, 1_000_000]),
+)
+dialects = st.builds(
+    lambda before, text, behind: before + text + behind,
+    st.sampled_from(["", "", " ", "\t "]),
+    st.one_of(instants, instants.map(lambda text: text[:19] + " UTC"), epochs),
+    st.sampled_from(["", "", " ", "  "]),
+)
 unreadable = st.sampled_from(
     ["", "2024-02-30 00:00:00", "2024-13-01 00:00:00", "2024-03-01", "soon", "0001-01-01 00:00:00"]
 )
@@ -209,7 +222,7 @@ unreadable = st.sampled_from(
 
 @law(80)
 @given(
-    texts=st.lists(st.one_of(instants, instants, unreadable), min_size=1, max_size=40),
+    texts=st.lists(st.one_of(instants, dialects, unreadable), min_size=1, max_size=40),
     quoted=st.booleans(),
     input_zone=st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kathmandu"]),
     reporting_zone=st.sampled_from(["UTC", "America/New_York"]),
@@ -247,9 +260,13 @@ def test_split_lands_every_row_under_its_day(
 
 
 def _day(text: str, input_zone: ZoneInfo, reporting_zone: ZoneInfo) -> date | None:
+    text = text.strip(" \t")
     try:
-        instant = datetime.fromisoformat(text)
-        if len(text) < 19:
+        if text.isdigit():
+            instant = datetime.fromtimestamp(int(text) // 1000 ** ((len(text) - 10) // 3), UTC)
+        else:
+            instant = datetime.fromisoformat(text.replace(" UTC", "Z"))
+        if len(text) < 19 and not text.isdigit():
             return None
         day = (instant if instant.tzinfo else instant.replace(tzinfo=input_zone)).astimezone(reporting_zone).date()
     except (ValueError, OverflowError):
@@ -350,9 +367,11 @@ raw_rows = st.fixed_dictionaries(
 def reason_of(row: dict[str, Any], late_days: int = 3) -> str | None:
     """The first reason of METRICS that holds, in plain Python."""
     try:
-        text = row["timestamp"] or ""
-        well_formed = len(text) >= 19 and text[10] in " T" and text[-1] not in " ."
+        text = (row["timestamp"] or "").strip(" \t")
+        well_formed = len(text) >= 19 and text[10] in " T" and text[-1] != "."
         instant = datetime.fromisoformat(text) if well_formed and text[:4].isdigit() else None
+        if text.isdigit():
+            instant = datetime.fromtimestamp(int(text), UTC)
     except ValueError:
         instant = None
     day = (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC).date() if instant else None
@@ -389,6 +408,88 @@ def test_every_row_gets_the_first_reason_that_holds(spark: SparkSession, rows: l
     wrong = [(row, found.get(i, "lost")) for i, row in enumerate(rows) if found.get(i, "lost") != reason_of(row)]
     assert wrong[:3] == []
     assert len(found) == len(rows)
+
+
+FORMATS = (
+    "%m/%d/%Y %H:%M",
+    "%d.%m.%y %I:%M:%S %p",
+    "%a, %d %b %Y %H:%M:%S %Z",
+    "%d/%B/%Y:%H:%M:%S.%f %z",
+    "%Y%m%d%H%M%S",
+    "%Y-%m-%d",
+)
+pieces = st.sampled_from(
+    ["2024-03-31", "2024-02-30", "3/31/2024", "31/3/2024", "31.3.24", "1711850400", "9466848000", " ", "T", "02:30:00",
+     "2:30", "12:05:00", "24:00:00", ".5", ".123456789", "Z", " UTC", " GMT", "+05:30", " -0800", "+18", "+19", "AM",
+     " pm", "Sun, 31 Mar 2024", "31/March/2024:", "Foo", "20240331023000", "000", "\t", ",", "\n", "٣", "é"]
+)  # fmt: skip
+written = st.one_of(
+    dialects,
+    st.lists(pieces, max_size=5).map("".join),
+    st.builds(
+        lambda instant, form: instant.strftime(form),
+        st.integers(946_598_400, 1_893_456_000).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)),
+        st.sampled_from([*FORMATS, "%m/%d/%Y %H:%M:%S"]),
+    ),
+)
+
+
+@law(4, shrink=False)
+@given(
+    texts=st.lists(written, min_size=200, max_size=400),
+    zone=st.sampled_from(["UTC", "Europe/Berlin", "America/Sao_Paulo"]),
+    formats=st.sampled_from([(), FORMATS, FORMATS[::-1]]),
+)
+def test_landing_and_silver_read_the_same_instants(
+    spark: SparkSession, texts: list[str], zone: str, formats: tuple[str, ...]
+) -> None:
+    column = cleaning.parse_instant(F.col("text"), zone, formats)
+    frames = frame(spark, [{"text": text} for text in texts], {"text": pa.string()})
+    found = frames.select("text", F.unix_micros(column).alias("micros")).toArrow().to_pylist()
+    for row in found:
+        instant = instant_of(row["text"], ZoneInfo(zone), formats_of(formats))
+        wanted = (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) if instant else None
+        skipped = _skipped(row["text"], zone, formats)
+        assert row["micros"] == (None if skipped else wanted), (row, zone, formats)
+
+
+def _skipped(text: str, zone: str, formats: tuple[str, ...]) -> bool:
+    """Whether a text names a wall time that the zone's clocks skip."""
+    wall, instant = (instant_of(text, ZoneInfo(name), formats_of(formats)) for name in ("UTC", zone))
+    return (
+        wall is not None
+        and instant is not None
+        and wall != instant
+        and (instant.astimezone(ZoneInfo(zone)).replace(tzinfo=UTC) != wall)
+    )
+
+
+@law(60)
+@given(
+    texts=st.lists(st.one_of(dialects, written.filter(lambda text: not set(text) & set('",\n'))), max_size=40),
+    at=st.sampled_from([0, 1, 5]),
+    line_end=st.sampled_from(["\n", "\r\n"]),
+    zone=st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kathmandu"]),
+    reporting=st.sampled_from(["UTC", "America/New_York", "Europe/Berlin"]),
+    formats=st.sampled_from([(), FORMATS]),
+)
+def test_the_day_of_a_block_is_the_day_of_each_of_its_rows(
+    texts: list[str], at: int, line_end: str, zone: str, reporting: str, formats: tuple[str, ...]
+) -> None:
+    lines = [",".join([f"u{i}"] * at + [text] + ["x"] * (5 - at)) for i, text in enumerate(texts)]
+    reader = DayReader(COLUMNS, at, ZoneInfo(zone), ZoneInfo(reporting), TODAY, formats)
+    block = "".join(line + line_end for line in lines).encode()
+    found: dict[str, date | None] = {}
+    for day, rows, count in reader.divide(block):
+        taken = rows.decode().split(line_end)[:-1]
+        assert len(taken) == count
+        found |= dict.fromkeys(taken, day)
+    for line, text in zip(lines, texts, strict=True):
+        instant = instant_of(text, ZoneInfo(zone), formats_of(formats))
+        day = instant.astimezone(ZoneInfo(reporting)).date() if instant else None
+        wanted = day if day and date(2000, 1, 1) <= day <= TODAY else None
+        # a time of day that no clock has leaves the day of its date
+        assert found[line] == wanted or (wanted is None and str(found[line]) == text.strip()[:10]), (line, found[line])
 
 
 copies = st.fixed_dictionaries(

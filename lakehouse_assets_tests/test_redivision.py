@@ -59,7 +59,8 @@ def source(folder: Path, *given: str, name: str = "events.csv", header: str = HE
 
 def land(zone: LandingZone, path: Path, settings: Settings) -> None:
     given, reporting = settings.input_zone, settings.reporting_zone
-    split(zone, path, {}, input_zone=given, reporting_zone=reporting, today=settings.today())
+    formats = settings.timestamp_formats
+    split(zone, path, {}, input_zone=given, reporting_zone=reporting, formats=formats, today=settings.today())
 
 
 def landed(zone: LandingZone) -> dict[tuple[str, str], Counter[str]]:
@@ -105,6 +106,27 @@ def test_what_is_divided_again_is_what_landing_it_anew_gives(
     divide_again(zone, under(before), said.append)
     divide_again(zone, under(after), said.append)
     assert everything(zone) == everything(fresh)
+
+
+def test_formats_named_later_divide_what_is_landed_again(tmp_path: Path) -> None:
+    us = [f"us{day},3/{day}/2024 10:0{day},edit,p,1,1" for day in range(1, 6)]
+    path = source(tmp_path / "given", *us, *(f"iso{day},2024-03-0{day} 10:00:00,edit,p,1,1" for day in (2, 9)))
+    formats = ("%m/%d/%Y %H:%M", "%d.%m.%y, %H/%M")
+    before, after = in_zones("UTC"), in_zones("UTC", timestamp_formats=formats)
+    zone, fresh = LandingZone(tmp_path / "landing"), LandingZone(tmp_path / "fresh")
+    land(zone, path, before)
+    land(fresh, path, after)
+    assert set(landed(zone)[("2024-03-09", "events.csv")]) >= set(us)
+    said: list[str] = []
+    divide_again(zone, after, said.append)
+    assert everything(zone) == everything(fresh)
+    assert said == [
+        "the formats of timestamps have changed: events.csv was divided by days of UTC, times without an offset in "
+        "UTC; now it is days of UTC, times without an offset in UTC, times also as %m/%d/%Y %H:%M and "
+        "%d.%m.%y, %H/%M; dividing 1 file again"
+    ]
+    divide_again(zone, before, said.append)
+    assert set(landed(zone)[("2024-03-09", "events.csv")]) >= set(us)
 
 
 @pytest.fixture

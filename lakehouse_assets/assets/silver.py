@@ -24,6 +24,7 @@ def silver_assets(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition
             late_days=settings.late_days,
             input_timezone=settings.input_timezone,
             reporting_timezone=settings.reporting_timezone,
+            timestamp_formats=settings.timestamp_formats,
         )
 
     @table_asset(tables["silver.rejected_interactions"], partitions, ("bronze",))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ from lakehouse_assets.landing.files import DATASETS, LandingError
 from lakehouse_assets.landing.sinks import Landed, Sinks, check_replaced, count_rows, header_line
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.settings import EARLIEST_LANDING_DATE, in_utf8, unreadable_name
+from lakehouse_assets.timestamps import fitting_formats
 
 _COMPRESSED = "|".join(map(re.escape, COMPRESSED_ENDINGS))
 _LONGEST_NAME_BYTES = 255  # of a file, on every common file system
@@ -96,6 +98,7 @@ def split(
     *,
     input_zone: ZoneInfo,
     reporting_zone: ZoneInfo,
+    formats: Sequence[str] = (),
     progress: Progress | None = None,
     today: date | None = None,
     replace: bool = False,
@@ -119,9 +122,10 @@ def split(
         input_zone,
         reporting_zone,
         today or datetime.now(tz=UTC).date(),
+        formats,
     )
     with ExitStack() as stack:
-        zones = Zones(input_zone.key, reporting_zone.key)
+        zones = Zones(input_zone.key, reporting_zone.key, tuple(formats))
         header = _renamed_header(inspection, renames)
         sinks = Sinks(zone, _target_name(source, keep_compression=False), header, zones)
         stack.callback(sinks.discard)
@@ -132,7 +136,28 @@ def split(
             done += len(block)
             if progress:
                 progress(done, inspection.text_size)
+        if not sinks.days:
+            raise LandingError(_without_days(sinks, days))
         return sinks.publish(inspection.extra, replace=replace)
+
+
+def _without_days(sinks: Sinks, days: DayReader) -> str:
+    """Why a file can't be divided, and what to do."""
+    row = sinks.first_unreadable()
+    if row is None:
+        return f"{sinks.name} has a header and no rows, so it has no date of its own; deliver it with --date D"
+    if days.unread and (formats := fitting_formats(days.unread, days.input_zone)):
+        either = " or ".join(json.dumps(form) for form in formats)
+        return (
+            f"no timestamp in {sinks.name} is readable, as {days.unread[0]!r} in its first row {row!r}; it is written "
+            f"as {either}: say so with timestamp_formats = [{json.dumps(formats[0])}] in lakehouse.toml"
+        )
+    shown = f"{days.unread[0]!r} " if days.unread else ""
+    return (
+        f"no timestamp in {sinks.name} is readable: {shown}in its first row {row!r} is none of "
+        f"{EARLIEST_LANDING_DATE} … today; name its format with timestamp_formats in lakehouse.toml, as strptime "
+        "writes it, or another column with --map timestamp=NAME"
+    )
 
 
 def _check_day(day: date, today: date) -> None:

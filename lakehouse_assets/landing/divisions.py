@@ -1,8 +1,9 @@
 """What `lakehouse land` divided by day, and by the days of which time zones, so that it can be divided again.
 
-A note for each name and pair of zones lies in the landing zone: ``interactions/.divided/input=Z/reporting=Z/KEY.json``.
-A listing tells the zones, its content the name and the landing dates of each delivery. Files put there otherwise have
-none. The key is a hash: a name may be as long as a file system takes, and no search for ``*.csv`` finds a note.
+A note for each name and pair of zones lies in the landing zone: ``interactions/.divided/input=Z/reporting=Z/KEY.json``,
+with ``formats=F`` before the key where the settings name formats of timestamps. A listing tells these settings, its
+content the name and the landing dates of each delivery. Files put there otherwise have none. The key is a hash: a name
+may be as long as a file system takes, and no search for ``*.csv`` finds a note.
 """
 
 from __future__ import annotations
@@ -14,36 +15,40 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
 
 if TYPE_CHECKING:
     from lakehouse_assets.landing.storage import Storage
     from lakehouse_assets.settings import Settings
 
 FOLDER = "interactions/.divided"
-_NOTE = re.compile(rf"{re.escape(FOLDER)}/input=(.+)/reporting=(.+)/([0-9a-f]+)\.json")
+_NOTE = re.compile(rf"{re.escape(FOLDER)}/input=(.+?)/reporting=(.+?)(?:/formats=([^/]+))?/([0-9a-f]+)\.json")
 
 Deliveries = Sequence[Sequence[date]]  # landing dates of each delivery of a name, as far as they are still its own
 
 
 @dataclass(frozen=True, order=True)
 class Zones:
-    """The time zones that decide the day of a row.
+    """The settings that decide the day of a row.
 
     Attributes:
-        given: of timestamps without an offset.
-        reporting: whose calendar days are counted.
+        given: time zone of timestamps without an offset.
+        reporting: time zone whose calendar days are counted.
+        formats: further formats of timestamps.
     """
 
     given: str
     reporting: str
+    formats: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, settings: Settings) -> Zones:
         """Those of the settings."""
-        return cls(settings.input_timezone, settings.reporting_timezone)
+        return cls(settings.input_timezone, settings.reporting_timezone, settings.timestamp_formats)
 
     def __str__(self) -> str:
-        return f"days of {self.reporting}, times without an offset in {self.given}"
+        formats = f", times also as {' and '.join(self.formats)}" if self.formats else ""
+        return f"days of {self.reporting}, times without an offset in {self.given}{formats}"
 
 
 def key_of(name: str) -> str:
@@ -56,7 +61,8 @@ def zones_by_key(notes: Iterable[str]) -> Mapping[str, list[Zones]]:
     found: dict[str, list[Zones]] = {}
     for entry in notes:
         if note := _NOTE.fullmatch(entry):
-            found.setdefault(note[3], []).append(Zones(note[1], note[2]))
+            formats = tuple(map(unquote, note[3].split(","))) if note[3] else ()
+            found.setdefault(note[4], []).append(Zones(note[1], note[2], formats))
     return found
 
 
@@ -95,4 +101,5 @@ def _without(deliveries: Deliveries, days: Collection[date]) -> Deliveries:
 
 
 def _entry(key: str, zones: Zones) -> str:
-    return f"{FOLDER}/input={zones.given}/reporting={zones.reporting}/{key}.json"
+    formats = f"formats={','.join(quote(one, safe='') for one in zones.formats)}/" if zones.formats else ""
+    return f"{FOLDER}/input={zones.given}/reporting={zones.reporting}/{formats}{key}.json"

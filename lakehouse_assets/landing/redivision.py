@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import date
 from typing import Any
 
@@ -88,7 +88,7 @@ def divide_again(zone: LandingZone, settings: Settings, say: Say) -> set[date]:
                 changed |= _carry_out(zone, plan[1])
         found = waiting(zone, settings)
         if found:
-            say(f"the time zone has changed: {told(found, settings)}; dividing {some(len(found), 'file')} again")
+            say(f"{_what_changed(found, settings)}: {told(found, settings)}; dividing {some(len(found), 'file')} again")
             progress = _Progress(say)
             for one in found:
                 try:
@@ -96,6 +96,13 @@ def divide_again(zone: LandingZone, settings: Settings, say: Say) -> set[date]:
                 except FileRefused as error:
                     say(f"{one.name} stays divided as it is: {error}")
     return changed
+
+
+def _what_changed(files: Sequence[Waiting], settings: Settings) -> str:
+    zones = {(zones.given, zones.reporting) for one in files for zones in one.by}
+    if zones - {(settings.input_timezone, settings.reporting_timezone)}:
+        return "the time zone has changed"
+    return "the formats of timestamps have changed"
 
 
 def _waiting(zone: LandingZone, notes: Sequence[str], now: Zones) -> Iterator[Waiting]:
@@ -176,10 +183,11 @@ def _divide(zone: LandingZone, settings: Settings, one: Waiting, progress: _Prog
         "name": one.name,
         "given": settings.input_timezone,
         "reporting": settings.reporting_timezone,
+        "formats": settings.timestamp_formats,
         "parts": [(entry, day.isoformat(), name) for entry, day, name in parts],
         "gone": [day.isoformat() for day in sorted(before.keys() - new)],
         "marked": [day.isoformat() for day in sorted(new - before.keys()) if marked >= before.keys()],
-        "was": [(zones.given, zones.reporting) for zones in one.by],
+        "was": [astuple(zones) for zones in one.by],
         "noted": {name: [[day.isoformat() for day in days] for days in of] for name, of in noted.items() if any(of)},
     }
     entry = _plan_of(key_of(one.name))
@@ -209,6 +217,7 @@ def _rows(inspection: Inspection, settings: Settings) -> Iterator[tuple[date | N
         settings.input_zone,
         settings.reporting_zone,
         settings.today(),
+        settings.timestamp_formats,
     )
     for block in row_blocks(whole_file(inspection, DATASETS["interactions"]), keep_long_rows=True):
         yield from reader.divide(block)
@@ -246,12 +255,13 @@ def _carry_out(zone: LandingZone, key: str) -> set[date]:
         storage.vacate("interactions", day, name)
     for day_text in plan["marked"]:
         storage.write_note(f"interactions/date={day_text}/{SUCCESS_MARKER}", b"")
-    now = Zones(plan["given"], plan["reporting"])
+    now = Zones(plan["given"], plan["reporting"], tuple(plan.get("formats", ())))  # earlier versions had none
     for own_name, deliveries in plan["noted"].items():
         divisions.write(storage, own_name, now, [[date.fromisoformat(d) for d in days] for days in deliveries])
-    for given, reporting in plan["was"]:
-        if Zones(given, reporting) != now:
-            divisions.write(storage, name, Zones(given, reporting), [])
+    for given, reporting, *formats in plan["was"]:
+        was = Zones(given, reporting, tuple(*formats))
+        if was != now:
+            divisions.write(storage, name, was, [])
     storage.drop_note(entry)
     _discard(zone, f"{_STAGED}{key}")
     return {day for _, day, _ in parts} | set(gone)

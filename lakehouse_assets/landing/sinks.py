@@ -26,7 +26,6 @@ from lakehouse_assets.landing.csv_files import (
 from lakehouse_assets.landing.divisions import Zones
 from lakehouse_assets.landing.files import DATASETS, LandedFile, LandingError, Place
 from lakehouse_assets.landing.zone import LandingZone
-from lakehouse_assets.settings import EARLIEST_LANDING_DATE
 from lakehouse_assets.stopping import STOP
 
 _SHOWN_BYTES = 100  # of a row that a message shows
@@ -73,6 +72,19 @@ class Sinks:
         if self.buffered > _BUFFERED_BYTES:
             self._flush()
 
+    @property
+    def days(self) -> list[date]:
+        """Dates that rows belong to, in order."""
+        return sorted(day for day in self.counts if day)
+
+    def first_unreadable(self) -> str | None:
+        """The beginning of the first row without a readable day, if there is one."""
+        if None not in self.counts:
+            return None
+        self._flush()
+        with self.temporary[None].open("rb") as stream:
+            return stream.readline(_SHOWN_BYTES).decode("utf-8", "replace").strip()
+
     def _flush(self) -> None:
         for day, rows in self.buffers.items():
             if day not in self.temporary:
@@ -100,20 +112,7 @@ class Sinks:
 
     def publish(self, extra: Sequence[str], *, replace: bool) -> Landed:
         """Let all files appear, each in the place of an earlier one of its name."""
-        readable = sorted(day for day in self.counts if day)
-        if not readable and None not in self.counts:
-            raise LandingError(
-                f"{self.name} has a header and no rows, so it has no date of its own; deliver it with --date D"
-            )
-        if not readable:
-            self._flush()
-            with self.temporary[None].open("rb") as stream:
-                row = stream.readline(_SHOWN_BYTES).decode("utf-8", "replace").strip()
-            raise LandingError(
-                f"no timestamp in {self.name} is readable: expected YYYY-MM-DD HH:MM:SS, "
-                f"{EARLIEST_LANDING_DATE} … today, found in its first row {row!r}; "
-                "convert the column, or name another one with --map timestamp=NAME"
-            )
+        readable = self.days
         unreadable = self.settle(readable[-1])
         storage = self.zone.storage
         earlier = {day: file for day in readable if (file := storage.find("interactions", day, self.name))}
