@@ -4,10 +4,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEV := $(VENV)/.dev
 TOOLS := $(VENV)/.stack-tools
+TESTS := lakehouse_assets_tests/test_
+ON_BOTH := $(addprefix $(TESTS),golden.py transforms.py metrics.py properties.py numbers.py)
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-s3 demo dev test test-sail test-stack fresh test-faults browser test-browser screenshots profiles test-profiles notebooks test-notebooks lint format bench diagrams docs lock clean
+.PHONY: help setup setup-s3 demo dev test tests-on-sail tests-of-spark tests-of-dev test-spark test-stack fresh test-faults browser test-browser screenshots profiles test-profiles notebooks test-notebooks lint format bench diagrams docs lock clean
 .PHONY: stack stack-env stack-images stack-demo stack-down rehearsal
 
 help: ## list the targets
@@ -54,8 +56,21 @@ rehearsal: $(DEV) $(TOOLS) ## the stack as plain processes, without Docker: demo
 	$(BIN)/python -m lakehouse_assets_tests.stack.rehearsal
 
 ##@ Develop
-test: $(DEV) ## the test suite; needs nothing but what `make demo` needs
-	$(BIN)/python -m pytest
+test: $(DEV) ## the test suite in three parts side by side; needs nothing but what `make demo` needs
+	@echo "three parts side by side, each shows its tests when it ends; together they take 5 minutes"
+	@$(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target tests-on-sail tests-of-spark tests-of-dev
+
+tests-on-sail: $(DEV)
+	$(BIN)/python -m pytest --ignore=$(TESTS)dev.py
+
+tests-of-dev: $(DEV)  # which wait for a daemon most of the time
+	$(BIN)/python -m pytest $(TESTS)dev.py
+
+tests-of-spark: $(DEV)
+	$(BIN)/python -m pytest --engine=spark --ignore=$(TESTS)engines.py -m "spark and not (services or faults or browser or profiles)"
+
+test-spark: $(DEV) ## what computes the tables on Spark in place of Sail, and both engines side by side
+	$(BIN)/python -m pytest --engine=spark $(TESTS)engines.py $(ON_BOTH)
 
 test-stack: $(DEV) $(TOOLS) ## the tests with an S3 server, a REST catalog, Postgres and a Spark cluster, built once
 	$(BIN)/python -m pytest -m "services and not faults"
@@ -63,11 +78,9 @@ test-stack: $(DEV) $(TOOLS) ## the tests with an S3 server, a REST catalog, Post
 fresh: $(READY) ## both commands of the README on a minimal Debian in a folder, as root and as another user (root, mmdebstrap)
 	$(BIN)/python -m lakehouse_assets_tests.fresh_machine
 
-test-sail: $(DEV) ## what computes and writes, with Sail in place of Spark: a minute
-	$(BIN)/python -m pytest --engine=sail lakehouse_assets_tests/test_sail.py lakehouse_assets_tests/test_golden.py lakehouse_assets_tests/test_transforms.py lakehouse_assets_tests/test_metrics.py lakehouse_assets_tests/test_properties.py
-
 test-faults: $(DEV) $(TOOLS) ## long campaigns of faults, seeded and bounded
 	$(BIN)/python -m pytest -m faults
+	$(BIN)/python -m pytest --engine=spark -m faults
 
 browser: ## install Chromium with apt, for the two targets below
 	$(if $(filter-out 0,$(shell id -u)),sudo) apt-get install --yes --no-install-recommends chromium fonts-dejavu-core

@@ -1,4 +1,4 @@
-"""One Spark session for the whole suite, and lakehouses in temporary folders that share it."""
+"""One session for the whole suite, Sail's or Spark's, and lakehouses in temporary folders that share it."""
 
 import os
 import subprocess
@@ -38,7 +38,7 @@ def in_zones(reporting: str, given: str = "UTC", **others: object) -> Settings:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--engine", choices=("spark", "sail"), default="spark", help="what computes the tables")
+    parser.addoption("--engine", choices=("sail", "spark"), default="sail", help="what computes the tables")
     parser.addoption("--images", type=Path, metavar="DIR", help="keep the pictures of the browser tests here")
 
 
@@ -131,13 +131,14 @@ class Lake:
 
 
 @pytest.fixture(scope="session")
-def make_lake(spark: SparkSession, catalog_home: Path) -> Callable[..., Lake]:
+def make_lake(spark: SparkSession, catalog_home: Path, pytestconfig: pytest.Config) -> Callable[..., Lake]:
     """Lakehouses that share the session's catalog; every call empties it first. ``tables=()`` makes all tables."""
+    computing = {"engine": pytestconfig.getoption("--engine"), "driver_memory": "2g"}
 
     def make(tables: Sequence[str] = CORE, **settings: object) -> Lake:
         import shutil
 
-        chosen: Settings = load_settings(home=catalog_home, driver_memory="2g", tables=tables, **settings)
+        chosen: Settings = load_settings(home=catalog_home, tables=tables, **computing | settings)
         shutil.rmtree(chosen.landing_uri, ignore_errors=True)
         shutil.rmtree(chosen.dagster_path, ignore_errors=True)
         # in the default warehouse, which is where earlier tests have left tables

@@ -48,7 +48,7 @@ def by_day(lake) -> dict[str, dict[date, list[dict]]]:
 
 
 def play(histories: int, chance: random.Random, make_lake) -> Counter[str]:
-    """Random histories with Spark; each ends up to date and equal to a clean rebuild in plain Python."""
+    """Random histories with an engine; each ends up to date and equal to a clean rebuild in plain Python."""
     reached: Counter[str] = Counter()
     for _ in range(histories):
         lake = make_lake()
@@ -74,13 +74,13 @@ def play(histories: int, chance: random.Random, make_lake) -> Counter[str]:
     return reached
 
 
-def test_a_random_history_with_spark_ends_as_a_clean_rebuild(make_lake) -> None:
+def test_a_random_history_with_an_engine_ends_as_a_clean_rebuild(make_lake) -> None:
     assert play(1, random.Random(SEED), make_lake)["histories"] == 1
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(7200)
-def test_random_histories_with_spark_end_as_clean_rebuilds(make_lake, capsys) -> None:
+def test_random_histories_with_an_engine_end_as_clean_rebuilds(make_lake, capsys) -> None:
     began = time.monotonic()
     reached = play(count(60), random.Random(SEED + 1), make_lake)
     tell(capsys, dict(reached), began)

@@ -273,6 +273,7 @@ def test_java_is_told_utf8_in_a_locale_that_is_not(tmp_path):
         assert done.stdout == f"{needed}\n", locale
 
 
+@pytest.mark.spark
 def test_a_copy_at_a_place_of_any_name_runs_in_the_c_locale(make_lake, tmp_path):
     """The whole way, with a Java of its own: what Spark, PyIceberg, SQLite, Dagster and DuckDB make of such names."""
     lake = make_lake(CORE)
@@ -286,6 +287,7 @@ def test_a_copy_at_a_place_of_any_name_runs_in_the_c_locale(make_lake, tmp_path)
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | {
         "LC_ALL": "C",
         "LAKEHOUSE_CACHE": str(runtime.cache_dir()),
+        "LAKEHOUSE_ENGINE": "spark",
         "LAKEHOUSE_HOME": str(home),
         "LAKEHOUSE_TABLES": ",".join(CORE),
         "PYTHONPATH": os.pathsep.join(sys.path),

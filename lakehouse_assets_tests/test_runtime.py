@@ -142,6 +142,7 @@ def test_java_is_started_without_the_one_flag_it_warns_of(cache, tmp_path, monke
     assert passed.split("\n")[:-1] == [*before, *after]
 
 
+@pytest.mark.spark
 def test_the_java_that_is_found_here_takes_what_sparks_launcher_gives_it():
     java = runtime.java_home() / "bin" / "java"
     flags = ["--add-modules=jdk.incubator.vector", "--add-opens=java.base/java.nio=ALL-UNNAMED"]
@@ -188,6 +189,7 @@ def test_a_download_with_another_content_is_refused_by_name_and_kept_out(cache, 
     assert (cache / "jars" / jar.file_name).read_bytes() == content
 
 
+@pytest.mark.spark
 def test_java_reads_the_trust_store_that_python_wrote(tmp_path):
     authorities = runtime.python_authorities()
     if not authorities:
@@ -208,6 +210,7 @@ def test_java_reads_the_trust_store_that_python_wrote(tmp_path):
 # --- The class-data archive -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.spark
 def test_java_takes_sparks_classes_from_the_archive():
     archive = runtime.class_archive()
     if archive is None:
@@ -230,6 +233,7 @@ def test_java_takes_sparks_classes_from_the_archive():
     assert "org.apache.spark.deploy.SparkSubmit source: shared objects file (top)" in done.stdout, done.stderr
 
 
+@pytest.mark.spark
 def test_one_compiler_has_as_much_room_for_code_as_two(tmp_path):
     options = spark_config(load_settings(home=tmp_path), brief=True)["spark.driver.extraJavaOptions"].split()
     java = runtime.java_home() / "bin" / "java"

@@ -126,6 +126,7 @@ def test_who_does_not_stop_is_ended_with_all_it_started(signals: int) -> None:
     ended(process)
 
 
+@pytest.mark.spark
 def test_a_parallel_backfill_in_the_background_ends_with_its_parts(tmp_path: Path) -> None:
     """A script starts what runs in the background with SIGINT ignored; that stays so, and SIGTERM ends it."""
     home = tmp_path / "home"
