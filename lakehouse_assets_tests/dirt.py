@@ -120,14 +120,14 @@ def deliver(landing: Path, seed: int, rows: int, name: str) -> None:
             by_day.setdefault(delivered + timedelta(chance.choice([0, 0, 1])), []).append(twin)
     header = ["user_id", "timestamp", "action_type", "page_id", "duration_ms", "app_version"]
     for day, of_day in by_day.items():
-        _write(landing / "interactions" / f"date={day}" / name, header, of_day)
+        write_file(landing / "interactions" / f"date={day}" / name, header, of_day)
     for day in sorted(chance.sample(sorted(by_day), 3)):
         people = [
             [user, *map(chance.choice, (JOINED, COUNTRIES, DEVICES, PLANS))]
             for user in chance.choices(USERS, k=2 * len(USERS))
         ]
         header = ["user_id", "join_date", "country", "device_type", "subscription_type"]
-        _write(landing / "users" / f"date={day}" / name, header, people)
+        write_file(landing / "users" / f"date={day}" / name, header, people)
 
 
 def _time(chance: random.Random, day: date) -> str:
@@ -143,7 +143,7 @@ def _time(chance: random.Random, day: date) -> str:
     return text + (chance.choice(TAILS) if chance.random() < 0.3 else "")
 
 
-def _write(path: Path, header: list[str], rows: list[list[str]]) -> None:
+def write_file(path: Path, header: list[str], rows: list[list[str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -211,6 +211,8 @@ class Composed:
                     for batch in read_chunk(chunk):
                         days = pa.array([day] * batch.num_rows, pa.date32())
                         batches.append(pa.Table.from_batches([batch]).append_column("landing_date", days))
+        if not batches:
+            return self.spark.createDataFrame([], TABLES[f"bronze.{dataset}"].spark_schema)
         return self.spark.createDataFrame(pa.concat_tables(batches))
 
 
