@@ -222,7 +222,7 @@ REFUSED = {
     "junk behind gzip": (gzip.compress(GOOD.encode()) + b"junk", "a.csv.gz", "damaged or cut gzip"),
     "UTF-16": (GOOD.encode("utf-16"), "a.csv", "looks like UTF-16"),
     "Latin-1": (GOOD.replace(",p,", ",caf\xe9,").encode("latin-1"), "a.csv", "is not UTF-8"),
-    "semicolons": (GOOD.replace(",", ";").encode(), "a.csv", "not separated by commas"),
+    "an unknown separator": (GOOD.replace(",", "~").encode(), "a.csv", "has no header with our columns"),
     "HTML": (b"<html>not found</html>", "a.csv", "HTML or XML"),
 }
 

@@ -368,6 +368,13 @@ HEADERS_THAT_ARE_CLEAR = {
     "blank lines": "\n \r\n" + TWO_ROWS.replace("\na,", "\n\r\n\na,") + "\n\n",
     "comments": "# exported today\n#\n" + TWO_ROWS,
     "a separator at the end": "".join(f"{line},\n" for line in TWO_ROWS.splitlines()),
+    "semicolons": TWO_ROWS.replace(",", ";"),
+    "tabs": TWO_ROWS.replace(",", "\t"),
+    "bars": TWO_ROWS.replace(",", "|"),
+    "tabs, and commas in a value": TWO_ROWS.replace(",", "\t").replace("edit\tp", "edit\tp,q;r"),
+    "semicolons that a line says": "sep=;\r\n" + TWO_ROWS.replace(",", ";").replace("\n", "\r\n"),
+    "semicolons and all of it": "\ufeff\n#\n"
+    + "".join(f"{line};\n" for line in TWO_ROWS.replace(",", ";").splitlines()).replace("user_id", '"USER_ID"'),
     "all of them": "\ufeff\n#\nsep=,\n" + "".join(f"{line},\n" for line in TWO_ROWS.splitlines()).replace("id,", "ID,"),
 }
 
@@ -384,6 +391,35 @@ def test_a_header_that_is_clear_is_read(zone: LandingZone, tmp_path: Path, kind:
     assert delivered_user_ids(zone)["2024-03-05"] == ["a", "b"]
 
 
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_quotes_line_ends_and_replacement_go_by_the_files_own_separator(
+    zone: LandingZone, tmp_path: Path, separator: str
+) -> None:
+    rows = [
+        ["a", "2024-03-01 10:00:00", "edit", f'"x{separator}y,z"', "1", "1"],
+        ["b", "2024-03-01 11:00:00", "edit", '"two\nlines ""and"" more"', "1", "1"],
+        ["c", "2024-03-02 11:00:00", "edit", "1,5", "1", "1"],
+        ["short", "2024-03-01 12:00:00", "edit"],
+    ]
+    header = HEADER.replace(",", separator).replace("page_id", "Page")
+    text = "\n".join([header, *(separator.join(row) for row in rows)]) + "\n"
+    landed = split_utc(zone, source(tmp_path, text), page_id="Page")
+    assert (landed.rows, landed.unreadable_day) == ({DAY: 2, date(2024, 3, 2): 2}, 1)
+    found = [
+        row
+        for path in landed.files
+        for part in chunks(inspect(path, DATASETS["interactions"]), DATASETS["interactions"])
+        for batch in read_chunk(part)
+        for row in batch.to_pylist()
+    ]
+    assert {row["user_id"]: row["page_id"] for row in found if row["user_id"]} == {
+        "a": f"x{separator}y,z", "b": 'two\nlines "and" more', "c": "1,5",
+    }  # fmt: skip
+    assert [row["malformed_row"] for row in found if row["malformed_row"]] == [separator.join(rows[3])]
+    with pytest.raises(LandingError, match=r"has 1 row of 2024-03-01, .* has 2; rename it"):
+        split_utc(zone, source(tmp_path, text.replace("\nb" + separator, "\nb")), page_id="Page")
+
+
 def test_a_header_after_other_lines_is_renamed_too(zone: LandingZone, tmp_path: Path) -> None:
     text = "sep=,\n\n" + TWO_ROWS.replace("user_id", "Visitor")
     deliver(zone, "interactions", source(tmp_path, text), DAY, {"user_id": "visitor"})
@@ -394,7 +430,9 @@ def test_a_header_after_other_lines_is_renamed_too(zone: LandingZone, tmp_path: 
     ("text", "sentence"),
     [
         ("a,b\n1,2\n", "required: user_id, .*; its first line: 'a,b'"),
-        ("sep=;\n" + TWO_ROWS, "not separated by commas"),
+        ("sep=;\n" + TWO_ROWS, "says that ';' divides its columns, and its header is divided by ','; mend the first"),
+        (TWO_ROWS.replace(",", "~"), "has no header with our columns; .*its first line: 'user_id~timestamp"),
+        (TWO_ROWS.replace(",", ";", 3), "are missing"),
         (TWO_ROWS.replace("page_id,", ",page_id,"), "column 4 has no name"),
         (TWO_ROWS.replace("page_id", "USER_ID"), "column 'page_id' is missing"),
     ],

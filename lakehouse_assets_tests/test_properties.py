@@ -96,17 +96,20 @@ any_values = st.text(st.one_of(st.sampled_from('",\n\r\t éx\u2028'), printable)
     line_end=st.sampled_from(["\n", "\r\n"]),
     end_last_row=st.booleans(),
     block=sizes,
+    separator=st.sampled_from(",,;\t|"),
 )
 def test_any_valid_csv_reads_as_pythons_csv_module_reads_it(
-    rows: list[tuple[str, ...]], always_quoted: bool, line_end: str, end_last_row: bool, block: int
+    rows: list[tuple[str, ...]], always_quoted: bool, line_end: str, end_last_row: bool, block: int, separator: str
 ) -> None:
     def written(value: str) -> str:
-        quoted = always_quoted or any(special in value for special in '",\r\n')
+        quoted = always_quoted or any(special in value for special in f'"{separator}\r\n')
         return '"' + value.replace('"', '""') + '"' if quoted else value
 
-    text = line_end.join([HEADER.strip(), *(",".join(map(written, row)) for row in rows)])
+    header = HEADER.strip().replace(",", separator)
+    text = line_end.join([header, *(separator.join(map(written, row)) for row in rows)])
     text += line_end if end_last_row else ""
-    wanted = [tuple(row) for row in csv.reader(io.StringIO(text, newline=""), strict=True)][1:]
+    given = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    wanted = [tuple(row) for row in given][1:]
     found, malformed = read_bytes(text.encode(), block=block, chunk=1 << 20)
     assert malformed == []
     assert Counter(found) == Counter(wanted) == Counter(rows)

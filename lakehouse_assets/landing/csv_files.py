@@ -61,8 +61,8 @@ _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # what spreadsheets
 _SHOWN_CHARACTERS = 100
 
 _IS_CONTROL = np.isin(np.arange(256), [*CONTROL_BYTES, _CARRIAGE_RETURN])
-_VALUE = r'(?:[^",\x00-\x08\x0b-\x1f\x7f]*|"(?:[^"\x00-\x08\x0a-\x1f\x7f]|"")*")'
-_SOUND_LINE = rf"^{_VALUE}(?:,{_VALUE})*\r?\n$"
+SEPARATORS = ",;\t|"  # that a header may be divided by
+_QUOTED_VALUE = r'"(?:[^"\x00-\x08\x0a-\x1f\x7f]|"")*"'
 
 
 class FileRefused(ValueError):
@@ -90,6 +90,7 @@ class Inspection:
         quoted: a quote occurs, so that rows may span lines.
         carriage_returns_only: lines end with CR alone.
         complete_last_row: the last row ends with a line end.
+        separator: what divides the values of a row.
     """
 
     path: str
@@ -103,6 +104,7 @@ class Inspection:
     quoted: bool
     carriage_returns_only: bool
     complete_last_row: bool
+    separator: str = ","
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ class Chunk:
     end: int
     quoted: bool
     carriage_returns_only: bool
+    separator: str = ","
 
 
 def open_bytes(path: Path | str) -> tuple[io.BufferedReader, int]:
@@ -238,7 +241,7 @@ def _inspect(path: str, columns: Sequence[str]) -> Inspection:
     if decoder.getstate()[0]:
         raise FileRefused(path, "is not UTF-8 (ends inside a character); deliver the file again")
     bare = head.removeprefix(UTF8_BOM)
-    header, end = _header(path, bare.replace(b"\r", b"\n") if not line_feeds else bare, columns)
+    separator, header, end = _header(path, bare.replace(b"\r", b"\n") if not line_feeds else bare, columns)
     return Inspection(
         path=path,
         size=size,
@@ -251,6 +254,7 @@ def _inspect(path: str, columns: Sequence[str]) -> Inspection:
         quoted=quoted,
         carriage_returns_only=carriage_returns and not line_feeds,
         complete_last_row=last in (b"\n", b"\r"),
+        separator=separator,
     )
 
 
@@ -263,32 +267,58 @@ def _refuse_other_encodings(path: str, head: bytes) -> None:
         raise FileRefused(path, "is an HTML or XML page, not CSV; look at what the download answered")
 
 
-def _header(path: str, text: bytes, columns: Sequence[str]) -> tuple[tuple[str, ...], int]:
-    """The column names, and where the first row begins; blank, comment and separator lines may stand before them."""
-    at = 0
+def _header(path: str, text: bytes, columns: Sequence[str]) -> tuple[str, tuple[str, ...], int]:
+    """The separator, the column names, and where the first row begins.
+
+    Blank lines, comments and a line that says the separator may stand before the header.
+    """
+    at, said = 0, ""
     while True:
         end = text.find(b"\n", at) + 1 or len(text) + 1
         line = text[at:end].decode("utf-8", "replace").strip("\r\n")
-        separator = _SEPARATOR_LINE.fullmatch(line.strip())
-        if separator and separator[1] != ",":
-            raise _other_separator(path)
-        if end > len(text) or (line.strip() and not line.startswith("#") and not separator):
-            return _column_names(path, line, columns), end
+        separator_line = _SEPARATOR_LINE.fullmatch(line.strip(" "))
+        said = separator_line[1] if separator_line else said
+        if end > len(text) or (line.strip() and not line.startswith("#") and not separator_line):
+            separator = _separator(path, line, columns, said)
+            return separator, _column_names(path, line, separator, columns), end
         at = end
 
 
-def _column_names(path: str, line: str, columns: Sequence[str]) -> tuple[str, ...]:
+def _separator(path: str, line: str, columns: Sequence[str], said: str) -> str:
+    """What divides a header: what makes most of our columns of it.
+
+    Raises:
+        FileRefused: the line above says that it is something else.
+    """
+    ours = [_in_our_letters(_divided(line, separator), columns) for separator in SEPARATORS]
+    found = [sum(name in header for name in columns) for header in ours]
+    best = SEPARATORS[found.index(max(found))]
+    if said and said != best and max(found):
+        raise FileRefused(
+            path, f"says that {said!r} divides its columns, and its header is divided by {best!r}; mend the first line"
+        )
+    return best if max(found) else said or best
+
+
+def _divided(line: str, separator: str) -> list[str]:
     try:
-        header = [name.strip() for name in next(csv.reader([line], strict=True), [])]
+        return [name.strip() for name in next(csv.reader([line], delimiter=separator, strict=True), [])]
     except csv.Error:
-        header = []
-    if len(header) == 1 and any(separator in header[0] for separator in ";\t|"):
-        raise _other_separator(path)
-    for name in columns:  # as it is, else in other letters, where that is clear
+        return []
+
+
+def _in_our_letters(header: list[str], columns: Sequence[str]) -> list[str]:
+    """A header with our columns as we write them: as they are, else in other letters, where that is clear."""
+    for name in columns:
         alike = [i for i, found in enumerate(header) if found.casefold() == name.casefold()]
         if name not in header and len(alike) == 1:
             header[alike[0]] = name
-    twice = sorted({name for name in header if header.count(name) > 1})
+    return header
+
+
+def _column_names(path: str, line: str, separator: str, columns: Sequence[str]) -> tuple[str, ...]:
+    header = _in_our_letters(_divided(line, separator), columns)
+    twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise FileRefused(path, f"column {twice[0]!r} is there twice; name each column once")
     missing = [name for name in columns if name not in header]
@@ -311,10 +341,6 @@ def _column_names(path: str, line: str, columns: Sequence[str]) -> tuple[str, ..
     return tuple(header)
 
 
-def _other_separator(path: str) -> FileRefused:
-    return FileRefused(path, "its columns are not separated by commas; convert it to comma-separated CSV")
-
-
 def chunks(inspection: Inspection, columns: Sequence[str]) -> list[Chunk]:
     """Divide a file among tasks. Only a plain file without quotes has line ends that are surely row ends."""
     whole = inspection.quoted or inspection.carriage_returns_only or inspection.compressed
@@ -329,6 +355,7 @@ def chunks(inspection: Inspection, columns: Sequence[str]) -> list[Chunk]:
             end=-1 if whole else start + step,
             quoted=inspection.quoted,
             carriage_returns_only=inspection.carriage_returns_only,
+            separator=inspection.separator,
         )
         for start in range(inspection.data_start, max(inspection.size, inspection.data_start + 1), max(step, 1))
     ][: 1 if whole else None]
@@ -345,6 +372,7 @@ def whole_file(inspection: Inspection, columns: Sequence[str]) -> Chunk:
         end=-1,
         quoted=inspection.quoted,
         carriage_returns_only=inspection.carriage_returns_only,
+        separator=inspection.separator,
     )
 
 
@@ -354,7 +382,7 @@ def read_chunk(chunk: Chunk) -> Iterator[pa.RecordBatch]:
     Raises:
         FileRefused: the file is not the one that was inspected any more.
     """
-    parser = BlockParser(chunk.header, chunk.columns)
+    parser = BlockParser(chunk.header, chunk.columns, chunk.separator)
     for block in row_blocks(chunk):
         yield from parser.parse(block)
 
@@ -418,7 +446,7 @@ def row_blocks(chunk: Chunk, *, keep_long_rows: bool = False) -> Iterator[bytes]
                 skipping = end == 0
                 block = block[end:] if end else b""
             data = carry + block
-            cut = _last_row_end(data, len(chunk.header)) if chunk.quoted else data.rfind(b"\n") + 1
+            cut = _last_row_end(data, len(chunk.header), chunk.separator) if chunk.quoted else data.rfind(b"\n") + 1
             carry = data[cut:]
             if cut:
                 yield data[:cut]
@@ -470,7 +498,7 @@ class Lines:
         return self.block[self.starts[first] : self.ends[last]]
 
 
-def rows_over_lines(lines: Lines, width: int) -> tuple[Mapping[int, int], int | None]:
+def rows_over_lines(lines: Lines, width: int, separator: str) -> tuple[Mapping[int, int], int | None]:
     """Which rows span lines, by a quoted line end: the only place that decides it.
 
     A line with an odd number of quotes begins such a row if the next one closes it and both and what is between are
@@ -483,19 +511,19 @@ def rows_over_lines(lines: Lines, width: int) -> tuple[Mapping[int, int], int | 
     found: dict[int, int] = {}
     at = 0
     while at + 1 < len(odd):
-        pair = quoted_row(lines.text(odd[at], odd[at + 1]), width)
+        pair = quoted_row(lines.text(odd[at], odd[at + 1]), width, separator)
         if pair:
             found[odd[at]] = odd[at + 1]
         at += 2 if pair else 1
     return found, odd[at] if at < len(odd) else None
 
 
-def quoted_row(text: bytes, width: int) -> list[str] | None:
+def quoted_row(text: bytes, width: int, separator: str) -> list[str] | None:
     """The one row of ``width`` values that a text is, or None where it is something else."""
     if len(text) > MAX_ROW_BYTES:
         return None
     body = text.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "replace")
-    reader = csv.reader(io.StringIO(body, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(body, newline=""), delimiter=separator, strict=True)
     try:
         row = next(reader, [])
         return row if len(row) == width and next(reader, None) is None else None
@@ -503,7 +531,7 @@ def quoted_row(text: bytes, width: int) -> list[str] | None:
         return None
 
 
-def _last_row_end(data: bytes, width: int) -> int:
+def _last_row_end(data: bytes, width: int, separator: str) -> int:
     """Where the last row surely ends, counting from the start of a row.
 
     A value longer than a row may be is no value, so a quote open for longer holds nothing back.
@@ -512,7 +540,7 @@ def _last_row_end(data: bytes, width: int) -> int:
     if not last:
         return 0
     lines = Lines.of(data[:last])
-    _, open_line = rows_over_lines(lines, width)
+    _, open_line = rows_over_lines(lines, width, separator)
     if open_line is None or len(data) - lines.starts[open_line] > MAX_ROW_BYTES:
         return last
     return int(lines.starts[open_line])
@@ -521,8 +549,9 @@ def _last_row_end(data: bytes, width: int) -> int:
 class BlockParser:
     """Parses blocks of whole rows into batches with the expected columns."""
 
-    def __init__(self, header: Sequence[str], columns: Sequence[str]) -> None:
+    def __init__(self, header: Sequence[str], columns: Sequence[str], separator: str = ",") -> None:
         self.header = list(header)
+        self.separator = separator
         self.columns = list(columns)
         self.extra = [name for name in header if name not in columns]
         self.schema = pa.schema([(name, pa.string()) for name in (*columns, "extra_columns", "malformed_row")])
@@ -556,18 +585,18 @@ class BlockParser:
         """
         lines = Lines.of(block)
         starts, ends, quotes = lines.starts, lines.ends, lines.quotes
-        over_lines, _ = rows_over_lines(lines, len(self.header))
+        over_lines, _ = rows_over_lines(lines, len(self.header), self.separator)
         too_long = ends - starts > MAX_ROW_BYTES + 1
         special = (quotes > 0) | too_long
         special[_lines_with_control(lines)] = True
-        sound = _soundly_quoted(lines, np.flatnonzero((quotes > 0) & (quotes % 2 == 0) & ~too_long))
+        sound = _soundly_quoted(lines, np.flatnonzero((quotes > 0) & (quotes % 2 == 0) & ~too_long), self.separator)
         taken = np.zeros(len(ends), bool)
         for first in np.flatnonzero(special & ~sound).tolist():
             if taken[first]:
                 continue
             last = over_lines.get(first, first)
             text = lines.text(first, last)
-            row = quoted_row(text, len(self.header)) if quotes[first] else None
+            row = quoted_row(text, len(self.header), self.separator) if quotes[first] else None
             if row is None or any(_has_control(value) for value in row):
                 malformed.append(text.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "replace"))
             else:
@@ -583,7 +612,9 @@ class BlockParser:
         table = pacsv.read_csv(
             pa.BufferReader(block),
             read_options=pacsv.ReadOptions(column_names=self.header, block_size=len(block) + 1, use_threads=False),
-            parse_options=pacsv.ParseOptions(quote_char=quote_char, invalid_row_handler=refuse),
+            parse_options=pacsv.ParseOptions(
+                delimiter=self.separator, quote_char=quote_char, invalid_row_handler=refuse
+            ),
             convert_options=pacsv.ConvertOptions(
                 column_types=dict.fromkeys(self.header, pa.string()),
                 strings_can_be_null=False,
@@ -600,7 +631,7 @@ class BlockParser:
             for name in self.header[1:]:
                 same = pc.equal(pc.utf8_lower(pc.utf8_trim_whitespace(table[name])), name.lower())
                 repeated = pc.and_(repeated, same)
-            malformed.extend([",".join(self.header)] * pc.sum(repeated).as_py())
+            malformed.extend([self.separator.join(self.header)] * pc.sum(repeated).as_py())
             table = table.filter(pc.invert(repeated))
         extra = pa.nulls(len(table), pa.string())
         if self.extra:
@@ -636,11 +667,13 @@ def _lines_with_control(lines: Lines) -> npt.NDArray[Any]:
     return np.searchsorted(lines.ends, at[~ends_line], side="right")
 
 
-def _soundly_quoted(lines: Lines, among: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _soundly_quoted(lines: Lines, among: npt.NDArray[Any], separator: str) -> npt.NDArray[Any]:
     """Which lines are a whole row by themselves, quotes only where the format has them; looked up ``among`` some."""
     sound = np.zeros(len(lines.ends), bool)
     looked_up = lines.as_array().take(pa.array(among))
-    sound[among] = pc.match_substring_regex(looked_up, _SOUND_LINE).to_numpy(zero_copy_only=False)
+    value = rf'(?:[^"{separator}\x00-\x08\x0b-\x1f\x7f]*|{_QUOTED_VALUE})'
+    sound_line = rf"^{value}(?:[{separator}]{value})*\r?\n$"
+    sound[among] = pc.match_substring_regex(looked_up, sound_line).to_numpy(zero_copy_only=False)
     return sound
 
 

@@ -123,6 +123,7 @@ def split(
         reporting_zone,
         today or datetime.now(tz=UTC).date(),
         formats,
+        inspection.separator,
     )
     with ExitStack() as stack:
         zones = Zones(input_zone.key, reporting_zone.key, tuple(formats))
@@ -192,4 +193,4 @@ def _target_name(source: Path, *, keep_compression: bool) -> str:
 
 def _renamed_header(inspection: Inspection, renames: Mapping[str, str], line_end: bytes = b"\n") -> bytes:
     theirs = {their: ours for ours, their in renames.items()}
-    return header_line([theirs.get(name, name) for name in inspection.header], line_end)
+    return header_line([theirs.get(name, name) for name in inspection.header], inspection.separator, line_end)

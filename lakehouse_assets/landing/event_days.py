@@ -18,7 +18,6 @@ from lakehouse_assets.landing.csv_files import Lines, rows_over_lines
 from lakehouse_assets.settings import EARLIEST_LANDING_DATE
 from lakehouse_assets.timestamps import BLANKS, WALL, formats_of, instant_of
 
-_COMMA = ord(",")
 _MINUTE = len("YYYY-MM-DD HH:MM")
 _DAY = len("YYYY-MM-DD")
 _DIGITS = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18]
@@ -44,8 +43,10 @@ class DayReader:
         reporting_zone: ZoneInfo,
         today: date,
         formats: Sequence[str] = (),
+        separator: str = ",",
     ) -> None:
         self.width = len(header)
+        self.separator = separator
         self.timestamp_at = timestamp_at
         self.input_zone = input_zone
         self.reporting_zone = reporting_zone
@@ -58,7 +59,7 @@ class DayReader:
     def divide(self, block: bytes) -> Iterator[tuple[date | None, bytes, int]]:
         """Parts of a block of whole rows with their day (None: unreadable) and number of rows."""
         lines = Lines.of(block)
-        over_lines, _ = rows_over_lines(lines, self.width)
+        over_lines, _ = rows_over_lines(lines, self.width, self.separator)
         quoted = np.zeros(len(lines.ends), bool)
         singles = []
         for first in np.flatnonzero(lines.quotes).tolist():
@@ -88,15 +89,15 @@ class DayReader:
         """The day of each line that is an unquoted row of the right width; `_SINGLY` for the rest."""
         data, starts, ends = every.data, every.starts, every.ends
         days = np.full(len(ends), _SINGLY, np.int64)
-        commas = np.flatnonzero(data == _COMMA)
-        before = np.searchsorted(commas, starts)
-        lines = np.flatnonzero(plain & (np.searchsorted(commas, ends) - before == self.width - 1))
+        separators = np.flatnonzero(data == ord(self.separator))
+        before = np.searchsorted(separators, starts)
+        lines = np.flatnonzero(plain & (np.searchsorted(separators, ends) - before == self.width - 1))
         if not len(lines):
             return days
-        begin, first_comma = starts[lines], before[lines]
-        at = commas[first_comma + self.timestamp_at - 1] + 1 if self.timestamp_at else begin
+        begin, first_separator = starts[lines], before[lines]
+        at = separators[first_separator + self.timestamp_at - 1] + 1 if self.timestamp_at else begin
         last = self.timestamp_at == self.width - 1
-        stop = ends[lines] - 1 if last else commas[first_comma + self.timestamp_at]
+        stop = ends[lines] - 1 if last else separators[first_separator + self.timestamp_at]
         if last:
             stop = stop - (data[np.maximum(stop - 1, at)] == _CARRIAGE_RETURN)
         at, stop = _without_blanks(data, at, stop)
@@ -200,11 +201,11 @@ class DayReader:
         """The day of each row, with quotes or without."""
         texts = [row.decode("utf-8", "replace") for row in rows]
         try:
-            parsed = list(csv.reader(texts, strict=True))
+            parsed = list(csv.reader(texts, delimiter=self.separator, strict=True))
         except csv.Error:
             parsed = []
         if len(parsed) != len(texts):  # a row over several lines, or one that is no CSV: each by itself
-            parsed = [_values(text) for text in texts]
+            parsed = [_values(text, self.separator) for text in texts]
         return [
             self._day_of_text(values[self.timestamp_at]) if len(values) == self.width else _UNREADABLE
             for values in parsed
@@ -241,8 +242,8 @@ def _as_day(ordinal: int) -> date | None:
     return None if ordinal == _UNREADABLE else date.fromordinal(ordinal)
 
 
-def _values(row: str) -> list[str]:
+def _values(row: str, separator: str) -> list[str]:
     try:
-        return next(csv.reader(io.StringIO(row, newline=""), strict=True), [])
+        return next(csv.reader(io.StringIO(row, newline=""), delimiter=separator, strict=True), [])
     except csv.Error:
         return []

@@ -147,11 +147,12 @@ def _divide(zone: LandingZone, settings: Settings, one: Waiting, progress: _Prog
             into: dict[tuple[str, ...], set[date]] = {}
             for day in sorted(unread.keys() & set(delivery)):
                 inspection = zone.inspect("interactions", unread.pop(day))
-                if inspection.header not in by_header:
-                    sinks = Sinks(zone, one.name, header_line(inspection.header))
+                header = (inspection.separator, *inspection.header)
+                if header not in by_header:
+                    sinks = Sinks(zone, one.name, header_line(inspection.header, inspection.separator))
                     stack.callback(sinks.discard)
-                    by_header[inspection.header] = sinks, []
-                sinks, days = by_header[inspection.header][0], into.setdefault(inspection.header, set())
+                    by_header[header] = sinks, []
+                sinks, days = by_header[header][0], into.setdefault(header, set())
                 for new_day, rows, count in _rows(inspection, settings):
                     sinks.write(new_day, rows, count)
                     if new_day:
@@ -218,6 +219,7 @@ def _rows(inspection: Inspection, settings: Settings) -> Iterator[tuple[date | N
         settings.reporting_zone,
         settings.today(),
         settings.timestamp_formats,
+        inspection.separator,
     )
     for block in row_blocks(whole_file(inspection, DATASETS["interactions"]), keep_long_rows=True):
         yield from reader.divide(block)

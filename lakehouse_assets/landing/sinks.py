@@ -156,17 +156,13 @@ def count_rows(whole: Chunk) -> int:
     rows = 0
     for block in row_blocks(whole):
         lines = Lines.of(block)
-        over_lines, _ = rows_over_lines(lines, len(whole.header))
+        over_lines, _ = rows_over_lines(lines, len(whole.header), whole.separator)
         rows += len(lines.ends) - sum(last - first for first, last in over_lines.items())
     return rows
 
 
-def header_line(names: Sequence[str], line_end: bytes = b"\n") -> bytes:
+def header_line(names: Sequence[str], separator: str, line_end: bytes = b"\n") -> bytes:
     """The first line of a landed file."""
-    return ",".join(map(_quote, names)).encode() + line_end
-
-
-def _quote(name: str) -> str:
     out = io.StringIO()
-    csv.writer(out, lineterminator="").writerow([name])
-    return out.getvalue()
+    csv.writer(out, delimiter=separator, lineterminator="").writerow(names)
+    return out.getvalue().encode() + line_end
