@@ -4,9 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lakehouse_assets.assets.table import declare
 from lakehouse_assets.engines.runtime import PLANTUML, SetupError, fetched, java_home
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.tables import declare
 
 FOLDER = Path(__file__).parent
 DATA_FLOW = FOLDER / "data_flow.puml"
@@ -19,7 +19,7 @@ def data_flow() -> str:
     lines = [
         "@startuml",
         "!pragma layout smetana",
-        "title Data flow: every table and what it is computed from (made from tables.py)",
+        "title Data flow: every table and what it is computed from (made from the declared tables)",
         "skinparam defaultFontName sans-serif",
         "skinparam shadowing false",
         "left to right direction",

@@ -1,4 +1,4 @@
-"""`make docs` begins with this: docs/settings.md out of settings.py and docs/tables.md out of tables.py."""
+"""`make docs` begins with this: docs/settings.md out of settings.py and docs/tables.md out of the declared tables."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
+from lakehouse_assets.assets.table import Input, Table, declare
 from lakehouse_assets.settings import Settings, load_settings
-from lakehouse_assets.tables import Input, Table, declare
 
 FOLDER = Path(__file__).parent
 _MADE = "<!-- Made by `make docs`; edit {source} instead. -->\n\n"
@@ -46,7 +46,7 @@ def tables_page() -> str:
     """Every table: what it holds, what it is computed from, its columns and laws."""
     tables = declare(load_settings())
     lines = [
-        _MADE.format(source="lakehouse_assets/tables.py") + "# Tables",
+        _MADE.format(source="lakehouse_assets/assets/") + "# Tables",
         "",
         "What each metric means, with a worked example: [metrics](metrics/README.md). All laws of a table are counted "
         "on what is about to be published; one breach, and nothing is.",
@@ -68,13 +68,12 @@ def _table(table: Table) -> list[str]:
     ]
     if table.settings:
         facts.append(f"Changes with the settings {', '.join(f'`{name}`' for name in table.settings)}.")
-    types = {field.name: field.dataType.simpleString() for field in table.spark_schema.fields}
     lines = [f"### {table.name}", "", table.description, "", *(f"- {fact}" for fact in facts), ""]
     lines += ["| column | type | null | meaning |", "|---|---|---|---|"]
-    for name, column in table.schema.columns.items():
-        checks = "".join(f" ({check.error})" for check in column.checks if check.error)
+    for name, column in table.columns.items():
+        checks = "".join(f" ({check.description})" for check in column.checks)
         null = "yes" if column.nullable else ""
-        lines.append(f"| `{name}` | {types[name]} | {null} | {column.description}{checks} |")
+        lines.append(f"| `{name}` | {column.kind} | {null} | {column.description}{checks} |")
     if table.rules:
         lines += ["", *(f"- `{rule.name}`: {rule.description}" for rule in table.rules)]
     return lines

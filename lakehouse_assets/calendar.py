@@ -6,9 +6,17 @@ import calendar
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
+from typing import NamedTuple
 
 DAY = timedelta(days=1)
 EVER = (date(1900, 1, 1), date(2999, 12, 31))  # all days a table may hold: landing dates are 2000 … today
+
+
+class Days(NamedTuple):
+    """Consecutive days, both ends included."""
+
+    first: date
+    last: date
 
 
 def month_first(day: date) -> date:

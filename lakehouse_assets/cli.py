@@ -186,9 +186,10 @@ def _name_trouble(error: Exception, settings: Settings) -> None:
 
 
 def _land(options: argparse.Namespace, settings: Settings) -> None:
+    from lakehouse_assets.assets.datasets import DATASETS
     from lakehouse_assets.calendar import in_words, some, span_in_words
     from lakehouse_assets.landing.deliver import deliver, split
-    from lakehouse_assets.landing.files import DATASETS, parse_date
+    from lakehouse_assets.landing.files import parse_date
     from lakehouse_assets.landing.redivision import divide_again
     from lakehouse_assets.landing.zone import landing_zone
 

@@ -7,12 +7,8 @@ from functools import partial
 
 import dagster as dg
 
-from lakehouse_assets.assets.bronze import bronze_assets
-from lakehouse_assets.assets.gold import gold_assets
-from lakehouse_assets.assets.maintenance import maintenance_job, maintenance_specs
-from lakehouse_assets.assets.reports import dashboard_asset, profiles_job, profiles_spec
-from lakehouse_assets.assets.silver import silver_assets
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.orchestration.assets import table_assets
 from lakehouse_assets.orchestration.checks import asset_checks
 from lakehouse_assets.orchestration.jobs import (
     daily_partitions,
@@ -22,6 +18,8 @@ from lakehouse_assets.orchestration.jobs import (
     maintenance_schedule,
     profiles_schedule,
 )
+from lakehouse_assets.orchestration.maintenance_assets import maintenance_job, maintenance_specs
+from lakehouse_assets.orchestration.report_assets import dashboard_asset, profiles_job, profiles_spec
 from lakehouse_assets.orchestration.sensors import dashboard_sensor, day_end_schedule, failure_sensor, landing_sensor
 from lakehouse_assets.resources import iceberg_resource
 
@@ -37,20 +35,15 @@ def build_definitions(lakehouse: Lakehouse) -> dg.Definitions:
 
 def _build(lakehouse: Lakehouse) -> dg.Definitions:
     settings, partitions = lakehouse.settings, daily_partitions(lakehouse.settings)
-    assets = [
-        *bronze_assets(lakehouse, partitions),
-        *silver_assets(lakehouse, partitions),
-        *gold_assets(lakehouse, partitions),
-    ]
     daily = partial(dg.apply_freshness_policy, policy=freshness_policy(settings))
-    kept = [  # users are delivered whenever they are
-        asset if lakehouse.tables[name].calendar == "users" else asset.map_asset_specs(daily)
-        for asset in assets
-        if (name := ".".join(asset.key.path)) in lakehouse.tables
+    tables = [  # users are delivered whenever they are
+        asset if lakehouse.tables[".".join(asset.key.path)].calendar == "users" else asset.map_asset_specs(daily)
+        for asset in table_assets(lakehouse, partitions)
     ]
     return dg.Definitions(
         assets=[
-            *dg.with_source_code_references([*kept, dashboard_asset(lakehouse)]),
+            *tables,
+            *dg.with_source_code_references([dashboard_asset(lakehouse)]),
             profiles_spec(lakehouse),
             *maintenance_specs(),
         ],

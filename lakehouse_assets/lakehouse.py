@@ -7,6 +7,7 @@ from copy import copy
 from datetime import date
 from functools import cached_property, partial
 
+from lakehouse_assets.assets.table import declare, selected
 from lakehouse_assets.engines.choice import chosen_engine, spark_engine
 from lakehouse_assets.engines.engine import Engine
 from lakehouse_assets.landing import redivision
@@ -18,7 +19,6 @@ from lakehouse_assets.storage.catalog import Catalog
 from lakehouse_assets.storage.maintenance import Maintenance
 from lakehouse_assets.storage.trouble import Troubles
 from lakehouse_assets.storage.warehouse import Warehouse
-from lakehouse_assets.tables import declare, selected
 
 
 class Lakehouse:

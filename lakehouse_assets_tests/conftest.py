@@ -4,16 +4,19 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
+from lakehouse_assets.assets import table
+from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.engines.engine import Engine
 from lakehouse_assets.engines.sail import SailEngine, start_sail
 from lakehouse_assets.engines.spark import SparkEngine, start_spark
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.landing.files import DATASETS
 from lakehouse_assets.orchestration.planner import Stale
 from lakehouse_assets.orchestration.runner import Runner
 from lakehouse_assets.settings import Settings, load_settings
@@ -128,6 +131,22 @@ class Lake:
 
     def by_day(self, name: str) -> dict[str, dict]:
         return {str(row["date"]): row for row in self.table(name)}
+
+
+def computed_by(
+    patch: pytest.MonkeyPatch, lakehouse: Lakehouse, name: str, spoil: Callable[[DataFrame], DataFrame]
+) -> None:
+    """Have a table's function spoil its rows, in this lakehouse and in those made from now on."""
+    declared = lakehouse.tables[name]
+
+    function, declaration = declared.function, table._DECLARATIONS[name]
+
+    @wraps(function)
+    def spoilt(**given: object) -> DataFrame:
+        return spoil(function(**given))
+
+    patch.setitem(vars(declared), "function", spoilt)
+    patch.setitem(table._DECLARATIONS, name, lambda settings: replace(declaration(settings), function=spoilt))
 
 
 @pytest.fixture(scope="session")

@@ -12,16 +12,17 @@ from typing import Any, cast
 
 import pyarrow as pa
 
+from lakehouse_assets.assets.datasets import DATASETS
+from lakehouse_assets.assets.table import Table, declare, selected
 from lakehouse_assets.calendar import days_between
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing.deliver import split
-from lakehouse_assets.landing.files import DATASETS, LandingError
+from lakehouse_assets.landing.files import LandingError
 from lakehouse_assets.landing.redivision import divide_again
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.orchestration.planner import ROUTING, Stamps
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import Catalog
-from lakehouse_assets.tables import Table, declare, selected
 from lakehouse_assets_tests.reference import Row, compute
 
 SEED = int(os.environ.get("LAKEHOUSE_SEED", "1"))

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby
 from typing import Any
 
-from lakehouse_assets.landing.files import DATASETS
+from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.settings import Settings, action_column
 

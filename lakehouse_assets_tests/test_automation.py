@@ -18,11 +18,12 @@ import pytest
 from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG, PARTITION_NAME_TAG, RUN_KEY_TAG
 
+from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.calendar import EVER, days_between, month_first, month_last
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing.deliver import split
-from lakehouse_assets.landing.files import DATASETS, LandingError
+from lakehouse_assets.landing.files import LandingError
 from lakehouse_assets.orchestration import sensors
 from lakehouse_assets.orchestration.failures import failure_of
 from lakehouse_assets.orchestration.instance import PROCESS_TAG, WatchingRunLauncher, terminal_instance
@@ -32,10 +33,10 @@ from lakehouse_assets.orchestration.runner import DaysLeftOut
 from lakehouse_assets.orchestration.status import FAILED, STALE, UP_TO_DATE, status
 from lakehouse_assets.settings import SettingsError, load_settings
 from lakehouse_assets.storage.catalog import Catalog, files_overlapping, forget_days
-from lakehouse_assets.transforms import sessions
+from lakehouse_assets_tests.conftest import computed_by
 from lakehouse_assets_tests.test_faults import spans_wrong_on
 
-OF_USERS = ("bronze.users", "silver.rejected_users", "silver.user_counts", "silver.user_changes", "silver.users")
+OF_USERS = ("bronze.users", "silver.rejected_users", "silver.user_changes", "silver.user_counts", "silver.users")
 
 
 class Daemon:
@@ -341,7 +342,7 @@ def test_a_table_that_fails_keeps_no_other_waiting_and_is_asked_for_again_when_s
         "; nothing has changed since; left: gold.session_distribution, following from gold.session_metrics",
     )
     with daemon_of(lake.lakehouse) as daemon, monkeypatch.context() as patch:
-        patch.setattr(sessions, "session_metrics", spans_wrong_on(date(2024, 3, 1)))
+        computed_by(patch, lake.lakehouse, "gold.session_metrics", spans_wrong_on(date(2024, 3, 1)))
         asked, reason = daemon.until_quiet()
         assert [(first, last) for _, first, last in asked] == [("2024-03-01", "2024-03-02")] * 2
         assert reason.startswith(told[0])

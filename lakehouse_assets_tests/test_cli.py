@@ -22,9 +22,9 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 
 import lakehouse_assets
 from lakehouse_assets import cli
+from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.calendar import DAY
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.landing.files import DATASETS
 from lakehouse_assets.orchestration.planner import Work
 from lakehouse_assets.reports.charts import CHARTS
 from lakehouse_assets.reports.dashboard import write_dashboard

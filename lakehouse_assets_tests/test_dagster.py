@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 from dagster._core.execution.asset_backfill import AssetBackfillData
 
+from lakehouse_assets.assets.table import declare
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing import deliveries
@@ -23,7 +24,6 @@ from lakehouse_assets.reports.charts import CHARTS
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.storage.s3 import StorageError
 from lakehouse_assets.storage.warehouse import Audit
-from lakehouse_assets.tables import declare
 
 
 def instance_of(lake):

@@ -6,8 +6,8 @@ from datetime import date
 
 import pytest
 
+from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.calendar import days_between
-from lakehouse_assets.landing.files import DATASETS
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.storage.catalog import Catalog
 from lakehouse_assets_tests.conftest import Lake

@@ -24,8 +24,8 @@ from dagster._utils.error import serializable_error_info_from_exc_info
 from pyspark.sql import functions as F
 
 from lakehouse_assets import cli
-from lakehouse_assets.assets import bronze
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.orchestration import assets
 from lakehouse_assets.orchestration.failures import _innermost
 from lakehouse_assets.orchestration.repair import DamagedTable
 from lakehouse_assets.orchestration.runner import DaysLeftOut
@@ -33,8 +33,7 @@ from lakehouse_assets.orchestration.status import FAILED
 from lakehouse_assets.storage.catalog import Catalog, CatalogError, sqlite_file
 from lakehouse_assets.storage.trouble import StorageTrouble
 from lakehouse_assets.storage.warehouse import Warehouse
-from lakehouse_assets.transforms import performance, sessions
-from lakehouse_assets_tests.conftest import CORE, HEADERS, small_disk
+from lakehouse_assets_tests.conftest import CORE, HEADERS, computed_by, small_disk
 
 D1, D2, D3 = (date(2024, 3, day) for day in (1, 2, 3))
 
@@ -69,13 +68,8 @@ def refs(lake):
 
 def spans_wrong_on(day):
     """The sessions as they are, but for spans that break the contract on one day."""
-    honest = sessions.session_metrics
-
-    def wrong(*arguments, **options):
-        span = F.when(F.col("session_date") == day, F.lit(-7).cast("bigint")).otherwise(F.col("session_span_ms"))
-        return honest(*arguments, **options).withColumn("session_span_ms", span)
-
-    return wrong
+    span = F.when(F.col("session_date") == day, F.lit(-7).cast("bigint")).otherwise(F.col("session_span_ms"))
+    return lambda sessions: sessions.withColumn("session_span_ms", span)
 
 
 def sentence(error):
@@ -97,7 +91,7 @@ def test_a_range_that_fails_on_one_day_publishes_none_of_its_days(lake, monkeypa
     before = published(lake)
     users = change(lake)
     with monkeypatch.context() as patch:
-        patch.setattr(sessions, "session_metrics", spans_wrong_on(D2))
+        computed_by(patch, lake.lakehouse, "gold.session_metrics", spans_wrong_on(D2))
         with pytest.raises(DaysLeftOut) as failed:
             lake.runner.run_range(D1, D3)
     told = str(failed.value)
@@ -409,7 +403,7 @@ def test_what_spark_says_of_a_failure_is_one_sentence(spark, tmp_path):
 
 def test_a_file_replaced_while_it_is_read_is_read_again_by_the_next_run(lake, monkeypatch):
     users = change(lake)
-    honest = bronze.read_deliveries
+    honest = assets.read_deliveries
 
     def overtaken(*arguments):
         read = honest(*arguments)
@@ -417,7 +411,7 @@ def test_a_file_replaced_while_it_is_read_is_read_again_by_the_next_run(lake, mo
         return read
 
     with monkeypatch.context() as patch:
-        patch.setattr(bronze, "read_deliveries", overtaken)
+        patch.setattr(assets, "read_deliveries", overtaken)
         lake.run()
     assert D2 in lake.stale()["bronze.interactions"]
     lake.run()
@@ -435,14 +429,13 @@ def test_tables_that_fail_stop_only_what_follows_from_them(make_lake, capsys, mo
     for day in (D1, D2):
         lake.rows(str(day), *rows_of(day))
     lake.rows(str(D1), "a,2024-01-01,DE,ios,free", dataset="users")
-    honest = performance.segment_performance
 
-    def no_numbers(*arguments):
-        return honest(*arguments).withColumn("duration_correlation", F.lit(float("nan")))
+    def no_numbers(performance):
+        return performance.withColumn("duration_correlation", F.lit(float("nan")))
 
     with monkeypatch.context() as patch:
-        patch.setattr(sessions, "session_metrics", spans_wrong_on(D2))
-        patch.setattr(performance, "segment_performance", no_numbers)
+        computed_by(patch, lake.lakehouse, "gold.session_metrics", spans_wrong_on(D2))
+        computed_by(patch, lake.lakehouse, "gold.segment_performance", no_numbers)
         assert cli.main(["run", "--json"]) == 1
     printed = capsys.readouterr()
     told = json.loads(printed.out)

@@ -14,193 +14,69 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from lakehouse_assets.assets.datasets import DATASETS
+from lakehouse_assets.assets.table import Input, Table, declare, parameters
+from lakehouse_assets.assets.users_as_of import UsersAsOf
+from lakehouse_assets.calendar import Days
 from lakehouse_assets.landing.csv_files import chunks, read_chunk
-from lakehouse_assets.landing.files import DATASETS
 from lakehouse_assets.landing.zone import LandingZone
-from lakehouse_assets.settings import action_column, load_settings
-from lakehouse_assets.tables import declare
-from lakehouse_assets.transforms import (
-    activity,
-    anomalies,
-    cleaning,
-    counts,
-    engagement,
-    lifecycle,
-    performance,
-    retention,
-    segments,
-    sessions,
-    users,
-)
+from lakehouse_assets.settings import load_settings
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
 THROUGH_DAGSTER = "late_rows"
 TABLES = declare(load_settings())
+READ = {i.table for table in TABLES.values() for i in table.inputs}
+NO_DAYS = Days(date.max, date.min)
 
 
 class Composed:
-    """The tables of a landing zone, made by the transforms alone: no Dagster, no storage, default settings."""
+    """The tables of a landing zone, made by their functions alone: no Dagster, no storage, default settings."""
 
-    def __init__(self, spark: SparkSession, landing: Path) -> None:
+    def __init__(self, spark: SparkSession, landing: Path, **given: DataFrame) -> None:
         self.spark = spark
         self.zone = LandingZone(landing)
         self.settings = load_settings()
+        self.made = dict(given)
 
     def table(self, name: str) -> DataFrame:
-        return getattr(self, name.replace(".", "_"))
+        """A table; those that others read are made once."""
+        if name not in self.made:
+            declared = TABLES[name]
+            frames: dict[str, DataFrame | UsersAsOf] = {
+                parameter: self.input(declared, i) for parameter, i in declared.reads.items()
+            }
+            if declared.landed:
+                frames["delivered"] = self.delivered(declared.landed)
+            made = declared.rows(frames, self.days_of(declared), self.settings)
+            self.made[name] = self.stored(made) if name in READ else made
+        return self.made[name]
+
+    def input(self, declared: Table, i: Input) -> DataFrame | UsersAsOf:
+        if i.table == declared.name:
+            return self.spark.createDataFrame([], declared.spark_schema)
+        return UsersAsOf(self.table(i.table), self.zone.dates("users")) if i.as_of else self.table(i.table)
+
+    def days_of(self, declared: Table) -> Days:
+        if "days" not in parameters(declared.function):
+            return NO_DAYS
+        return self.users_days if declared.calendar == "users" else self.days
 
     @cached_property
-    def silver_rejected_interactions(self) -> DataFrame:
-        return cleaning.rejected_interactions(self.classified)
+    def days(self) -> Days:
+        """From the first day with a row or a delivery to the last delivery."""
+        landed = self.zone.dates("interactions")
+        routed = self.table("silver.interaction_routing").where("reason IS NULL").select("event_date").collect()
+        return Days(min([*landed, *[row[0] for row in routed]]), max(landed))
 
     @cached_property
-    def silver_interactions(self) -> DataFrame:
-        return self.stored(cleaning.deduplicate(cleaning.valid_interactions(self.classified)))
-
-    @cached_property
-    def silver_interaction_counts(self) -> DataFrame:
-        routing = cleaning.routing(self.classified)
-        return counts.interaction_counts(
-            self.bronze, self.silver_rejected_interactions, routing, self.silver_interactions, *self.days
-        )
-
-    @cached_property
-    def silver_user_days(self) -> DataFrame:
-        by_type = {action: action_column(action) for action in self.settings.allowed_actions}
-        return self.stored(activity.user_days(self.silver_interactions, by_type))
-
-    @cached_property
-    def silver_rejected_users(self) -> DataFrame:
-        return users.rejected_users(users.judged(self.delivered("users")))
-
-    @cached_property
-    def silver_user_counts(self) -> DataFrame:
-        days = self.zone.dates("users")
-        return counts.user_counts(self.delivered("users"), self.silver_rejected_users, days[0], days[-1])
-
-    @cached_property
-    def silver_user_changes(self) -> DataFrame:
-        nobody = self.spark.createDataFrame([], TABLES["silver.user_changes"].spark_schema)
-        attributes = users.attributes(self.settings.segments)
-        return self.stored(users.user_changes(self.delivered("users"), nobody, attributes))
-
-    @cached_property
-    def silver_users(self) -> DataFrame:
-        return users.users(self.silver_user_changes)
-
-    @cached_property
-    def gold_daily_metrics(self) -> DataFrame:
-        return activity.daily_metrics(self.silver_user_days, *self.days)
-
-    @cached_property
-    def gold_monthly_metrics(self) -> DataFrame:
-        return activity.monthly_metrics(self.silver_user_days, *self.days)
-
-    @cached_property
-    def silver_user_first_days(self) -> DataFrame:
-        nobody = self.spark.createDataFrame([], TABLES["silver.user_first_days"].spark_schema)
-        return self.stored(lifecycle.first_days(self.silver_user_days, nobody))
-
-    @cached_property
-    def gold_lifecycle_metrics(self) -> DataFrame:
-        return lifecycle.lifecycle_metrics(self.silver_user_days, self.silver_user_first_days, *self.days)
-
-    @cached_property
-    def gold_l28_histogram(self) -> DataFrame:
-        return engagement.l28_histogram(self.silver_user_days, *self.days)
-
-    @cached_property
-    def gold_weekly_metrics(self) -> DataFrame:
-        return activity.weekly_metrics(self.silver_user_days, *self.days)
-
-    @cached_property
-    def gold_action_metrics(self) -> DataFrame:
-        by_type = {action: action_column(action) for action in self.settings.allowed_actions}
-        return activity.action_metrics(self.silver_user_days, by_type, *self.days)
-
-    @cached_property
-    def gold_power_users(self) -> DataFrame:
-        return engagement.power_users(self.silver_user_days, *self.days)
-
-    @cached_property
-    def gold_retention_weekly(self) -> DataFrame:
-        user_days, first_days, changes = self.silver_user_days, self.silver_user_first_days, self.silver_user_changes
-        return retention.retention_weekly(user_days, first_days, changes, self.zone.dates("users"), *self.days)
-
-    @cached_property
-    def gold_session_metrics(self) -> DataFrame:
-        actions, gap_seconds = self.settings.allowed_actions, self.settings.session_gap_seconds
-        return self.stored(sessions.session_metrics(self.silver_interactions, actions, gap_seconds))
-
-    @cached_property
-    def gold_session_distribution(self) -> DataFrame:
-        return sessions.session_distribution(self.gold_session_metrics)
-
-    @cached_property
-    def gold_daily_session_metrics(self) -> DataFrame:
-        return sessions.daily_session_metrics(self.gold_session_metrics, *self.days)
-
-    @cached_property
-    def silver_user_version_days(self) -> DataFrame:
-        return self.stored(segments.user_version_days(self.silver_interactions))
-
-    @cached_property
-    def silver_duration_classes(self) -> DataFrame:
-        return self.stored(performance.duration_classes(self.silver_interactions))
-
-    @cached_property
-    def gold_segment_metrics(self) -> DataFrame:
-        return segments.segment_metrics(
-            self.silver_user_version_days,
-            self.gold_session_metrics,
-            self.silver_user_changes,
-            self.settings.segments,
-            self.zone.dates("users"),
-            *self.days,
-        )
-
-    @cached_property
-    def gold_version_performance(self) -> DataFrame:
-        return performance.version_performance(self.silver_interactions, self.silver_duration_classes, *self.days)
-
-    @cached_property
-    def gold_segment_performance(self) -> DataFrame:
-        columns = segments.user_segments(self.settings.segments)
-        return performance.segment_performance(
-            self.silver_user_days, self.silver_user_changes, columns, self.zone.dates("users"), self.days[0]
-        )
-
-    @cached_property
-    def gold_anomalies(self) -> DataFrame:
-        return anomalies.anomalies(
-            self.stored(self.gold_daily_metrics), self.stored(self.gold_daily_session_metrics), *self.days
-        )
-
-    @cached_property
-    def bronze(self) -> DataFrame:
-        return self.delivered("interactions")
-
-    @cached_property
-    def classified(self) -> DataFrame:
-        classified = cleaning.classify(
-            self.bronze,
-            allowed_actions=self.settings.allowed_actions,
-            max_duration_ms=self.settings.max_duration_ms,
-            late_days=self.settings.late_days,
-        )
-        return self.stored(classified)
+    def users_days(self) -> Days:
+        landed = self.zone.dates("users")
+        return Days(landed[0], landed[-1])
 
     def stored(self, frame: DataFrame) -> DataFrame:
         """The same rows without the way they were computed, as a table between two assets has them."""
         return self.spark.createDataFrame(frame.toArrow())
-
-    @cached_property
-    def days(self) -> tuple[date, date]:
-        """From the first day with a row or a delivery to the last delivery."""
-        landed = self.zone.dates("interactions")
-        routed = [row[0] for row in self.classified.where("reason IS NULL").select("event_date").collect()]
-        return min([*landed, *routed]), max(landed)
 
     def delivered(self, dataset: str) -> DataFrame:
         batches = []
@@ -265,7 +141,7 @@ def assert_columns(wanted: list[dict[str, Any]], table: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_transforms_give_the_expected_tables(spark: SparkSession, case: str) -> None:
+def test_functions_give_the_expected_tables(spark: SparkSession, case: str) -> None:
     composed = Composed(spark, GOLDEN / case / "given")
     for name, wanted in expected_tables(case).items():
         assert_columns(wanted, name)

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from lakehouse_assets.landing.files import DATASETS
+from lakehouse_assets.assets.datasets import DATASETS
+from lakehouse_assets.assets.table import declare
 from lakehouse_assets.landing.folder import Folder
 from lakehouse_assets.landing.redivision import divide_again
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.tables import declare
 from lakehouse_assets_tests.conftest import CORE, in_zones
 from lakehouse_assets_tests.histories import DAYS, FIRST, SEED, Deliveries, Died, PlainLake, comparable, rebuilt
 

@@ -21,11 +21,12 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pytest
 
+from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing import sinks
 from lakehouse_assets.landing.csv_files import FileRefused, chunks, inspect, read_chunk
 from lakehouse_assets.landing.deliver import deliver, split
-from lakehouse_assets.landing.files import DATASETS, LandingError, parse_date
+from lakehouse_assets.landing.files import LandingError, parse_date
 from lakehouse_assets.landing.sinks import Landed
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.orchestration.runner import Plan, Runner

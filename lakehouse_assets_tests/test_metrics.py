@@ -1,7 +1,7 @@
 """Metrics with a memory, each against plain SQL in DuckDB that says its definition and knows no shortcut."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from random import Random
 from typing import Any
@@ -11,21 +11,12 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse_assets.calendar import as_of, days_between
+from lakehouse_assets.assets.frames import in_days
+from lakehouse_assets.assets.gold import anomalies
+from lakehouse_assets.assets.table import declare
+from lakehouse_assets.assets.users_as_of import UsersAsOf
+from lakehouse_assets.calendar import Days, as_of, days_between
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.tables import declare
-from lakehouse_assets.transforms import (
-    activity,
-    anomalies,
-    counts,
-    engagement,
-    lifecycle,
-    performance,
-    retention,
-    segments,
-    users,
-)
-from lakehouse_assets.transforms.cleaning import in_days
 
 TABLES = declare(load_settings())
 # across the turn of a year and a leap day, ending inside a week and a month
@@ -35,64 +26,32 @@ SNAPSHOTS = [date(2023, 12, 13), date(2024, 2, 2), date(2024, 2, 20)]  # a while
 COUNTS = ("actions", "edit_actions", "share_actions", "duration_ms")
 USER_DAYS = pa.schema({"event_date": pa.date32(), "user_id": pa.string(), **dict.fromkeys(COUNTS, pa.int64())})
 
-Frames = Mapping[str, DataFrame]
+Frames = Mapping[str, DataFrame | UsersAsOf]
 
 
 def snapshots(first: date, last: date) -> list[date]:
     return sorted({as_of(day, SNAPSHOTS) for day in days_between(first, last)})
 
 
-COMPUTE: dict[str, Callable[[Frames, date, date], DataFrame]] = {
-    "silver.rejected_users": lambda of, first, last: users.rejected_users(users.judged(of["bronze.users"])),
-    "silver.user_counts": lambda of, first, last: counts.user_counts(
-        of["bronze.users"], of["silver.rejected_users"], first, last
-    ),
-    "silver.user_changes": lambda of, first, last: users.user_changes(
-        of["bronze.users"], of["silver.user_changes"], users.DELIVERED_ATTRIBUTES
-    ),
-    "silver.users": lambda of, first, last: users.users(of["silver.user_changes"]).where(
-        in_days("valid_from", first, last)
-    ),
-    "silver.user_first_days": lambda of, first, last: lifecycle.first_days(
-        of["silver.user_days"], of["silver.user_first_days"]
-    ),
-    "gold.lifecycle_metrics": lambda of, first, last: lifecycle.lifecycle_metrics(
-        of["silver.user_days"], of["silver.user_first_days"], first, last
-    ),
-    "gold.l28_histogram": lambda of, first, last: engagement.l28_histogram(of["silver.user_days"], first, last),
-    "gold.weekly_metrics": lambda of, first, last: activity.weekly_metrics(of["silver.user_days"], first, last),
-    "gold.action_metrics": lambda of, first, last: activity.action_metrics(
-        of["silver.user_days"], {"edit": "edit_actions", "share": "share_actions"}, first, last
-    ),
-    "gold.retention_weekly": lambda of, first, last: retention.retention_weekly(
-        of["silver.user_days"],
-        of["silver.user_first_days"],
-        of["silver.user_changes"],
-        snapshots(first, last),
-        first,
-        last,
-    ),
-    "gold.segment_metrics": lambda of, first, last: segments.segment_metrics(
-        of["silver.user_version_days"],
-        of["gold.session_metrics"],
-        of["silver.user_changes"],
-        ("country", "device_type", "app_version"),
-        snapshots(first, last),
-        first,
-        last,
-    ),
-    "silver.duration_classes": lambda of, first, last: performance.duration_classes(of["silver.interactions"]),
-    "gold.version_performance": lambda of, first, last: performance.version_performance(
-        of["silver.interactions"], of["silver.duration_classes"], first, last
-    ),
-    "gold.segment_performance": lambda of, first, last: performance.segment_performance(
-        of["silver.user_days"], of["silver.user_changes"], ("country", "device_type"), snapshots(first, last), first
-    ),
-    "gold.anomalies": lambda of, first, last: anomalies.anomalies(
-        of["gold.daily_metrics"], of["gold.daily_session_metrics"], first, last
-    ),
-    "gold.power_users": lambda of, first, last: engagement.power_users(of["silver.user_days"], first, last),
-}
+SETTINGS = load_settings(allowed_actions=("edit", "share"), segments=("country", "device_type", "app_version"))
+COMPUTED = (
+    "silver.rejected_users",
+    "silver.user_counts",
+    "silver.user_changes",
+    "silver.users",
+    "silver.user_first_days",
+    "gold.lifecycle_metrics",
+    "gold.l28_histogram",
+    "gold.weekly_metrics",
+    "gold.action_metrics",
+    "gold.retention_weekly",
+    "gold.segment_metrics",
+    "silver.duration_classes",
+    "gold.version_performance",
+    "gold.segment_performance",
+    "gold.anomalies",
+    "gold.power_users",
+)
 
 DEFINED = {
     "silver.rejected_users": """
@@ -453,15 +412,16 @@ def defined(user_days: pa.Table) -> duckdb.DuckDBPyConnection:
 
 def inputs(spark: SparkSession, defined: duckdb.DuckDBPyConnection, name: str, first: date, last: date) -> Frames:
     """What the I/O manager would hand over for these days, and not a day more."""
-    frames = {}
-    for i in TABLES[name].inputs:
+    frames: dict[str, DataFrame | UsersAsOf] = {}
+    for parameter, i in TABLES[name].reads.items():
         everything = spark.createDataFrame(defined.table(i.table).to_arrow_table())
         low, high = first + timedelta(days=i.first_offset), last + timedelta(days=i.last_offset)
         if i.as_of:
             high = max(snapshots(first, last))
         elif i.table == name:
             high = first - timedelta(days=1)
-        frames[i.table] = everything.where(in_days(TABLES[i.table].partition_column, low, high))
+        read = everything.where(in_days(TABLES[i.table].partition_column, low, high))
+        frames[parameter] = UsersAsOf(read, snapshots(first, last)) if i.as_of else read
     return frames
 
 
@@ -475,14 +435,15 @@ def rows(table: pa.Table) -> list[dict[str, Any]]:
     return sorted(plain, key=lambda row: [str(value) for value in row.values()])
 
 
-@pytest.mark.parametrize("name", COMPUTE)
+@pytest.mark.parametrize("name", COMPUTED)
 def test_a_metric_is_what_its_definition_says_over_a_range_and_day_by_day(
     spark: SparkSession, defined: duckdb.DuckDBPyConnection, name: str
 ) -> None:
-    column, compute = TABLES[name].partition_column, COMPUTE[name]
+    column = TABLES[name].partition_column
 
     def computed(first: date, last: date) -> list[dict[str, Any]]:
-        return rows(compute(inputs(spark, defined, name, first, last), first, last).toArrow())
+        frames = inputs(spark, defined, name, first, last)
+        return rows(TABLES[name].rows(frames, Days(first, last), SETTINGS).toArrow())
 
     def wanted(first: date, last: date) -> list[dict[str, Any]]:
         names = ", ".join(TABLES[name].columns)
@@ -524,7 +485,10 @@ def unusual(spark: SparkSession, series: Mapping[str, Sequence[float]]) -> set[t
         for names in (anomalies.DAILY_METRICS, anomalies.SESSION_METRICS)
     )
     found = (
-        anomalies.anomalies(daily, of_sessions, first, days[-1]).where("is_anomaly").select("metric", "date").collect()
+        anomalies.anomalies(daily, of_sessions, Days(first, days[-1]))
+        .where("is_anomaly")
+        .select("metric", "date")
+        .collect()
     )
     return {(row["metric"], (row["date"] - first).days) for row in found}
 

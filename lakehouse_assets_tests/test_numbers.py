@@ -14,15 +14,16 @@ import pytest
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_assets.calendar import DAY, days_between
-from lakehouse_assets.tables import DOUBLE, VALID_COLUMNS, Rule
-from lakehouse_assets.transforms import performance
+from lakehouse_assets.assets.gold.segment_performance import segment_performance
+from lakehouse_assets.assets.table import VALID_COLUMNS, Rule
+from lakehouse_assets.assets.users_as_of import UsersAsOf
+from lakehouse_assets.calendar import DAY, Days, days_between
 from lakehouse_assets_tests.test_golden import TABLES, Composed
 
 FRACTIONS = {
     name: columns
     for name, table in TABLES.items()
-    if (columns := [field.name for field in table.spark_schema.fields if field.dataType == DOUBLE])
+    if (columns := [name for name, column in table.columns.items() if column.kind == "double"])
 }
 LONGEST_MS = 7_200_000
 BEGIN = date(2023, 1, 1)
@@ -46,16 +47,12 @@ class Extremes(Composed):
     """The tables of interactions that are accepted already."""
 
     def __init__(self, spark: SparkSession, landing: Path, interactions: DataFrame, last: date) -> None:
-        super().__init__(spark, landing)
-        self.accepted, self.last = interactions, last
+        super().__init__(spark, landing, **{"silver.interactions": interactions})
+        self.last = last
 
     @property
-    def silver_interactions(self) -> DataFrame:
-        return self.accepted
-
-    @property
-    def days(self) -> tuple[date, date]:
-        return BEGIN, self.last
+    def days(self) -> Days:
+        return Days(BEGIN, self.last)
 
 
 def interactions(day: date, many: int, duration_ms: int, of_the_one: int) -> Iterator[dict[str, Any]]:
@@ -111,10 +108,10 @@ def test_numbers_of_extreme_days_are_finite_within_bounds_and_the_same_in_any_or
     assert breaches(reduce(DataFrame.union, spoilt), contract)[VALID_COLUMNS] == len(spoilt)
 
 
-def correlations(segment_performance: DataFrame) -> dict[date, dict[str, tuple[float | None, ...]]]:
+def correlations(performance: DataFrame) -> dict[date, dict[str, tuple[float | None, ...]]]:
     """For each day and value of a segment the correlation and the ends of its interval."""
     found: dict[date, dict[str, tuple[float | None, ...]]] = {}
-    for row in segment_performance.toArrow().to_pylist():
+    for row in performance.toArrow().to_pylist():
         figures = tuple(row[f"duration_correlation{end}"] for end in ("", "_low", "_high"))
         found.setdefault(row["date"], {})[row["value"]] = figures
     return found
@@ -128,11 +125,11 @@ def of_countries(days: DataFrame, duration_ms: Column) -> DataFrame:
     country = F.when(F.col("id") == 0, "DE").otherwise("FR").alias("country")
     versions = changes.select(F.lit(BEGIN).alias("valid_from"), user, country)
     named = user_days.toDF("event_date", "user_id", "actions", "duration_ms")
-    return performance.segment_performance(named, versions, ["country"], [BEGIN], BEGIN)
+    return segment_performance(named, UsersAsOf(versions, [BEGIN]), ["country"], Days(BEGIN, BEGIN))
 
 
 def test_one_against_many_correlates_exactly(spark: SparkSession, extremes: list[Extremes]) -> None:
-    of_extremes = correlations(extremes[0].gold_segment_performance.where("segment = 'country'"))
+    of_extremes = correlations(extremes[0].table("gold.segment_performance").where("segment = 'country'"))
     nothing, perfect, inverse = (None,) * 3, (1.0,) * 3, (-1.0,) * 3
     assert {name: of_extremes[BEGIN + (1 + at) * DAY] for at, name in enumerate(EXTREMES)} == {
         "one user": {"DE": nothing},

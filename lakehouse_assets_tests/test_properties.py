@@ -25,16 +25,23 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from lakehouse_assets.calendar import days_between
+from lakehouse_assets.assets.datasets import DATASETS
+from lakehouse_assets.assets.division import PART
+from lakehouse_assets.assets.frames import in_days
+from lakehouse_assets.assets.gold.daily_metrics import daily_metrics
+from lakehouse_assets.assets.gold.monthly_metrics import monthly_metrics
+from lakehouse_assets.assets.gold.session_metrics import session_metrics
+from lakehouse_assets.assets.silver import cleaning
+from lakehouse_assets.assets.silver.interactions import deduplicate
+from lakehouse_assets.calendar import Days, days_between
 from lakehouse_assets.landing import csv_files
 from lakehouse_assets.landing.csv_files import chunks, inspect, read_chunk
 from lakehouse_assets.landing.deliver import split
 from lakehouse_assets.landing.event_days import DayReader
-from lakehouse_assets.landing.files import DATASETS, LandingError
+from lakehouse_assets.landing.files import LandingError
 from lakehouse_assets.landing.sinks import Landed
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.timestamps import formats_of, instant_of
-from lakehouse_assets.transforms import activity, cleaning, sessions
 
 COLUMNS = DATASETS["interactions"]
 HEADER = ",".join(COLUMNS) + "\n"
@@ -521,7 +528,7 @@ def test_the_survivor_of_duplicates_depends_on_content_alone(
     ]
     shuffled = random.Random(seed).sample(valid, len(valid))
     divided = frame(spark, shuffled, VALID).repartition(parts, "duration_ms")
-    by_user = frame(spark, shuffled, VALID).withColumn("part", F.abs(F.hash("user_id")) % 3).repartition(3, "part")
+    by_user = frame(spark, shuffled, VALID).withColumn(PART, F.abs(F.hash("user_id")) % 3).repartition(3, PART)
     key = ("user_id", "timestamp", "action_type", "page_id")
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in valid:
@@ -531,7 +538,7 @@ def test_the_survivor_of_duplicates_depends_on_content_alone(
         min(group, key=lambda row: [(row[n] is not None, row[n]) for n in order]) | {"duplicates": len(group) - 1}
         for group in groups.values()
     ]
-    for outcome in (cleaning.deduplicate(divided), cleaning.deduplicate(by_user, divided_by=("part",)).drop("part")):
+    for outcome in (deduplicate(divided), deduplicate(by_user).drop(PART)):
         assert _comparable(outcome.toArrow().to_pylist()) == _comparable(wanted)
 
 
@@ -567,7 +574,7 @@ def test_sessions_are_what_a_walk_through_the_log_finds(
         for user, instant, duration, action in random.Random(seed).sample(events, len(events))
     ]
     accepted = frame(spark, rows, {name: VALID[name] for name in names})
-    found = sessions.session_metrics(accepted, ACTIONS).toArrow().to_pylist()
+    found = session_metrics(accepted, ACTIONS, 1800).toArrow().to_pylist()
     assert _comparable(found) == _comparable(_sessions(events))
 
 
@@ -643,8 +650,8 @@ def test_windows_and_month_to_date_equal_a_count_of_distinct_users(
     active = _activity(histories)
     user_days = _user_days(spark, active).repartition(3).persist()
     first, last = FIRST - timedelta(days=2), FIRST + timedelta(days=len(histories) * APART)
-    daily = {row["date"]: row for row in activity.daily_metrics(user_days, first, last).toArrow().to_pylist()}
-    monthly = {row["date"]: row for row in activity.monthly_metrics(user_days, first, last).toArrow().to_pylist()}
+    daily = {row["date"]: row for row in daily_metrics(user_days, Days(first, last)).toArrow().to_pylist()}
+    monthly = {row["date"]: row for row in monthly_metrics(user_days, Days(first, last)).toArrow().to_pylist()}
     user_days.unpersist()
     assert sorted(daily) == sorted(monthly) == days_between(first, last)
     for day in days_between(first, last):
@@ -671,12 +678,11 @@ def test_a_range_is_the_union_of_its_days(spark: SparkSession, history: list[tup
     user_days = _user_days(spark, active).persist()
     last = FIRST + timedelta(days=41)
     wanted_days = [last - timedelta(days=back) for back in (0, 1)]
-    daily, monthly = activity.daily_metrics, activity.monthly_metrics
-    for compute, back in ((daily, 29), (monthly, 30)):
-        in_range = compute(user_days, wanted_days[-1], last).toArrow().to_pylist()
+    for compute, back in ((daily_metrics, 29), (monthly_metrics, 30)):
+        in_range = compute(user_days, Days(wanted_days[-1], last)).toArrow().to_pylist()
         singly: list[dict[str, Any]] = []
         for day in wanted_days:  # of each day no more is read than its table declares
-            seen = user_days.where(cleaning.in_days("event_date", day - timedelta(days=back), day))
-            singly += compute(seen, day, day).toArrow().to_pylist()
+            seen = user_days.where(in_days("event_date", day - timedelta(days=back), day))
+            singly += compute(seen, Days(day, day)).toArrow().to_pylist()
         assert _comparable(in_range) == _comparable(singly)
     user_days.unpersist()

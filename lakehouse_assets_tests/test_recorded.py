@@ -34,10 +34,9 @@ def definitions(lakehouse: Lakehouse) -> Iterator[str]:
         yield f"  storage: {'month' if table.by_month else 'day'}, sorted by {table.sorted_by}, key {table.key}"
         yield f"  settings: {', '.join(sorted(table.settings))}"
         yield from (f"  input {i.table} {i.in_words}" for i in sorted(table.inputs, key=lambda i: i.table))
-        kinds = {field.name: field.dataType.simpleString() for field in table.spark_schema.fields}
-        for column, declared in table.schema.columns.items():
-            laws = ", ".join(str(check.error) for check in declared.checks)
-            yield f"  column {column} {kinds[column]}{' null' if declared.nullable else ''} {laws}".rstrip()
+        for column, declared in table.columns.items():
+            laws = ", ".join(check.description for check in declared.checks)
+            yield f"  column {column} {declared.kind}{' null' if declared.nullable else ''} {laws}".rstrip()
         yield from (f"  law {law.name}: {law.description}" for law in table.contract())
     for job in sorted(loaded.resolve_all_job_defs(), key=lambda job: job.name):
         selected = job.asset_layer.selected_asset_keys

@@ -10,9 +10,20 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from lakehouse_assets.assets.gold.daily_metrics import daily_metrics
+from lakehouse_assets.assets.gold.daily_session_metrics import daily_session_metrics
+from lakehouse_assets.assets.gold.monthly_metrics import monthly_metrics
+from lakehouse_assets.assets.gold.session_metrics import session_metrics
+from lakehouse_assets.assets.silver import cleaning
+from lakehouse_assets.assets.silver.interaction_counts import interaction_counts
+from lakehouse_assets.assets.silver.rejected_users import judged, rejected_users
+from lakehouse_assets.assets.silver.user_changes import user_changes
+from lakehouse_assets.assets.silver.user_counts import user_counts
+from lakehouse_assets.assets.silver.user_days import user_days
+from lakehouse_assets.assets.table import declare
+from lakehouse_assets.assets.users_as_of import DELIVERED_ATTRIBUTES
+from lakehouse_assets.calendar import Days
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.tables import declare
-from lakehouse_assets.transforms import activity, cleaning, counts, sessions, users
 
 ACTIONS = ("page_view", "edit", "create", "delete", "share")
 DAY = date(2024, 3, 10)
@@ -178,7 +189,7 @@ def test_counts_reconcile_for_days_with_and_without_rows(spark: SparkSession) ->
         (date(2024, 3, 12), None, "bad_timestamp", 1),
     )
     accepted = frame(spark, {"event_date": DATE, "duplicates": WHOLE}, (DAY, 2), (date(2024, 3, 9), 0))
-    found = counts.interaction_counts(bronze, rejected, routing, accepted, DAY, date(2024, 3, 12))
+    found = interaction_counts(bronze, rejected, routing, accepted, Days(DAY, date(2024, 3, 12)))
     names = ("delivered_rows", "rejected_rows", "routed_rows", "arrived_rows", "accepted_rows", "duplicate_rows")
     assert {str(row["date"]): [row[name] for name in names] for row in rows(found)} == {
         "2024-03-10": [5, 1, 4, 3, 1, 2],
@@ -197,14 +208,14 @@ def test_user_days_count_every_type_of_action(spark: SparkSession) -> None:
         (DAY, "a", at.replace(hour=11), "edit", 0),
         (DAY, "b", at, "page view!", 1),
     )
-    found = rows(activity.user_days(interactions, {"edit": "edit_actions", "page view!": "page_view_actions"}))
+    found = rows(user_days(interactions, ("edit", "page view!")))
     assert [list(row.values())[:6] for row in found] == [[DAY, "a", 3, 2, 1, 12], [DAY, "b", 1, 0, 1, 1]]
     assert [found[0][name].astimezone(UTC).hour for name in ("first_timestamp", "last_timestamp")] == [9, 11]
 
 
 def test_stickiness_is_zero_on_a_quiet_day_and_null_when_nobody_was_active_for_30_days(spark: SparkSession) -> None:
-    user_days = frame(spark, USER_DAYS, (DAY, "a", 2, 30), (DAY, "b", 1, 0))
-    found = rows(activity.daily_metrics(user_days, date(2024, 3, 9), date(2024, 4, 9)))
+    active = frame(spark, USER_DAYS, (DAY, "a", 2, 30), (DAY, "b", 1, 0))
+    found = rows(daily_metrics(active, Days(date(2024, 3, 9), date(2024, 4, 9))))
     by_day = {str(row["date"]): (row["monthly_active_users_30d"], row["stickiness"]) for row in found}
     assert by_day["2024-03-09"] == (0, None)
     assert by_day["2024-03-10"] == (2, 1.0)
@@ -214,9 +225,9 @@ def test_stickiness_is_zero_on_a_quiet_day_and_null_when_nobody_was_active_for_3
 
 def test_metrics_of_no_activity_at_all_are_zeros_and_nulls(spark: SparkSession) -> None:
     nothing = frame(spark, USER_DAYS)
-    daily = rows(activity.daily_metrics(nothing, DAY, DAY))[0]
-    monthly = rows(activity.monthly_metrics(nothing, DAY, DAY))[0]
-    by_session = rows(sessions.daily_session_metrics(frame(spark, SESSIONS), DAY, DAY))[0]
+    daily = rows(daily_metrics(nothing, Days(DAY, DAY)))[0]
+    monthly = rows(monthly_metrics(nothing, Days(DAY, DAY)))[0]
+    by_session = rows(daily_session_metrics(frame(spark, SESSIONS), Days(DAY, DAY)))[0]
     assert [value for row in (daily, monthly, by_session) for value in row.values() if value] == [
         DAY,
         DAY,
@@ -231,8 +242,8 @@ def test_metrics_of_no_activity_at_all_are_zeros_and_nulls(spark: SparkSession) 
 
 def test_sums_beyond_32_bits_are_exact(spark: SparkSession) -> None:
     huge = 2**33 + 1
-    user_days = frame(spark, USER_DAYS, (DAY, "a", huge, huge * 3), (DAY, "b", huge, huge * 5))
-    found = rows(activity.daily_metrics(user_days, DAY, DAY))[0]
+    active = frame(spark, USER_DAYS, (DAY, "a", huge, huge * 3), (DAY, "b", huge, huge * 5))
+    found = rows(daily_metrics(active, Days(DAY, DAY)))[0]
     assert (found["total_actions"], found["avg_duration_ms"]) == (2 * huge, 4.0)
 
 
@@ -252,7 +263,7 @@ def test_percentiles_are_spans_that_occurred(spark: SparkSession) -> None:
     spans = [
         (day, span, 1 + span % 2, 3) for day, (found, _, _) in zip(days, PERCENTILES, strict=True) for span in found
     ]
-    found = rows(sessions.daily_session_metrics(frame(spark, SESSIONS, *spans), days[0], days[-1]))
+    found = rows(daily_session_metrics(frame(spark, SESSIONS, *spans), Days(days[0], days[-1])))
     assert [(row["p50_session_span_ms"], row["p95_session_span_ms"]) for row in found] == [
         (median, high) for _, median, high in PERCENTILES
     ]
@@ -265,7 +276,7 @@ def test_the_silence_that_starts_a_session_is_a_setting(spark: SparkSession) -> 
     at = datetime(2024, 3, 10, 10, tzinfo=UTC)
     seconds = (0, 9, 19, 28)
     interactions = frame(spark, INTERACTIONS, *[(DAY, "a", at.replace(second=s), "edit", 1) for s in seconds])
-    found = rows(sessions.session_metrics(interactions, ACTIONS, gap_seconds=10))
+    found = rows(session_metrics(interactions, ACTIONS, session_gap_seconds=10))
     assert [(row["session_id"], row["actions_per_session"]) for row in found] == [
         ("a_20240310_0", 2),
         ("a_20240310_1", 2),
@@ -277,7 +288,7 @@ def test_session_numbers_pass_nine_in_order_of_start(spark: SparkSession) -> Non
     hours = [3, 11, 0, 7, 5, 9, 1, 10, 8, 2, 6, 4]
     interactions = frame(spark, INTERACTIONS, *[(DAY, "a_b", at.replace(hour=h), "edit", h) for h in hours])
     found = {
-        row["session_id"]: row["session_duration_ms"] for row in rows(sessions.session_metrics(interactions, ACTIONS))
+        row["session_id"]: row["session_duration_ms"] for row in rows(session_metrics(interactions, ACTIONS, 1800))
     }
     assert found == {f"a_b_20240310_{hour}": hour for hour in range(12)}
 
@@ -289,11 +300,10 @@ def users_frame(spark: SparkSession, *given: tuple[Any, ...]) -> DataFrame:
 
 def versions(spark: SparkSession, *given: tuple[Any, ...]) -> list[dict[str, Any]]:
     bronze = users_frame(spark, *given)
-    attributes = users.DELIVERED_ATTRIBUTES
     nobody = bronze.limit(0).select(
-        F.col("landing_date").alias("valid_from"), "user_id", F.col("join_date").cast("date"), *attributes
+        F.col("landing_date").alias("valid_from"), "user_id", F.col("join_date").cast("date"), *DELIVERED_ATTRIBUTES
     )
-    return rows(users.user_changes(bronze, nobody, attributes))
+    return rows(user_changes(bronze, nobody, DELIVERED_ATTRIBUTES))
 
 
 JOIN_DATES = {
@@ -331,7 +341,7 @@ NO_JOIN_DATES = (
 def test_users_join_on_the_day_that_is_written_or_are_rejected(spark: SparkSession, session_zone: str) -> None:
     texts = [*JOIN_DATES, *NO_JOIN_DATES]
     given = users_frame(spark, *[(f"u{at}", text, "DE", "ios", "free", None, DAY) for at, text in enumerate(texts)])
-    found = {row["join_date"]: (row["joined"], row["reason"]) for row in rows(users.judged(given))}
+    found = {row["join_date"]: (row["joined"], row["reason"]) for row in rows(judged(given))}
     days = {text: day and date.fromisoformat(day) for text, day in JOIN_DATES.items()}
     assert found == {text: (days.get(text), None if text in days else "bad_join_date") for text in texts}
 
@@ -354,7 +364,7 @@ def test_a_row_of_users_is_a_version_or_has_the_first_reason_that_holds(spark: S
         "trimmed": ("2024-01-02", "FR", "ios"),
         "nodate": ("None", None, None),
     }
-    rejected = rows(users.rejected_users(users.judged(users_frame(spark, *given))))
+    rejected = rows(rejected_users(users_frame(spark, *given)))
     assert {(row["user_id"], row["malformed_row"]): row["reason"] for row in rejected} == {
         (None, "cut,"): "malformed_row",
         (None, None): "missing_user_id",
@@ -366,11 +376,11 @@ def test_a_row_of_users_is_a_version_or_has_the_first_reason_that_holds(spark: S
 def test_counts_of_users_break_their_law_where_a_rejected_row_is_lost(spark: SparkSession) -> None:
     valid = ("a", "2024-01-01", "DE", "ios", "free", None, DAY)
     bronze = users_frame(spark, valid, valid, ("b", "never", "DE", "ios", "free", None, DAY))
-    rejected = users.rejected_users(users.judged(bronze))
+    rejected = rejected_users(bronze)
     law = next(rule for rule in declare(load_settings())["silver.user_counts"].rules if rule.name == "rows_reconcile")
     numbers = ("delivered_rows", "rejected_rows", "duplicate_rows", "kept_rows", "holds")
     for published, wanted in ((rejected, [3, 1, 1, 1, True]), (rejected.limit(0), [3, 0, 1, 1, False])):
-        [found] = rows(counts.user_counts(bronze, published, DAY, DAY).withColumn("holds", law.holds()))
+        [found] = rows(user_counts(bronze, published, Days(DAY, DAY)).withColumn("holds", law.holds()))
         assert [found[name] for name in numbers] == wanted
 
 

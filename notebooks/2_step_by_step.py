@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Step by step: what happens to ten rows
 #
-# The transforms are pure functions from frames to frames: no storage, no Dagster. So each step can be looked at alone.
+# A table's function goes from frames to a frame: no storage, no Dagster. So each step can be looked at alone.
 
 # %%
 import tempfile
@@ -9,9 +9,17 @@ from datetime import date
 
 from pyspark.sql import functions as F
 
+from lakehouse_assets.assets.gold.daily_metrics import daily_metrics
+from lakehouse_assets.assets.gold.session_metrics import session_metrics
+from lakehouse_assets.assets.silver.cleaning import classify
+from lakehouse_assets.assets.silver.interaction_counts import interaction_counts
+from lakehouse_assets.assets.silver.interaction_routing import interaction_routing
+from lakehouse_assets.assets.silver.interactions import deduplicate, valid_interactions
+from lakehouse_assets.assets.silver.rejected_interactions import rejected_interactions
+from lakehouse_assets.assets.silver.user_days import user_days
+from lakehouse_assets.calendar import Days
 from lakehouse_assets.engines.spark import start_spark
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.transforms import activity, cleaning, counts, sessions
 
 settings = load_settings(home=tempfile.mkdtemp(prefix="lakehouse-"), driver_memory="1g")
 spark = start_spark(settings)
@@ -54,19 +62,16 @@ bronze.toPandas()
 # Each row gets its event date and duration, or the first reason that holds against it.
 
 # %%
-classified = cleaning.classify(
-    bronze,
-    allowed_actions=settings.allowed_actions,
-    max_duration_ms=settings.max_duration_ms,
-    late_days=settings.late_days,
-).cache()
+names = ("allowed_actions", "max_duration_ms", "late_days", "input_timezone", "reporting_timezone", "timestamp_formats")
+rules = {name: getattr(settings, name) for name in names}
+classified = classify(bronze, **rules).cache()
 classified.select("landing_date", "event_date", "user_id", "action_type", "duration", "reason").toPandas()
 
 # %% [markdown]
 # ## Route: where did the rows of a landing date go?
 
 # %%
-routing = cleaning.routing(classified)
+routing = interaction_routing(bronze, **rules)
 routing.orderBy("landing_date", "event_date", "reason").toPandas()
 
 # %% [markdown]
@@ -75,7 +80,7 @@ routing.orderBy("landing_date", "event_date", "reason").toPandas()
 # Two rows are the same if user, instant, action and page are. The survivor is decided by content, not by order.
 
 # %%
-interactions = cleaning.deduplicate(cleaning.valid_interactions(classified))
+interactions = deduplicate(valid_interactions(classified))
 interactions.orderBy("event_date", "timestamp").toPandas()
 
 # %% [markdown]
@@ -84,9 +89,9 @@ interactions.orderBy("event_date", "timestamp").toPandas()
 # Delivered = rejected + routed; arrived = accepted + duplicates. This is checked for every day before it is published.
 
 # %%
-first, last = date(2024, 3, 1), date(2024, 3, 2)
-rejected = cleaning.rejected_interactions(classified)
-reconciled = counts.interaction_counts(bronze, rejected, routing, interactions, first, last).orderBy("date").toPandas()
+days = Days(date(2024, 3, 1), date(2024, 3, 2))
+rejected = rejected_interactions(bronze, **rules)
+reconciled = interaction_counts(bronze, rejected, routing, interactions, days).orderBy("date").toPandas()
 assert (reconciled.delivered_rows == reconciled.rejected_rows + reconciled.routed_rows).all()
 assert (reconciled.arrived_rows == reconciled.accepted_rows + reconciled.duplicate_rows).all()
 reconciled
@@ -98,7 +103,7 @@ reconciled
 
 # %%
 found = (
-    sessions.session_metrics(interactions, settings.allowed_actions, settings.session_gap_seconds)
+    session_metrics(interactions, settings.allowed_actions, settings.session_gap_seconds)
     .orderBy("session_id")
     .toPandas()
 )
@@ -115,15 +120,15 @@ found[["session_id", "session_start_time", "actions_per_session", "session_durat
 # ## A row a user and day, and the metrics from it
 
 # %%
-user_days = activity.user_days(interactions, settings.action_columns)
-user_days.orderBy("event_date", "user_id").toPandas()
+active = user_days(interactions, settings.allowed_actions)
+active.orderBy("event_date", "user_id").toPandas()
 
 # %%
-metrics = activity.daily_metrics(user_days, first, last).orderBy("date").toPandas()
+metrics = daily_metrics(active, days).orderBy("date").toPandas()
 assert list(metrics.daily_active_users) == [3, 1]
 assert list(metrics.weekly_active_users) == [3, 3]
 metrics
 
 # %% [markdown]
-# That is all: `lakehouse_assets/assets` wires these functions to the tables, and
-# `lakehouse_assets/storage/warehouse.py` publishes what they return.
+# That is all: above each of these functions, in its file under `lakehouse_assets/assets`, stands the declaration of its
+# table, and `lakehouse_assets/storage/warehouse.py` publishes what it returns.

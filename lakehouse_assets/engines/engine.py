@@ -15,11 +15,8 @@ from pyiceberg.table import Transaction
 from pyspark.sql import Column, DataFrame, SparkSession
 
 from lakehouse_assets.engines.runtime import SetupError
-from lakehouse_assets.landing.csv_files import PART
 
 COPY = "_copy"  # a number above 1 for a row whose key was there before
-ORDER = "_order"  # what the rows of a write task are sorted by first
-DIVIDED = (ORDER, PART)
 
 
 class EngineGone(SetupError):

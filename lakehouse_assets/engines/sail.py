@@ -37,8 +37,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
+from lakehouse_assets.assets.division import PART
 from lakehouse_assets.engines.engine import OutOfMemory
-from lakehouse_assets.landing.csv_files import PART
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import head_of
 from lakehouse_assets.storage.s3 import SCHEME

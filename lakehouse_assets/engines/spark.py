@@ -28,9 +28,9 @@ from pyspark.java_gateway import launch_gateway
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse_assets.assets.division import ORDER, PART
 from lakehouse_assets.engines import runtime
-from lakehouse_assets.engines.engine import ORDER, EngineGone
-from lakehouse_assets.landing.csv_files import PART
+from lakehouse_assets.engines.engine import EngineGone
 from lakehouse_assets.settings import Settings, SettingsError
 from lakehouse_assets.storage.catalog import (
     ANSWER_SECONDS,

@@ -32,10 +32,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from lakehouse_assets.assets.division import PART
 from lakehouse_assets.settings import in_utf8
 from lakehouse_assets.storage.s3 import SCHEME, S3Path, name_of, open_object, readable
 
-PART = "_part"  # the write task a row belongs to; a frame that has it is divided already
 BLOCK_BYTES = 4 << 20
 CHUNK_BYTES = 32 << 20
 MAX_ROW_BYTES = 1 << 20  # a longer row is quarantined, and so is a quoted value that never ends

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.landing import divisions
 from lakehouse_assets.landing.csv_files import (
     COMPRESSED_ENDINGS,
@@ -25,7 +26,7 @@ from lakehouse_assets.landing.csv_files import (
 )
 from lakehouse_assets.landing.divisions import Zones
 from lakehouse_assets.landing.event_days import DayReader
-from lakehouse_assets.landing.files import DATASETS, LandingError
+from lakehouse_assets.landing.files import LandingError
 from lakehouse_assets.landing.sinks import Landed, Sinks, check_replaced, count_rows, header_line
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.settings import EARLIEST_LANDING_DATE, in_utf8, unreadable_name

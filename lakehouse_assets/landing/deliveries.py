@@ -13,9 +13,10 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from lakehouse_assets.assets.division import PART
 from lakehouse_assets.calendar import month_first
 from lakehouse_assets.engines.engine import Engine
-from lakehouse_assets.landing.csv_files import PART, Inspection, chunks, read_tasks
+from lakehouse_assets.landing.csv_files import Inspection, chunks, read_tasks
 
 PARSED_HERE_BYTES = 8 << 20  # what takes less than Spark needs to start its Python workers is parsed by this process
 _BYTES_PER_ROW = 60  # of a typical delivered row; only decides how files are grouped

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.landing.csv_files import COMPRESSED_ENDINGS
 from lakehouse_assets.storage.s3 import S3Path
 
-DATASETS: Mapping[str, tuple[str, ...]] = {
-    "interactions": ("user_id", "timestamp", "action_type", "page_id", "duration_ms", "app_version"),
-    "users": ("user_id", "join_date", "country", "device_type", "subscription_type"),
-}
 SUCCESS_MARKER = "_SUCCESS"  # what Hadoop and Spark write into a folder when it is complete
 _DELIVERY = re.compile(rf"\.csv({'|'.join(map(re.escape, COMPRESSED_ENDINGS))})?$", re.IGNORECASE)
 _FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
+from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.calendar import some
 from lakehouse_assets.landing import divisions
 from lakehouse_assets.landing.csv_files import (
@@ -24,7 +25,7 @@ from lakehouse_assets.landing.csv_files import (
     whole_file,
 )
 from lakehouse_assets.landing.divisions import Zones
-from lakehouse_assets.landing.files import DATASETS, LandedFile, LandingError, Place
+from lakehouse_assets.landing.files import LandedFile, LandingError, Place
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.stopping import STOP
 

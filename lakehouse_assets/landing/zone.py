@@ -13,9 +13,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.landing.bucket import Bucket
 from lakehouse_assets.landing.csv_files import FileRefused, Inspection, inspect, open_bytes
-from lakehouse_assets.landing.files import DATASETS, LandedFile, Place, folder_of, is_stray
+from lakehouse_assets.landing.files import LandedFile, Place, folder_of, is_stray
 from lakehouse_assets.landing.folder import Folder
 from lakehouse_assets.landing.storage import Storage
 from lakehouse_assets.settings import Settings

@@ -15,12 +15,13 @@ import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 from pyspark.sql import functions as F
 
-from lakehouse_assets.assets.declaration import days_of
+from lakehouse_assets.assets.gold.segment_metrics import ACTIVE_USERS
+from lakehouse_assets.assets.table import NO_DUPLICATE_KEY, Table
+from lakehouse_assets.assets.users_as_of import APP_VERSION
 from lakehouse_assets.calendar import at_most, days_between, in_words
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.orchestration.assets import days_of
 from lakehouse_assets.resources import check_days
-from lakehouse_assets.tables import NO_DUPLICATE_KEY, Table
-from lakehouse_assets.transforms.segments import ACTIVE_USERS, APP_VERSION
 
 _DAYS_TOLD = 10
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
@@ -14,6 +14,8 @@ from dagster._core.execution.context.system import StepExecutionContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse_assets.assets.table import Table
+from lakehouse_assets.assets.users_as_of import UsersAsOf
 from lakehouse_assets.calendar import DAY, days_between, span_in_words
 from lakehouse_assets.engines.engine import EngineGone
 from lakehouse_assets.engines.runtime import SetupError
@@ -24,7 +26,6 @@ from lakehouse_assets.settings import SettingsError
 from lakehouse_assets.storage.catalog import CatalogError, CatalogLocked
 from lakehouse_assets.storage.s3 import StorageError
 from lakehouse_assets.storage.warehouse import Base, ContractViolation, PublishConflict, Published
-from lakehouse_assets.tables import Table
 
 _MOST_RETRIES, _LONGEST_WAIT_SECONDS = 20, 3.0
 
@@ -38,7 +39,7 @@ class IcebergIOManager(dg.IOManager):
         self._bases: dict[tuple[str, str], Base] = {}
         self._in_range: set[str] = set()  # runs
 
-    def load_input(self, context: dg.InputContext) -> DataFrame:
+    def load_input(self, context: dg.InputContext) -> DataFrame | UsersAsOf:
         """The days of a table that its declaration as an input names for the run's days."""
         step = context.step_context
         return self._read(
@@ -48,16 +49,18 @@ class IcebergIOManager(dg.IOManager):
     def earlier(self, context: dg.AssetExecutionContext) -> DataFrame:
         """The days of the asset's own table before those of the run."""
         name = table_name(context.asset_key)
-        return self._read(context.run.run_id, name, name, context.partition_key_range)
+        return cast("DataFrame", self._read(context.run.run_id, name, name, context.partition_key_range))
 
-    def _read(self, run_id: str, name: str, source: str, keys: dg.PartitionKeyRange) -> DataFrame:
+    def _read(self, run_id: str, name: str, source: str, keys: dg.PartitionKeyRange) -> DataFrame | UsersAsOf:
         first, last = _range(keys)
         declared = next(i for i in self._lakehouse.tables[name].inputs if i.table == source)
         low, high = declared.span_read(first, last)
         with self._naming_trouble(run_id, name):
             self.note_base(run_id, name, first, last)
             if declared.as_of:
-                high = max(self._lakehouse.stamps.snapshots(source, first, last), default=low - DAY)
+                snapshots = self._lakehouse.stamps.snapshots(source, first, last)
+                high = max(snapshots, default=low - DAY)
+                return UsersAsOf(self._lakehouse.warehouse.read(source, low, high), snapshots)
             if source == name:
                 high = first - DAY
             return self._lakehouse.warehouse.read(source, low, high)
@@ -194,18 +197,17 @@ def _add_metadata_of_days(step: StepExecutionContext, key: dg.AssetKey, days: Ma
 
 def column_schema(table: Table) -> dg.TableSchema:
     """A table's columns as Dagster shows them."""
-    types = {field.name: field.dataType.simpleString() for field in table.spark_schema.fields}
     return dg.TableSchema(
         [
             dg.TableColumn(
                 name,
-                types[name],
+                column.kind,
                 column.description,
                 dg.TableColumnConstraints(
-                    nullable=column.nullable, other=[str(check.error) for check in column.checks]
+                    nullable=column.nullable, other=[check.description for check in column.checks]
                 ),
             )
-            for name, column in table.schema.columns.items()
+            for name, column in table.columns.items()
         ]
     )
 

@@ -19,14 +19,15 @@ from functools import cache
 
 from pyiceberg.table import Table as IcebergTable
 
+from lakehouse_assets.assets.datasets import DATASETS
+from lakehouse_assets.assets.table import Input, Table, settings_of
 from lakehouse_assets.calendar import DAY, EVER, as_of, days_between, stretches
 from lakehouse_assets.landing.csv_files import FileRefused
-from lakehouse_assets.landing.files import DATASETS, LandedFile, LandingError
+from lakehouse_assets.landing.files import LandedFile, LandingError
 from lakehouse_assets.landing.zone import LandingZone, Looks
 from lakehouse_assets.orchestration.shared_runs import grouped
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import Catalog, kept_from, read_stamps
-from lakehouse_assets.tables import Input, Table, settings_of
 
 Recorded = Callable[[str], Mapping[date, str]]  # the stamps of a table
 Loaded = Callable[[str], IcebergTable | None]  # a table

@@ -16,11 +16,11 @@ import duckdb
 import vl_convert
 from pyiceberg.table import Table as IcebergTable
 
+from lakehouse_assets.assets.table import Table
 from lakehouse_assets.reports.charts import CHARTS, COUNTS, LOOKS, Chart, spec
 from lakehouse_assets.storage.catalog import Catalog, read_stamps
 from lakehouse_assets.storage.query import connect, show
 from lakehouse_assets.storage.warehouse import Published
-from lakehouse_assets.tables import Table
 
 USER_COUNTS = "silver.user_counts"
 PLOT_DAYS = 90

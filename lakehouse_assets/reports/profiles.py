@@ -15,9 +15,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from lakehouse_assets.assets.table import Table
 from lakehouse_assets.storage.catalog import Catalog
 from lakehouse_assets.storage.query import connect
-from lakehouse_assets.tables import Table
 
 SAMPLE_ROWS = 20_000  # 6 s and 2 MB a page; shares are then right to about one percent
 DAYS = 28  # four whole weeks, so that weekdays do not look like drift

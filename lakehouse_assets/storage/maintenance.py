@@ -17,9 +17,9 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.snapshots import ancestors_of
 
+from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.calendar import EVER, month_first
 from lakehouse_assets.engines.spark import staging_began
-from lakehouse_assets.landing.files import DATASETS
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.storage.catalog import CATALOG, files_overlapping, forget_days, kept_from, read_stamps
 from lakehouse_assets.storage.warehouse import PublishConflict, Warehouse

@@ -22,9 +22,11 @@ from pyiceberg.table import Transaction
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from lakehouse_assets.calendar import DAY, EVER, days_between, month_first, month_last, span_in_words
-from lakehouse_assets.engines.engine import COPY, ORDER, Engine, Staging
-from lakehouse_assets.landing.csv_files import PART
+from lakehouse_assets.assets.division import ORDER, PART
+from lakehouse_assets.assets.frames import stacked
+from lakehouse_assets.assets.table import IN_ITS_PARTITION, NO_DUPLICATE_KEY, Rule, Table
+from lakehouse_assets.calendar import DAY, EVER, Days, days_between, month_first, month_last, span_in_words
+from lakehouse_assets.engines.engine import COPY, Engine, Staging
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import (
     NO_ANSWER,
@@ -37,8 +39,6 @@ from lakehouse_assets.storage.catalog import (
     kept_from,
     set_stamps,
 )
-from lakehouse_assets.tables import IN_ITS_PARTITION, NO_DUPLICATE_KEY, Rule, Table
-from lakehouse_assets.transforms.stacking import stacked
 
 _PUBLISH_ATTEMPTS = 50
 _STRAY = "lakehouse: a row lies outside the days being written"
@@ -163,23 +163,27 @@ class Warehouse:
             return self.engine.session.createDataFrame([], declared.spark_schema)
         return self._current(declared, table, files.values()).where(_between(declared, first, last))
 
-    def layout(self, name: str, first: date, last: date, source: str, source_first: date, source_last: date) -> Layout:
-        """How to divide a table's rows from ``first`` to ``last``, judged by how many rows its source has."""
+    def _layout(self, days: Days, source: str, read: Days) -> Layout:
+        """How to divide a table's rows of some days, judged by how many rows the days read of a source have."""
         table = self.catalog.load(source)
         column = self.tables[source].partition_column
-        found = files_overlapping(table, column, source_first, source_last) if table else {}
+        found = files_overlapping(table, column, *read) if table else {}
         rows = sum(file.record_count for file, _, _ in found.values())
-        days = {low + timedelta(days=i) for _, low, high in found.values() for i in range((high - low).days + 1)}
-        return layout(first, last, rows / max(len(days), 1), self.settings.rows_per_file)
+        covered = {low + timedelta(days=i) for _, low, high in found.values() for i in range((high - low).days + 1)}
+        return layout(*days, rows / max(len(covered), 1), self.settings.rows_per_file)
 
-    def divide(self, frame: DataFrame, layout: Layout, day_column: str, user_column: str) -> DataFrame:
-        """The frame with each row in its write task, and the columns of `DIVIDED`.
+    def divide(self, table: Table, days: Days, frame: DataFrame, day_column: str, user_column: str) -> DataFrame:
+        """Rows of some days of a table with each in its write task, and the columns of `DIVIDED`.
+
+        How many tasks there are follows from how many rows there are of what the table is computed from first.
 
         `ORDER` is a number to sort by first: rows of a day, and in it of a user, together. Spark compares the first
         sort column by its bytes alone and looks at whole rows only where two are equal. Names and dates are equal all
         the time; this is hardly ever so for two users.
         """
-        parts = self.engine.divided(frame.withColumn(PART, layout.part(day_column, user_column)), layout.parts)
+        source = table.inputs[0]
+        divided_by = self._layout(days, source.table, Days(*source.span_read(*days)))
+        parts = self.engine.divided(frame.withColumn(PART, divided_by.part(day_column, user_column)), divided_by.parts)
         user = F.xxhash64(user_column).bitwiseAND(F.lit(0xFFFF_FFFF))
         return parts.withColumn(ORDER, F.unix_date(day_column).cast("bigint") * F.lit(1 << 32) + user)
 

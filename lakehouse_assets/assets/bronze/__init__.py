@@ -1,0 +1,1 @@
+"""Bronze: what was delivered, as delivered."""

@@ -1,0 +1,25 @@
+"""Every delivered interaction row."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame
+
+from lakehouse_assets.assets.delivered import delivered as delivered_columns
+from lakehouse_assets.assets.table import table_asset
+
+
+@table_asset(
+    "bronze.interactions",
+    description="Every delivered interaction row as text, nothing dropped; one day is one landing date.",
+    columns=delivered_columns("interactions"),
+    partition_column="landing_date",
+    landed="interactions",
+    calendar="landings",
+)
+def interactions(delivered: DataFrame) -> DataFrame:
+    """The rows of the landed files as they are.
+
+    Args:
+        delivered: the files' columns as text, landing_date, source_file, ingested_at and what did not fit.
+    """
+    return delivered

@@ -1,0 +1,43 @@
+"""How often users use the app (docs/metrics: L28)."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse_assets.assets.columns import between, count, day, whole
+from lakehouse_assets.assets.frames import calendar
+from lakehouse_assets.assets.gold.stretches import stretches, users_per_class
+from lakehouse_assets.assets.table import Input, table_asset
+from lakehouse_assets.calendar import Days
+
+L28_DAYS = 28
+
+
+@table_asset(
+    "gold.l28_histogram",
+    description="How many users were active on k of the 28 days that end on the day, k = 1 … 28.",
+    columns={
+        "date": day("Last of the 28 days."),
+        "active_days": whole("Days of the 28 with activity.", between(1, L28_DAYS)),
+        "users": count("Users with exactly that many active days."),
+    },
+    partition_column="date",
+    reads={"user_days": Input("silver.user_days", 1 - L28_DAYS, 0)},
+    key=("date", "active_days"),
+    by_month=True,
+)
+def l28_histogram(user_days: DataFrame, days: Days) -> DataFrame:
+    """How many users were active on k of the 28 days that end on each of the days.
+
+    Args:
+        user_days: event_date, user_id of the days and of the 27 before.
+        days: days wanted.
+
+    Returns:
+        date, active_days (k = 1 … 28), users (bigint); 28 rows a day.
+    """
+    active = stretches(user_days.withColumn("amount", F.lit(1)), L28_DAYS)
+    numbers = F.explode(F.sequence(F.lit(1).cast("bigint"), F.lit(L28_DAYS).cast("bigint")))
+    every_day = calendar(user_days, *days).withColumn("active_days", numbers)
+    return users_per_class(active, F.col("amount"), every_day, "active_days").select("date", "active_days", "users")

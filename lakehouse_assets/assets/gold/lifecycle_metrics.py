@@ -1,0 +1,137 @@
+"""Who is new, stays, comes back or stays away (docs/metrics: lifecycle)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from lakehouse_assets.assets.columns import count, day, one_of, text
+from lakehouse_assets.assets.frames import calendar
+from lakehouse_assets.assets.table import Input, Rule, table_asset
+from lakehouse_assets.calendar import Days, period_first
+
+PERIODS = ("day", "week", "month")
+COUNTS = ("active_users", "new_users", "returning_users", "resurrecting_users", "dormant_users", "active_users_before")
+
+
+@table_asset(
+    "gold.lifecycle_metrics",
+    description="New, returning, resurrecting, dormant users of the day, the ISO week and the month to date.",
+    columns={
+        "date": day("Day the row counts up to."),
+        "period": text("Length of the period.", one_of(PERIODS)),
+        "period_date": day("First day of the period: the day, its Monday, or the first of its month."),
+        "active_users": count("Distinct users of the period to date."),
+        "new_users": count("Of these, users who had never been active before the period."),
+        "returning_users": count("Of these, users of the period before."),
+        "resurrecting_users": count("Of these, users from before who were not active in the period before."),
+        "dormant_users": count("Users of the period before who have not been active in this one so far."),
+        "active_users_before": count("Distinct users of the whole period before."),
+    },
+    partition_column="date",
+    reads={
+        # the longest way back to the first of the month before, and to the first of a month
+        "user_days": Input("silver.user_days", -61, 0),
+        "first_days": Input("silver.user_first_days", -30, 0),
+    },
+    key=("date", "period"),
+    rules=(
+        Rule(
+            "active_users_add_up",
+            "new + returning + resurrecting = active",
+            lambda: (
+                F.col("new_users") + F.col("returning_users") + F.col("resurrecting_users") == F.col("active_users")
+            ),
+        ),
+        Rule(
+            "change_adds_up",
+            "active in the period before + new + resurrecting - dormant = active",
+            lambda: (
+                F.col("active_users_before") + F.col("new_users") + F.col("resurrecting_users") - F.col("dormant_users")
+                == F.col("active_users")
+            ),
+        ),
+    ),
+    checks=("active_users_add_up", "change_adds_up"),
+    by_month=True,
+)
+def lifecycle_metrics(user_days: DataFrame, first_days: DataFrame, days: Days) -> DataFrame:
+    """Lifecycle of daily, ISO-weekly and monthly activity, each period to date, of some days.
+
+    A user's first active day of a period tells what the user is there: returning (active in the period before too),
+    new (it is the first active day ever), or else resurrecting. Dormant are those of the period before who have not
+    been active in this one so far. So an active day changes the numbers at most at its own date and at the start of
+    the next period; the changes added up since the start of a period are its numbers to date. One shuffle by user.
+
+    Args:
+        user_days: event_date, user_id from the first of the month before the first day's on.
+        first_days: first_date, user_id from the start of the first day's month or ISO week on, whichever is
+            earlier.
+        days: days wanted.
+
+    Returns:
+        date, period (`PERIODS`), period_date (its first day) and `COUNTS` (bigint; active_users_before are all users
+        of the period before); one row a day and period.
+    """
+    by_user = Window.partitionBy("user_id").orderBy("event_date")
+    firsts = first_days.groupBy("user_id").agg(F.min("first_date").alias("first_date"))
+    active = user_days.select("user_id", "event_date").join(firsts, "user_id", "left")
+    neighbours = {"previous": F.lag("event_date").over(by_user), "next": F.lead("event_date").over(by_user)}
+    changes = [change for period in PERIODS for change in _changes(period)]
+    by_day = (
+        active.withColumns(neighbours)
+        .select(F.inline(F.array_compact(F.array(*changes))))
+        .groupBy("period", "date")
+        .agg(*[F.sum(name).alias(name) for name in COUNTS])
+    )
+    earliest = min(period_first(days.first, "month"), period_first(days.first, "week"))
+    every_day = calendar(user_days, earliest, days.last).withColumn("period", F.explode(F.array(*map(F.lit, PERIODS))))
+    period_date = F.coalesce(*[F.when(F.col("period") == p, _start("date", p)) for p in PERIODS])
+    to_date = Window.partitionBy("period", "period_date").orderBy("date")
+    return (
+        every_day.withColumn("period_date", period_date)
+        .join(by_day, ["period", "date"], "left")
+        .withColumns({name: F.sum(F.coalesce(name, F.lit(0))).over(to_date) for name in COUNTS})
+        .where(F.col("date") >= F.lit(days.first))
+        .select("date", "period", "period_date", *COUNTS)
+    )
+
+
+def _changes(period: str) -> list[Column]:
+    """How one active day changes the numbers of a period: at its date, and at the start of the period after."""
+    start = _start("event_date", period)
+    opens = F.coalesce(F.col("previous") < start, F.lit(True))
+    closes = F.coalesce(F.col("next") >= _after(start, period), F.lit(True))
+    returning = F.coalesce(F.col("previous") >= _start(F.date_sub(start, 1), period), F.lit(False))
+    new = ~returning & F.coalesce(F.col("first_date") == F.col("event_date"), F.lit(False))
+    at_its_date = {
+        "active_users": F.lit(1),
+        "new_users": new.cast("int"),
+        "returning_users": returning.cast("int"),
+        "resurrecting_users": (~returning & ~new).cast("int"),
+        "dormant_users": -returning.cast("int"),
+    }
+    afterwards = {"dormant_users": closes.cast("int"), "active_users_before": opens.cast("int")}
+    return [
+        F.when(opens, _change(period, F.col("event_date"), at_its_date)),
+        F.when(opens | closes, _change(period, _after(start, period), afterwards)),
+    ]
+
+
+def _change(period: str, day: Column, by: Mapping[str, Column]) -> Column:
+    # never null, and said to be so: of structs in one array Sail wants that to be the same
+    counts = [F.coalesce(by.get(name, F.lit(0)), F.lit(0)).alias(name) for name in COUNTS]
+    return F.struct(F.lit(period).alias("period"), day.alias("date"), *counts)
+
+
+def _start(day: Column | str, period: str) -> Column:
+    """The first day of a day's period."""
+    column = F.col(day) if isinstance(day, str) else day
+    return column if period == "day" else F.trunc(column, period)
+
+
+def _after(start: Column, period: str) -> Column:
+    """The first day of the period after the one that begins on ``start``."""
+    return {"day": F.date_add(start, 1), "week": F.date_add(start, 7), "month": F.add_months(start, 1)}[period]

@@ -1,0 +1,193 @@
+"""Active users, actions and sessions by what users are and which version they use (docs/metrics: segments)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+from pyspark.sql import Column, DataFrame, Window, WindowSpec
+from pyspark.sql import functions as F
+
+from lakehouse_assets.assets.columns import at_least, count, day, one_of, text, whole
+from lakehouse_assets.assets.frames import stacked
+from lakehouse_assets.assets.gold.windows import ACTIVE_USERS_ORDERED, LONGEST_DAYS, WINDOWS
+from lakehouse_assets.assets.table import EVER, Input, table_asset
+from lakehouse_assets.assets.users_as_of import APP_VERSION, UsersAsOf, as_texts, by_segment, user_segments
+from lakehouse_assets.calendar import Days
+
+ACTIVE_USERS = {"daily_active_users": 1, **WINDOWS}
+_SUMS = (*ACTIVE_USERS, "total_actions", "sessions")
+
+
+@table_asset(
+    "gold.segment_metrics",
+    description="Active users, actions and sessions by what users are and which app version they use.",
+    columns=lambda settings: {
+        "date": day("Day."),
+        "segment": text("What divides the users.", one_of(settings.segments)),
+        "value": text("Its value; `unknown` for users in no file and where it is empty."),
+        "daily_active_users": count("DAU: distinct users active on the day."),
+        "weekly_active_users": count("WAU: distinct users of the 7 days that end on the day."),
+        "monthly_active_users_28d": count("Distinct users of the 28 days that end on the day."),
+        "monthly_active_users_30d": whole("Distinct users of the 30 days that end on the day.", at_least(1)),
+        "total_actions": count("Accepted interactions of the day."),
+        "sessions": count("Sessions of the day's users."),
+    },
+    partition_column="date",
+    reads={
+        "version_days": Input("silver.user_version_days", 1 - LONGEST_DAYS, 0),
+        "sessions": Input("gold.session_metrics"),
+        "users": Input("silver.user_changes", EVER, 0, as_of=True),
+    },
+    key=("date", "segment", "value"),
+    rules=(ACTIVE_USERS_ORDERED,),
+    checks=(ACTIVE_USERS_ORDERED.name,),
+    by_month=True,
+)
+def segment_metrics(
+    version_days: DataFrame, sessions: DataFrame, users: UsersAsOf, segments: Sequence[str], days: Days
+) -> DataFrame:
+    """Active users, actions and sessions of each segment on each of the days.
+
+    A user counts for what the user is as of the day, in all windows that end on it; for an app version with activity
+    in that version. A session counts for everything its user is or used on its day.
+
+    A user's active days and versions lie on one line of time, so there is no join that one frequent key could
+    unbalance: between two of its points nothing changes but that the last active day leaves a window. These spans are
+    counted by what they have in common before they are divided by segment and window. One shuffle by user for the
+    users' columns and one for app_version; what follows is small.
+
+    Args:
+        version_days: rows of silver.user_version_days of the days and of the 29 before.
+        sessions: session_date, user_id of the sessions of the days.
+        users: as of the days.
+        segments: columns of the users and `APP_VERSION`.
+        days: days wanted.
+
+    Returns:
+        date, segment (the column), value (`unknown` where there is none), the columns of `ACTIVE_USERS`,
+        total_actions, sessions (bigint); a row for each value with users in the 30 days.
+    """
+    beginning = days.first - timedelta(LONGEST_DAYS - 1)
+    active = version_days.withColumnRenamed("event_date", "date")
+    visits = sessions.select("user_id", F.col("session_date").alias("date"), F.lit(1).alias("sessions"))
+    of_users = user_segments(segments)
+    spans = []
+    if of_users:
+        versions = users.since(beginning)
+        spans.append(_divided(_user_spans(active, visits, versions, of_users), of_users))
+    if APP_VERSION in segments:
+        spans.append(_divided(_version_spans(active, visits), [APP_VERSION]))
+    return _by_day(spans[0].unionByName(spans[1]) if len(spans) > 1 else spans[0], *days)
+
+
+def _user_spans(active: DataFrame, visits: DataFrame, versions: DataFrame, columns: Sequence[str]) -> DataFrame:
+    """What happens to users: active days, and days on which they become something else.
+
+    Returns:
+        date, age (days since the user's last active day), gap (days to the next row), version (struct of the
+        columns), users, total_actions, sessions.
+    """
+    version = as_texts(columns).alias("version")
+    became = versions.select("user_id", F.col("_since").alias("date"), "valid_from", version)
+    rows = stacked(active.drop("app_version"), visits, became)
+    # by user first: what follows, by user and day and by user again, finds its rows where they are
+    days = (
+        rows.repartition("user_id")
+        .groupBy("user_id", "date")
+        .agg(F.sum("actions").alias("actions"), F.sum("sessions").alias("sessions"), F.max_by("version", "valid_from"))
+        .toDF("user_id", "date", "actions", "sessions", "version")
+    )
+    by_user = Window.partitionBy("user_id").orderBy("date")
+    active_date = F.last(F.when(F.col("actions").isNotNull(), F.col("date")), ignorenulls=True).over(by_user)
+    spans = days.select(
+        "date",
+        F.date_diff("date", active_date).alias("age"),
+        _gap(by_user),
+        "actions",
+        "sessions",
+        F.last("version", ignorenulls=True).over(by_user).alias("version"),
+    )
+    return _counted(spans.where(F.col("age") < LONGEST_DAYS))
+
+
+def _version_spans(active: DataFrame, visits: DataFrame) -> DataFrame:
+    """Active days of a user in an app version, counted as by `_user_spans`; age is 0."""
+    rows = stacked(active, visits).repartition("user_id")
+    of_day = F.sum("sessions").over(Window.partitionBy("user_id", "date"))
+    by_version = Window.partitionBy("user_id", APP_VERSION).orderBy("date")
+    spans = (
+        rows.withColumn("sessions", of_day)
+        .where("actions IS NOT NULL")
+        .select(
+            "date",
+            F.lit(0).alias("age"),
+            _gap(by_version),
+            "actions",
+            "sessions",
+            as_texts([APP_VERSION]).alias("version"),
+        )
+    )
+    return _counted(spans)
+
+
+def _gap(along: WindowSpec) -> Column:
+    """Days to the next row, no more than count."""
+    following = F.date_diff(F.lead("date").over(along), "date")
+    return F.least(following, F.lit(LONGEST_DAYS)).alias("gap")
+
+
+def _counted(spans: DataFrame) -> DataFrame:
+    return spans.groupBy("date", "age", "gap", "version").agg(
+        F.count(F.lit(1)).alias("users"),
+        F.sum("actions").alias("total_actions"),
+        F.sum("sessions").alias("sessions"),
+    )
+
+
+def _divided(spans: DataFrame, columns: Sequence[str]) -> DataFrame:
+    """Each span once for every one of the columns, as segment and value."""
+    return spans.select("date", "age", "gap", "users", "total_actions", "sessions", by_segment(columns))
+
+
+def _by_day(spans: DataFrame, first: date, last: date) -> DataFrame:
+    """The figures of each segment, value and day from spans.
+
+    In a window of w days a user counts from the span's first day until the last active day has left it, or until the
+    next span: a step up and a step down, summed along the days.
+    """
+    lasts = {name: F.least("gap", F.lit(days) - F.col("age")) for name, days in ACTIVE_USERS.items()}
+    up = {name: F.when(days > 0, F.col("users")) for name, days in lasts.items()}
+    at_start = _step(F.col("date"), up | {name: F.col(name) for name in ("total_actions", "sessions")})
+    at_ends = [
+        F.when(days > 0, _step(F.date_add("date", days), {name: -F.col("users")})) for name, days in lasts.items()
+    ]
+    steps = spans.select("segment", "value", F.inline(F.array_compact(F.array(at_start, *at_ends))))
+    by_day = steps.groupBy("segment", "value", "date").agg(*[F.sum(name).alias(name) for name in _SUMS])
+    along = Window.partitionBy("segment", "value").orderBy("date")
+    until = F.coalesce(F.date_sub(F.lead("date").over(along), 1), F.lit(last))
+    running = by_day.select(
+        "segment",
+        "value",
+        F.col("date").alias("since"),
+        until.alias("until"),
+        *[F.sum(name).over(along).alias(name) for name in ACTIVE_USERS],
+        "total_actions",
+        "sessions",
+    )
+    of_its_day = [
+        F.when(F.col("date") == F.col("since"), F.coalesce(name, F.lit(0))).otherwise(0).alias(name)
+        for name in ("total_actions", "sessions")
+    ]
+    begin, end = F.greatest("since", F.lit(first)), F.least("until", F.lit(last))
+    counts = [F.coalesce(name, F.lit(0)).alias(name) for name in ACTIVE_USERS]
+    return (
+        running.where((begin <= end) & (F.col(f"monthly_active_users_{LONGEST_DAYS}d") > 0))
+        .withColumn("date", F.explode(F.sequence(begin, end)))
+        .select("date", "segment", "value", *counts, *of_its_day)
+    )
+
+
+def _step(day: Column, changes: dict[str, Column]) -> Column:
+    nothing = F.lit(None).cast("bigint")
+    return F.struct(day.alias("date"), *[changes.get(name, nothing).cast("bigint").alias(name) for name in _SUMS])

@@ -1,0 +1,1 @@
+"""Silver: cleaned and deduplicated, and what became of every row."""

@@ -1,0 +1,75 @@
+"""Which event dates the rows of a landing date belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse_assets.assets.columns import count, day, one_of, text
+from lakehouse_assets.assets.silver.cleaning import REJECT_REASONS, classify
+from lakehouse_assets.assets.table import Input, Rule, table_asset
+
+
+@table_asset(
+    "silver.interaction_routing",
+    description="How many rows of a landing date went to which event date, or were rejected for which reason.",
+    columns={
+        "landing_date": day("Day the rows were delivered under."),
+        "event_date": day("Day the rows belong to; null for rejected rows.", nullable=True),
+        "reason": text("Reject reason; null for routed rows.", one_of(REJECT_REASONS), nullable=True),
+        "delivered_rows": count("Rows."),
+    },
+    partition_column="landing_date",
+    reads={"bronze": Input("bronze.interactions")},
+    calendar="landings",
+    key=("landing_date", "event_date", "reason"),
+    rules=(
+        Rule(
+            "routed_or_rejected",
+            "a row has an event date or a reason, not both",
+            lambda: F.col("event_date").isNull() != F.col("reason").isNull(),
+        ),
+    ),
+    by_month=True,
+    version=2,
+)
+def interaction_routing(
+    bronze: DataFrame,
+    allowed_actions: Sequence[str],
+    max_duration_ms: int,
+    late_days: int,
+    input_timezone: str,
+    reporting_timezone: str,
+    timestamp_formats: Sequence[str],
+) -> DataFrame:
+    """Count the rows of each landing date by their event date, or by their reason.
+
+    Args:
+        bronze: delivered rows.
+        allowed_actions: action types that count.
+        max_duration_ms: longest valid duration, itself included, in ms.
+        late_days: days after its event date that a row may still be delivered.
+        input_timezone: zone of timestamps without an offset.
+        reporting_timezone: zone whose calendar days are event dates.
+        timestamp_formats: further formats of timestamps.
+
+    Returns:
+        landing_date, event_date (null for rejected rows), reason (null for routed rows), delivered_rows (bigint).
+    """
+    classified = classify(
+        bronze,
+        allowed_actions=allowed_actions,
+        max_duration_ms=max_duration_ms,
+        late_days=late_days,
+        input_timezone=input_timezone,
+        reporting_timezone=reporting_timezone,
+        timestamp_formats=timestamp_formats,
+    )
+    event_date = F.when(F.col("reason").isNull(), F.col("event_date"))
+    return (
+        classified.select("landing_date", event_date.alias("event_date"), "reason")
+        .groupBy("landing_date", "event_date", "reason")
+        .agg(F.count("*").alias("delivered_rows"))
+    )

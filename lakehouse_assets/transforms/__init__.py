@@ -1,1 +1,0 @@
-"""Pure functions from DataFrames to DataFrames; no Dagster, no storage, no settings objects."""
