@@ -36,6 +36,7 @@ from lakehouse_assets.assets.division import PART
 from lakehouse_assets.settings import in_utf8
 from lakehouse_assets.storage.s3 import SCHEME, S3Path, name_of, open_object, readable
 
+EXTRA_COLUMNS = "extra_columns"  # what bronze keeps of further columns: a JSON object
 BLOCK_BYTES = 4 << 20
 CHUNK_BYTES = 32 << 20
 MAX_ROW_BYTES = 1 << 20  # a longer row is quarantined, and so is a quoted value that never ends
@@ -247,7 +248,7 @@ def _inspect(path: str, columns: Sequence[str]) -> Inspection:
         size=size,
         sha256=digest.hexdigest(),
         header=header,
-        extra=tuple(name for name in header if name and name not in columns),
+        extra=tuple(name for name in header if name and name not in (*columns, EXTRA_COLUMNS)),
         compressed=compressed,
         text_size=text_size,
         data_start=len(head) - len(bare) + end,
@@ -259,6 +260,9 @@ def _inspect(path: str, columns: Sequence[str]) -> Inspection:
 
 
 def _refuse_other_encodings(path: str, head: bytes) -> None:
+    if head.startswith(b"PAR1") or head.removeprefix(UTF8_BOM).lstrip()[:1] == b"{":
+        kind = "Parquet" if head.startswith(b"PAR1") else "JSON"
+        raise FileRefused(path, f"is {kind}, and the landing zone holds CSV; take it out and `lakehouse land` it")
     if head[257:262] == b"ustar":
         raise FileRefused(path, "is a tar archive; unpack it and land each of its files")
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\x00" in head[: head.find(b"\n")][:200]:
@@ -554,7 +558,7 @@ class BlockParser:
         self.separator = separator
         self.columns = list(columns)
         self.extra = [name for name in header if name not in columns]
-        self.schema = pa.schema([(name, pa.string()) for name in (*columns, "extra_columns", "malformed_row")])
+        self.schema = pa.schema([(name, pa.string()) for name in (*columns, EXTRA_COLUMNS, "malformed_row")])
 
     def parse(self, block: bytes) -> Iterator[pa.RecordBatch]:
         """The rows of one block, in no particular order."""
@@ -636,15 +640,24 @@ class BlockParser:
         extra = pa.nulls(len(table), pa.string())
         if self.extra:
             kept = [self._kept(row) for row in table.select(self.extra).to_pylist()]
-            extra = pa.array([json.dumps(row, ensure_ascii=False) if row else None for row in kept], pa.string())
+            extra = pa.array(kept, pa.string())
         columns = [table[name] for name in self.columns]
         whole = pa.table([*columns, extra, pa.nulls(len(table), pa.string())], schema=self.schema)
         yield from whole.combine_chunks().to_batches(max_chunksize=65_536)
 
     @staticmethod
-    def _kept(row: dict[str, str]) -> dict[str, str]:
-        """Values of further columns; of the column without a name, which a separator at the end makes, only one."""
-        return {name: value for name, value in row.items() if name or value}
+    def _kept(row: dict[str, str]) -> str | None:
+        """Values of further columns as a JSON object, or None without any.
+
+        Of the column without a name, which a separator at the end makes, only a value counts; what is an object in a
+        column `EXTRA_COLUMNS` already is kept as it is.
+        """
+        objects = row.get(EXTRA_COLUMNS, "")
+        if objects[:1] == "{" and objects[-1:] == "}":
+            further = {name: value for name, value in row.items() if value and name != EXTRA_COLUMNS}
+            return objects if not further else json.dumps(json.loads(objects) | further, ensure_ascii=False)
+        kept = {name: value for name, value in row.items() if value or name not in ("", EXTRA_COLUMNS)}
+        return json.dumps(kept, ensure_ascii=False) if kept else None
 
 
 def _needs_care(block: bytes) -> bool:

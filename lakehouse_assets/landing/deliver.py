@@ -27,6 +27,7 @@ from lakehouse_assets.landing.csv_files import (
 from lakehouse_assets.landing.divisions import Zones
 from lakehouse_assets.landing.event_days import DayReader
 from lakehouse_assets.landing.files import LandingError
+from lakehouse_assets.landing.records import as_csv
 from lakehouse_assets.landing.sinks import Landed, Sinks, check_replaced, count_rows, header_line
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.settings import EARLIEST_LANDING_DATE, in_utf8, unreadable_name
@@ -67,29 +68,37 @@ def deliver(
     """
     _check_day(day, today or datetime.now(tz=UTC).date())
     _check_source(source)
-    columns = [renames.get(name, name) for name in DATASETS[dataset]]
-    inspection = inspect(source, columns)
-    name = _target_name(source, keep_compression=not renames)
-    earlier = zone.storage.find(dataset, day, name)
-    if earlier and not replace:
-        check_replaced(dataset, name, day, earlier, count_rows(whole_file(inspection, columns)))
+    with as_csv(source, DATASETS[dataset], renames, lambda: zone.storage.staging(dataset, None)) as (path, left):
+        columns = [left.get(column, column) for column in DATASETS[dataset]]
+        inspection = inspect(path, columns)
+        name = _target_name(source, keep_compression=path == source and not left)
+        earlier = zone.storage.find(dataset, day, name)
+        if earlier and not replace:
+            check_replaced(dataset, name, day, earlier, count_rows(whole_file(inspection, columns)))
+        staged = _staged(zone, dataset, day, path, inspection, left)
+    if dataset == "interactions":
+        divisions.withdraw(zone.storage, name, day)
+    target = zone.storage.publish(staged, dataset, day, name)
+    return Landed({day: -1}, [target], [day] if earlier else [], extra=inspection.extra)
+
+
+def _staged(
+    zone: LandingZone, dataset: str, day: date, source: Path, inspection: Inspection, renames: Mapping[str, str]
+) -> Path:
+    """A copy of a file under a hidden name, its columns named as ours are."""
     folder = zone.storage.staging(dataset, day)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp", delete=False) as sink:
         try:
             with source.open("rb") if not renames else open_text_bytes(source) as stream:
                 if renames:
-                    sink.write(
-                        _renamed_header(inspection, renames, b"\r" if inspection.carriage_returns_only else b"\n")
-                    )
+                    line_end = b"\r" if inspection.carriage_returns_only else b"\n"
+                    sink.write(_renamed_header(inspection, renames, line_end))
                     stream.read(inspection.data_start)
                 shutil.copyfileobj(stream, sink, 4 << 20)
         except BaseException:
             Path(sink.name).unlink()
             raise
-    if dataset == "interactions":
-        divisions.withdraw(zone.storage, name, day)
-    target = zone.storage.publish(Path(sink.name), dataset, day, name)
-    return Landed({day: -1}, [target], [day] if earlier else [], extra=inspection.extra)
+    return Path(sink.name)
 
 
 def split(
@@ -115,20 +124,22 @@ def split(
         LandingError: no row has a usable day, or a date would have fewer rows than before.
     """
     _check_source(source)
-    columns = [renames.get(name, name) for name in DATASETS["interactions"]]
-    inspection = inspect(source, columns)
-    days = DayReader(
-        inspection.header,
-        inspection.header.index(renames.get("timestamp", "timestamp")),
-        input_zone,
-        reporting_zone,
-        today or datetime.now(tz=UTC).date(),
-        formats,
-        inspection.separator,
-    )
     with ExitStack() as stack:
+        staging = lambda: zone.storage.staging("interactions", None)  # noqa: E731
+        path, left = stack.enter_context(as_csv(source, DATASETS["interactions"], renames, staging))
+        columns = [left.get(name, name) for name in DATASETS["interactions"]]
+        inspection = inspect(path, columns)
+        days = DayReader(
+            inspection.header,
+            inspection.header.index(left.get("timestamp", "timestamp")),
+            input_zone,
+            reporting_zone,
+            today or datetime.now(tz=UTC).date(),
+            formats,
+            inspection.separator,
+        )
         zones = Zones(input_zone.key, reporting_zone.key, tuple(formats))
-        header = _renamed_header(inspection, renames)
+        header = _renamed_header(inspection, left)
         sinks = Sinks(zone, _target_name(source, keep_compression=False), header, zones)
         stack.callback(sinks.discard)
         done = 0
