@@ -22,6 +22,7 @@ from lakehouse_assets.calendar import at_most, days_between, in_words
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.assets import days_of
 from lakehouse_assets.resources import check_days
+from lakehouse_assets.storage.query import days_not_over
 
 _DAYS_TOLD = 10
 
@@ -97,12 +98,15 @@ def segments_add_up(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
 
 
 def unusual_days(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
-    """Days with a metric outside of what was to be expected."""
+    """Days with a metric outside of what was to be expected; one that is not over is not compared with whole ones."""
     rows = (
         lakehouse.warehouse.read("gold.anomalies", first, last).where("is_anomaly").orderBy("date", "metric").collect()
     )
+    still_going_on = days_not_over(lakehouse.catalog) if rows else set()
     found: dict[date, list[str]] = {}
     for row in rows:
+        if row["date"] in still_going_on:
+            continue
         bounds = f"{row['lower_bound']:.6g} … {row['upper_bound']:.6g}"
         found.setdefault(row["date"], []).append(f"{row['metric']} is {row['value']:.6g}, expected {bounds}")
     return {day: Outcome(len(told), "; ".join(told)) for day, told in found.items()}

@@ -122,7 +122,7 @@ class Catalog:
     """Tables by name (``layer.table``) in one Iceberg catalog."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._catalog: PyIcebergCatalog | None = None
 
     @property
@@ -138,7 +138,7 @@ class Catalog:
         return self._catalog
 
     def _open(self) -> PyIcebergCatalog:
-        settings = self._settings
+        settings = self.settings
         properties = {"warehouse": settings.warehouse_uri}
         if settings.warehouse_uri.startswith(SCHEME):
             Store(settings).check(settings.warehouse_uri)
@@ -171,16 +171,16 @@ class Catalog:
 
     def _open_rest(self, properties: Mapping[str, str]) -> PyIcebergCatalog:
         try:
-            return _PatientRestCatalog(CATALOG, **{**properties, **rest_properties(self._settings)})
+            return _PatientRestCatalog(CATALOG, **{**properties, **rest_properties(self.settings)})
         except (RESTError, RequestException, ValueError) as error:  # the last for an answer that is none
             why = f"{error.__class__.__name__}: {error}"
             raise CatalogError(
-                f"the REST catalog at {self._settings.catalog_uri} can't be used ({why}); "
+                f"the REST catalog at {self.settings.catalog_uri} can't be used ({why}); "
                 "look at LAKEHOUSE_CATALOG_URI, LAKEHOUSE_CATALOG_NAME and LAKEHOUSE_CATALOG_CREDENTIAL"
             ) from None
 
     def _name_the_lock(self, error: BaseException | None) -> None:
-        name_lock(error, self._settings)
+        name_lock(error, self.settings)
 
     def names(self) -> list[str]:
         """Names of all tables that exist."""

@@ -15,6 +15,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
 from pyiceberg.table import Table as IcebergTable
 
 from lakehouse_assets.storage.catalog import Catalog
+from lakehouse_assets.storage.coverage import COVERAGE, SOURCES, cover
 
 
 class QueryError(ValueError):
@@ -22,13 +23,26 @@ class QueryError(ValueError):
 
 
 def connect(catalog: Catalog, names: Iterable[str] | None = None) -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB with a view per table, all or those named; it can read nothing else and change nothing."""
+    """An in-memory DuckDB with a view per table, all or those named; it can read nothing else and change nothing.
+
+    With the tables that it follows from there is the view `COVERAGE` too: which figures do not cover their period.
+    """
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET enable_external_access = false")
-    for name in catalog.names() if names is None else names:
+    shown = catalog.names() if names is None else list(names)
+    for name in shown:
         show(connection, name, catalog.iceberg.load_table(name))
+    if names is None or set(SOURCES) <= set(shown):
+        cover(connection, catalog)
     return connection
+
+
+def days_not_over(catalog: Catalog) -> set[date]:
+    """The computed days that were not over when they were last read."""
+    connection = connect(catalog, [name for name in SOURCES if catalog.load(name)])
+    cover(connection, catalog)
+    return {row[0] for row in connection.execute(f"SELECT date FROM {COVERAGE} WHERE NOT is_over").fetchall()}  # noqa: S608
 
 
 def show(connection: duckdb.DuckDBPyConnection, name: str, table: IcebergTable) -> None:

@@ -1,0 +1,113 @@
+"""What counts as partial: days that are not over, weeks and months to date, windows that begin before the data."""
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakehouse_assets.calendar import days_between
+from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.orchestration.checks import unusual_days
+from lakehouse_assets.settings import load_settings
+from lakehouse_assets.storage.query import connect, days_not_over
+from lakehouse_assets_tests.test_cli import store
+
+FIRST, LAST = date(2024, 2, 28), date(2024, 4, 10)  # both Wednesdays
+PARTIAL = ("day", "window_7d", "window_28d", "window_30d", "week", "month")
+
+
+def filled(home: Path, read_at: datetime, landed: Iterable[date], computed: Iterable[date]) -> Lakehouse:
+    """A lakehouse whose landing dates were all read at one moment."""
+    landed, computed = list(landed), list(computed)
+    for month in sorted({day.replace(day=1) for day in computed}):  # a file is of one month
+        of_month = [day for day in landed if day.replace(day=1) == month]
+        store(home, "bronze.interactions", [{"landing_date": day, "ingested_at": read_at} for day in of_month])
+        of_month = [day for day in computed if day.replace(day=1) == month]
+        lakehouse = store(home, "gold.daily_metrics", [{"date": day} for day in of_month])
+    for name, days in (("bronze.interactions", landed), ("gold.daily_metrics", computed)):
+        months: dict[str, dict[str, str]] = {}
+        for day in days:
+            months.setdefault(f"lakehouse.stamps.{day:%Y-%m}", {})[f"{day:%d}"] = "stamp"
+        stamps = {month: json.dumps(of) for month, of in months.items()}
+        lakehouse.catalog.iceberg.load_table(name).transaction().set_properties(stamps).commit_transaction()
+    return lakehouse
+
+
+def partial(lakehouse: Lakehouse) -> dict[str, set[date]]:
+    connection = connect(lakehouse.catalog)
+    return {
+        name: {
+            day
+            for (day,) in connection.execute(f"SELECT date FROM gold.day_coverage WHERE {name}_is_partial").fetchall()
+        }
+        for name in PARTIAL
+    }
+
+
+def test_windows_weeks_and_months_that_are_not_whole(tmp_path: Path) -> None:
+    days = days_between(FIRST, LAST)
+    early = [FIRST - timedelta(days=1), *days]  # late rows of the first delivery belong to the day before it
+    found = partial(filled(tmp_path, datetime(2024, 4, 11, 1, tzinfo=UTC), days, early))
+    before = FIRST - timedelta(days=1)
+    assert found["day"] == {before}
+    for window in (7, 28, 30):
+        assert found[f"window_{window}d"] == {day for day in early if (day - FIRST).days < window - 1}
+    sundays = {day for day in days if day.weekday() == 6}
+    assert found["week"] == {*early} - sundays | {date(2024, 3, 3)}  # the first week began on a Monday without data
+    assert found["month"] == {*early} - {date(2024, 3, 31)}  # of February only two days were delivered
+
+
+@pytest.mark.parametrize(
+    ("zone", "read_at", "is_over"),
+    [
+        ("UTC", "2024-04-10 07:00:00", False),
+        ("UTC", "2024-04-10 23:59:59", False),
+        ("UTC", "2024-04-11 00:00:00", True),
+        ("America/New_York", "2024-04-11 03:59:59", False),
+        ("America/New_York", "2024-04-11 04:00:00", True),
+        ("Asia/Tokyo", "2024-04-10 14:59:59", False),
+        ("Asia/Tokyo", "2024-04-10 15:00:00", True),
+    ],
+)
+def test_a_day_is_over_when_it_was_read_after_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str, read_at: str, is_over: bool
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_REPORTING_TIMEZONE", zone)
+    days = days_between(FIRST, LAST)
+    lakehouse = filled(tmp_path, datetime.fromisoformat(read_at).replace(tzinfo=UTC), days, days)
+    found = partial(lakehouse)
+    assert days_not_over(lakehouse.catalog) == (set() if is_over else {LAST})
+    assert {name: LAST in found[name] for name in ("day", "window_7d", "window_30d")} == dict.fromkeys(
+        ("day", "window_7d", "window_30d"), not is_over
+    )
+
+
+def test_a_day_that_the_zone_puts_after_the_last_landing_date_is_not_over(tmp_path: Path) -> None:
+    days = days_between(FIRST, LAST)
+    lakehouse = filled(tmp_path, datetime(2024, 6, 1, tzinfo=UTC), days, [*days, LAST + timedelta(days=1)])
+    assert days_not_over(lakehouse.catalog) == {LAST + timedelta(days=1)}
+
+
+def test_the_last_day_is_over_when_a_later_landing_date_is_read(tmp_path: Path) -> None:
+    days = days_between(FIRST, LAST)
+    lakehouse = filled(tmp_path, datetime(2024, 4, 10, 7, tzinfo=UTC), days, days)
+    store(tmp_path, "bronze.interactions", [{"landing_date": date(2024, 4, 11), "ingested_at": datetime.now(tz=UTC)}])
+    assert days_not_over(lakehouse.catalog) == set()
+
+
+def test_a_lakehouse_without_metrics_has_no_days_that_are_not_over(tmp_path: Path) -> None:
+    lakehouse = Lakehouse(load_settings(home=tmp_path))
+    assert days_not_over(lakehouse.catalog) == set()
+    assert connect(lakehouse.catalog).execute("SELECT count(*) FROM gold.day_coverage").fetchall() == [(0,)]
+
+
+def test_an_unfinished_day_is_not_called_unusual(make_lake: Callable[..., Any], catalog_home: Path) -> None:
+    lake = make_lake(tables=())
+    days = [LAST - timedelta(days=1), LAST]
+    filled(catalog_home, datetime(2024, 4, 10, 7, tzinfo=UTC), days, days)
+    unusual = {"metric": "daily_active_users", "is_anomaly": True}
+    store(catalog_home, "gold.anomalies", [{"date": day, **unusual} for day in days])
+    assert set(unusual_days(lake.lakehouse, *days)) == {days[0]}
