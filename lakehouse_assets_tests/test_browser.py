@@ -3,6 +3,7 @@
 `make screenshots` keeps the pictures in docs/images.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from lakehouse_assets.reports.charts import CHARTS
+from lakehouse_assets_tests.conftest import HEADERS
 from lakehouse_assets_tests.dev_server import dev, environment, wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
@@ -38,9 +40,14 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lakehouse as `lakehouse demo` leaves it."""
+    """A lakehouse as `lakehouse demo` leaves it, and a first file of today, which is not over."""
     folder = tmp_path_factory.mktemp("browser") / "home"
-    subprocess.run([sys.executable, "-m", "lakehouse_assets.cli", "demo"], env=environment(folder), check=True)
+    so_far = folder.with_name("today.csv")
+    today = YESTERDAY + timedelta(days=1)
+    rows = [f"u{n},{today} 00:00:{n:02},page_view,p,10,1.0" for n in range(9)]
+    so_far.write_text("\n".join([HEADERS["interactions"], *rows]) + "\n")
+    for command in (["demo"], ["land", "interactions", str(so_far)], ["run"]):
+        subprocess.run([sys.executable, "-m", "lakehouse_assets.cli", *command], env=environment(folder), check=True)
     return folder
 
 
@@ -61,26 +68,60 @@ def test_the_dashboard_works_from_a_file_with_the_network_off(browser, home, ima
     assert page.locator("article .chart svg").count() == len(CHARTS)
     page.screenshot(path=images / "dashboard.png")
 
-    dau = page.locator("dl dd").first
-    page.get_by_label("to", exact=True).fill(str(YESTERDAY - timedelta(days=10)))
-    expect(dau).to_contain_text(str(YESTERDAY - timedelta(days=10)))
-    page.get_by_role("button", name="30 days").click()
+    today = YESTERDAY + timedelta(days=1)
+    glance = page.locator("#compared")
+    expect(glance).to_contain_text("28 whole days")
+    expect(glance).to_contain_text("is not over and is not counted")
+    assert [f"{today}" in days for days in partial_days(page)] == [True] * 6
+    dau = page.locator("dl .value").first
+    whole = dau.text_content()
+    assert int(whole) > 100, "today, with 9 users, counts among whole days"
+    page.get_by_label("to", exact=True).fill(str(YESTERDAY))
+    expect(glance).not_to_contain_text("is not over")
+    expect(dau).to_have_text(whole)
+
+    page.get_by_role("button", name="4 weeks").click()
     with page.expect_download() as download:
         page.locator("#active-users").get_by_role("button", name="CSV").click()
     lines = download.value.path().read_text().splitlines()
-    assert lines[0] == '"day","series","users"'
-    assert len(lines) == 1 + 3 * 30
-    page.locator("#stickiness summary").click()
-    expect(page.locator("#stickiness details")).to_contain_text("DAU divided by the 30-day MAU")
+    assert lines[0] == '"day","series","users","is_partial"'
+    assert len(lines) == 1 + 3 * 29
+    assert f'"{today}","DAU","9","true"' in lines
+    page.locator("#stickiness").get_by_text("What it means").click()
+    expect(page.locator("#stickiness details").first).to_contain_text("DAU divided by the 30-day MAU")
+    page.locator("#stickiness").get_by_text("Numbers").click()
+    expect(page.locator("#stickiness tbody tr")).to_have_count(29)
+    expect(page.locator("#stickiness tbody th").first).to_have_text(f"{today} *")
 
+    # what is looked at is in the address: who opens it sees the same
     segments = page.locator("#weekly-active-users-by-segment")
     segments.get_by_role("combobox").select_option("device_type")
     expect(segments.locator(".chart svg")).to_contain_text("iPhone")
-
-    page.get_by_role("button", name="Light or dark").click()
+    page.get_by_role("button", name="Compare with the days before").click()
     drawn(page)
+    assert page.locator("#sessions .chart path[stroke-dasharray='2,3']").count() == 1
+    page.get_by_role("link", name="Link to Weekly active users by segment").click()
+    other = context.new_page()
+    other.goto(page.url)
+    drawn(other)
+    expect(other.locator("#weekly-active-users-by-segment").get_by_role("combobox")).to_have_value("device_type")
+    expect(other.locator("#weekly-active-users-by-segment")).to_be_in_viewport()
+    expect(other.get_by_role("button", name="4 weeks")).to_have_attribute("aria-pressed", "true")
+    expect(other.get_by_role("button", name="Compare with the days before")).to_have_attribute("aria-pressed", "true")
+    other.close()
+
+    page.evaluate("scrollTo(0, 0)")
+    page.get_by_role("button", name="Light or dark").click()
     page.screenshot(path=images / "dashboard-dark.png")
+    text = "getComputedStyle(document.querySelector('.chart svg text')).fill"
+    assert page.evaluate(text) == "rgb(230, 237, 243)"
+    page.emulate_media(media="print")
+    assert page.evaluate(text) == "rgb(28, 39, 51)", "paper is white, whatever the screen is"
+    expect(page.get_by_role("navigation")).to_be_hidden()
+    assert page.pdf(prefer_css_page_size=True).startswith(b"%PDF")
+    page.emulate_media(media="screen")
     page.set_viewport_size(PHONE)
+    page.goto((home / "dashboard.html").as_uri())
     page.reload()
     drawn(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], "wider than a phone"
@@ -88,6 +129,10 @@ def test_the_dashboard_works_from_a_file_with_the_network_off(browser, home, ima
     assert complaints == []
     assert [url for url in asked if not url.startswith(("file:", "blob:", "data:"))] == []
     context.close()
+
+
+def partial_days(page: Page) -> list[list[str]]:
+    return list(json.loads(page.locator("#data").text_content() or "")["partial"].values())
 
 
 def drawn(page: Page) -> None:

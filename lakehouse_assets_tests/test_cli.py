@@ -555,7 +555,8 @@ def test_the_dashboard_keeps_delivered_text_inert_and_needs_no_network(home: Pat
 
 def test_every_chart_draws_the_rows_of_its_table(home: Path) -> None:
     for table in {chart.table for chart in CHARTS}:
-        lakehouse = store(home, table, [{"reason": "unknown_action", "cohort_by": "first_activity", "period": "day"}])
+        row = {"reason": "unknown_action", "cohort_by": "first_activity", "period": "day"}
+        lakehouse = store(home, table, [row, row | {"measure": "session_length"}])
     page = write_dashboard(lakehouse.catalog, home / "dashboard.html").read_text(encoding="utf-8")
     content = json.loads(re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)[0])
     assert [chart["title"] for chart in content["charts"]] == [chart.title for chart in CHARTS]

@@ -163,7 +163,8 @@ def test_every_gold_table_has_a_chart_and_every_chart_a_table():
     tables = declare(load_settings())
     charted = {chart.table for chart in CHARTS}
     assert charted <= tables.keys()
-    assert {name for name, table in tables.items() if table.layer == "gold"} <= charted
+    gold = {name for name, table in tables.items() if table.layer == "gold"}
+    assert gold - charted == {"gold.session_metrics"}  # a row a session; the page reads what is counted of them
 
 
 def test_a_failed_blocking_check_stops_what_comes_after(make_lake, monkeypatch):

@@ -17,8 +17,9 @@ import vl_convert
 from pyiceberg.table import Table as IcebergTable
 
 from lakehouse_assets.assets.table import Table
-from lakehouse_assets.reports.charts import CHARTS, COUNTS, LOOKS, Chart, spec
+from lakehouse_assets.reports.charts import CHARTS, COUNTS, MONTH, PLAIN, WEEK, Chart, partial_days, spec
 from lakehouse_assets.storage.catalog import Catalog, read_stamps
+from lakehouse_assets.storage.coverage import COVERAGE, SOURCES, cover
 from lakehouse_assets.storage.query import connect, show
 from lakehouse_assets.storage.warehouse import Published
 
@@ -55,6 +56,10 @@ class UiMetadata:
         if self._connection is None:
             self._connection = connect(self._catalog, ())
         show(self._connection, table.name, self._catalog.iceberg.load_table(table.name))
+        for name in SOURCES:
+            if source := self._catalog.load(name):
+                show(self._connection, name, source)
+        cover(self._connection, self._catalog)
         found = _changes(self._connection, table, before, recomputed, published)
         days = {"first": published.first, "last": published.last}
         for label, query in (_QUERIES.get(table.name) or (_last_days(table) if tabled else {})).items():
@@ -99,7 +104,8 @@ _QUERIES = {
 def _last_days(table: Table) -> dict[str, str]:
     day = table.partition_column
     return {
-        "last_days": f"SELECT * FROM {table.name} WHERE {day} BETWEEN $last::DATE - {LAST_DAYS - 1} AND $last "  # noqa: S608
+        "last_days": f"SELECT *, {day} NOT IN (SELECT date FROM {COVERAGE} WHERE NOT is_over) AS day_is_over "  # noqa: S608
+        f"FROM {table.name} WHERE {day} BETWEEN $last::DATE - {LAST_DAYS - 1} AND $last "
         f"ORDER BY {day} DESC, {', '.join(table.key)} LIMIT {MOST_ROWS}"
     }
 
@@ -143,16 +149,18 @@ def _plot(connection: duckdb.DuckDBPyConnection, chart: Chart, last: date) -> dg
         span += f" AND {chart.choice} = (SELECT min({chart.choice}) FROM {chart.table})"  # noqa: S608
     rows = connection.execute(f"SELECT date, series, value FROM ({chart.sql}) {span}").fetchall()  # noqa: S608
     drawn = spec(chart, list(dict.fromkeys(series for _, series, _ in rows)))
-    if chart.kind == "bar":  # one path for a series instead of a shape for each day keeps the image small
-        drawn["mark"] = {"type": "area", "interpolate": "step"}
+    if chart.kind == "bar" and chart.covers not in (WEEK, MONTH):
+        # one path for a series instead of a shape for each day keeps the image small
+        whole = {"transform": [{"filter": "!datum.partial"}], "mark": {"type": "area", "interpolate": "step"}}
+        drawn["layer"] = [whole, *drawn["layer"]]
+        drawn["layer"][1]["transform"].append({"filter": "datum.partial"})
     drawn["encoding"].pop("tooltip")
-    drawn |= {
-        "width": 560,
-        "height": 160,
-        "background": "white",
-        "config": LOOKS["light"],
-        "data": {"values": [{"day": str(day), "series": series, "value": value} for day, series, value in rows]},
-    }
+    partial = partial_days(connection)
+    values = [
+        {"day": str(day), "series": series, "value": value, "partial": str(day) in partial[chart.covers_of(series)]}
+        for day, series, value in rows
+    ]
+    drawn |= {"width": 560, "height": 160, "background": "white", "config": PLAIN, "data": {"values": values}}
     image = base64.b64encode(vl_convert.vegalite_to_svg(drawn).encode()).decode()
     return dg.MetadataValue.md(
         f"**{chart.title}.** {chart.definition}\n\n![{chart.title}](data:image/svg+xml;base64,{image})"

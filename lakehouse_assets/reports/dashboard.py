@@ -12,19 +12,24 @@ from typing import Any
 import duckdb
 import vl_convert
 
-from lakehouse_assets.reports.charts import CHARTS, DAILY, LOOKS, SESSIONS, Chart, spec
+from lakehouse_assets.reports.charts import (
+    CARDS,
+    CHARTS,
+    DAILY,
+    MONTH,
+    SECTIONS,
+    STYLED,
+    THEMES,
+    WEEK,
+    Chart,
+    partial_days,
+    spec,
+)
+from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import Catalog
 from lakehouse_assets.storage.query import connect
 
-TILES = (
-    ("DAU", "users", DAILY, "daily_active_users"),
-    ("WAU", "users", DAILY, "weekly_active_users"),
-    ("MAU (30 days)", "users", DAILY, "monthly_active_users_30d"),
-    ("Stickiness", "share", DAILY, "stickiness"),
-    ("Sessions", "sessions", SESSIONS, "sessions"),
-    ("Actions", "actions", DAILY, "total_actions"),
-)
-TABLES = tuple(sorted({chart.table for chart in CHARTS} | {table for _, _, table, _ in TILES}))
+TABLES = tuple(sorted({shown.table for shown in (*CHARTS, *CARDS)}))
 
 
 def write_dashboard(catalog: Catalog, target: Path) -> Path:
@@ -37,11 +42,13 @@ def write_dashboard(catalog: Catalog, target: Path) -> Path:
     tables = set(catalog.names())
     template = files("lakehouse_assets") / "reports" / "page"
     parts = {
-        "css": (template / "dashboard.css").read_text("utf-8"),
+        "css": _themes() + (template / "dashboard.css").read_text("utf-8"),
         "script": (template / "dashboard.js").read_text("utf-8"),
         "bundle": vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
         # what was delivered, such as an action's name, stays data: no text can end the script element
-        "data": json.dumps(_content(connection, tables), separators=(",", ":")).replace("<", "\\u003c"),
+        "data": json.dumps(_content(connection, catalog.settings, tables), separators=(",", ":")).replace(
+            "<", "\\u003c"
+        ),
     }
     before, *rest = (template / "dashboard.html").read_text("utf-8").split("{{")
     page = before + "".join(parts[name] + after for name, after in (one.split("}}", 1) for one in rest))
@@ -51,42 +58,64 @@ def write_dashboard(catalog: Catalog, target: Path) -> Path:
     return target
 
 
-def _content(connection: duckdb.DuckDBPyConnection, tables: set[str]) -> dict[str, Any]:
-    charts = [_chart(connection, chart) for chart in CHARTS if chart.table in tables]
-    tiles = [
+def _themes() -> str:
+    """The colours of each theme as properties that the style and the charts name; paper is light."""
+    lines = {name: ";".join(f"--{colour}:{value}" for colour, value in theme.items()) for name, theme in THEMES.items()}
+    return f':root{{{lines["light"]}}}\n@media screen{{:root[data-theme="dark"]{{{lines["dark"]}}}}}\n'
+
+
+def _content(connection: duckdb.DuckDBPyConnection, settings: Settings, tables: set[str]) -> dict[str, Any]:
+    charts = [_chart(connection, settings, chart) for chart in CHARTS if chart.table in tables]
+    cards = [
         {
-            "title": title,
-            "unit": unit,
-            "rows": _rows(connection, f"SELECT date, '', {column} FROM {table} ORDER BY date"),  # noqa: S608
+            "title": card.title,
+            "definition": card.definition,
+            "unit": card.unit,
+            "how": card.how,
+            "covers": card.covers,
+            "chart": _id(card.chart),
+            "rows": _rows(connection, f"SELECT * FROM ({card.query}) ORDER BY ALL"),  # noqa: S608
         }
-        for title, unit, table, column in TILES
-        if table in tables
+        for card in CARDS
+        if card.table in tables
     ]
-    days = [row[0] for shown in (*tiles, *charts) for row in shown["rows"]]
+    days = [
+        row[0] for shown in (*cards, *(c for c in charts if c["covers"] not in (WEEK, MONTH))) for row in shown["rows"]
+    ]
     return {
         "first": min(days, default=""),
         "last": max(days, default=""),
         "fresh": _freshness(connection, tables),
-        "looks": LOOKS,
-        "tiles": tiles,
+        "partial": partial_days(connection),
+        "sections": [{"id": _id(name), "title": name} for name in SECTIONS],
+        "config": STYLED,
+        "cards": cards,
         "charts": charts,
     }
 
 
-def _chart(connection: duckdb.DuckDBPyConnection, chart: Chart) -> dict[str, Any]:
+def _chart(connection: duckdb.DuckDBPyConnection, settings: Settings, chart: Chart) -> dict[str, Any]:
     rows = _rows(connection, chart.sql)
     # one spec for each choice: each has series of its own
     choices = dict.fromkeys(row[3] for row in rows) if chart.choice else {"": None}
     named = {choice: [series for _, series, _, *of in rows if not of or of[0] == choice] for choice in choices}
     return {
-        "id": re.sub(r"[^a-z]+", "-", chart.title.lower()).strip("-"),
+        "id": _id(chart.title),
+        "section": _id(chart.section),
         "title": chart.title,
-        "definition": chart.definition,
+        "definition": chart.meaning(settings),
         "unit": chart.unit,
+        "covers": chart.covers,
+        "compared": chart.compared,
+        "least_days": chart.least_days,
         "choice": chart.choice.replace("_", " "),
         "specs": {choice: spec(chart, list(dict.fromkeys(series))) for choice, series in named.items()},
         "rows": rows,
     }
+
+
+def _id(title: str) -> str:
+    return re.sub(r"[^a-z]+", "-", title.lower()).strip("-")
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, query: str) -> Sequence[Sequence[Any]]:
