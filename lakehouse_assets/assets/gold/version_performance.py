@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from datetime import date
+from collections.abc import Iterable, Iterator
+from datetime import date, timedelta
+from itertools import pairwise
 
-from pyspark.sql import DataFrame, Window
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.columns import at_least, count, day, mean, one_of, text, whole
-from lakehouse_assets.assets.silver.duration_classes import class_width, known_version
+from lakehouse_assets.assets.silver.duration_classes import CLASS_BITS, known_version
 from lakehouse_assets.assets.table import Input, table_asset
 from lakehouse_assets.calendar import Days
 
 WINDOW_DAYS = 28
 PERCENTS = (50, 95, 99)
 _BY = ("app_version", "action_type")
+_OF_WINDOW = {  # columns and their types
+    "date": "date",
+    **dict.fromkeys(_BY, "string"),
+    **dict.fromkeys(("actions_28d", *(f"p{percent}_duration_ms_28d" for percent in PERCENTS)), "bigint"),
+}
 
 
 @table_asset(
@@ -89,34 +98,65 @@ def version_performance(interactions: DataFrame, duration_classes: DataFrame, da
 def _of_window(classes: DataFrame, first: date, last: date) -> DataFrame:
     """Percentiles by classes over the 28 days that end on each day.
 
-    A class's count enters on its day and leaves 28 days later, so along the days two changes a class say it all.
+    Args:
+        classes: rows of silver.duration_classes; days outside ``first`` - 27 … ``last`` are ignored.
+        first: first day wanted.
+        last: last day wanted.
 
     Returns:
         date, app_version, action_type, actions_28d and the percentiles.
     """
-    enters = F.struct(F.col("date"), F.col("actions").alias("change"))
-    leaves = F.struct(F.date_add("date", WINDOW_DAYS).alias("date"), (-F.col("actions")).alias("change"))
-    changes = (
-        classes.select(*_BY, "duration_from_ms", F.inline(F.array(enters, leaves)))
-        .groupBy(*_BY, "duration_from_ms", "date")
-        .agg(F.sum("change").alias("change"))
-    )
-    along = Window.partitionBy(*_BY, "duration_from_ms").orderBy("date")
-    begin = F.greatest("date", F.lit(first))
-    end = F.least(F.date_sub(F.lead("date").over(along), 1), F.lit(last))
-    stretches = changes.select(
-        *_BY, "duration_from_ms", F.sum("change").over(along).alias("actions"), begin.alias("begin"), end.alias("end")
-    )
-    days = stretches.where("actions > 0 AND begin <= end").withColumn("date", F.explode(F.sequence("begin", "end")))
-    group = Window.partitionBy("date", *_BY)
-    total = F.sum("actions").over(group)
-    ranked = days.withColumns({"total": total, "so_far": F.sum("actions").over(group.orderBy("duration_from_ms"))})
-    middle = F.col("duration_from_ms") + F.call_function("div", class_width(F.col("duration_from_ms")), F.lit(2))
-    so_far = F.col("so_far") * 100
-    return ranked.groupBy("date", *_BY).agg(
-        F.first("total").alias("actions_28d"),
-        *[
-            F.min(F.when(so_far >= F.col("total") * percent, middle)).alias(f"p{percent}_duration_ms_28d")
-            for percent in PERCENTS
-        ],
-    )
+
+    def along_days(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+        for group in _alike(batches):
+            yield from _percentiles_along_days(group, first, last).to_batches()
+
+    read = classes.where(F.col("date").between(F.lit(first - timedelta(WINDOW_DAYS - 1)), F.lit(last)))
+    schema = ", ".join(f"{name} {kind}" for name, kind in _OF_WINDOW.items())
+    # not `applyInArrow`: on Sail it is an aggregate that wants a kilobyte of the memory pool for each row
+    return read.repartition(*_BY).mapInArrow(along_days, schema)
+
+
+def _alike(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The rows of each version and action type, of all rows of a partition."""
+    held = list(batches)
+    if not held:
+        return
+    rows = pa.Table.from_batches(held).sort_by([(name, "ascending") for name in _BY])
+    codes = [rows[name].combine_chunks().dictionary_encode().indices.to_numpy() for name in _BY]
+    begins = np.flatnonzero(np.any([np.diff(code, prepend=-1) != 0 for code in codes], axis=0)).tolist()
+    for begin, end in pairwise([*begins, rows.num_rows]):
+        yield rows.slice(begin, end - begin)
+
+
+def _percentiles_along_days(classes: pa.Table, first: date, last: date) -> pa.Table:
+    """`_of_window` of one version and action type, as a matrix of days by classes.
+
+    Sums along the days, less those of 28 days before, are the windows; sums along the classes give the places.
+    """
+    day = classes["date"].cast(pa.int32()).to_numpy()
+    least, column = np.unique(classes["duration_from_ms"].to_numpy(), return_inverse=True)
+    begin, end = int(day.min()), min(int(day.max()) + WINDOW_DAYS - 1, _days_since_1970(last))
+    until = np.zeros((end - begin + 1, len(least)), np.int64)
+    until[day - begin, column] = classes["actions"].to_numpy()
+    np.cumsum(until, axis=0, out=until)
+    window = until.copy()
+    window[WINDOW_DAYS:] -= until[:-WINDOW_DAYS]
+    so_far = np.cumsum(window, axis=1, out=window)
+    total = so_far[:, -1]
+    wanted = np.flatnonzero((total > 0) & (np.arange(begin, end + 1) >= _days_since_1970(first)))
+    so_far, total = so_far[wanted] * 100, total[wanted]
+    digits = np.frexp(least.astype(np.float64))[1]  # exact: a class's least value has six binary digits and zeros
+    middle = least + (np.int64(1) << np.maximum(digits - CLASS_BITS, 0)) // 2
+    places = [np.argmax(so_far >= total[:, np.newaxis] * percent, axis=1) for percent in PERCENTS]
+    columns = [
+        pa.array((wanted + begin).astype(np.int32)).cast(pa.date32()),
+        *[pa.repeat(classes[name][0], len(wanted)) for name in _BY],
+        pa.array(total),
+        *[pa.array(middle[place]) for place in places],
+    ]
+    return pa.Table.from_arrays(columns, names=list(_OF_WINDOW))
+
+
+def _days_since_1970(day: date) -> int:
+    return (day - date(1970, 1, 1)).days

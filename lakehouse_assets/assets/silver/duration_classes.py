@@ -43,7 +43,7 @@ def duration_classes(interactions: DataFrame) -> DataFrame:
         actions (bigint).
     """
     duration = F.col("duration_ms")
-    least = duration - F.pmod(duration, class_width(duration))
+    least = duration - F.pmod(duration, _class_width(duration))
     return interactions.groupBy(
         F.col("event_date").alias("date"), known_version(), "action_type", least.alias("duration_from_ms")
     ).agg(F.count(F.lit(1)).alias("actions"))
@@ -54,7 +54,7 @@ def known_version() -> Column:
     return F.coalesce("app_version", F.lit(UNKNOWN)).alias("app_version")
 
 
-def class_width(duration: Column) -> Column:
+def _class_width(duration: Column) -> Column:
     """Width in ms of the class of a duration: the power of two that leaves six binary digits."""
     digits_cut = F.greatest(F.length(F.bin(duration)) - CLASS_BITS, F.lit(0))
     return F.call_function("shiftleft", F.lit(1).cast("bigint"), digits_cut)
