@@ -16,8 +16,10 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +27,8 @@ from typing import TYPE_CHECKING
 from lakehouse_assets.stopping import SENTENCE, STATUS, STOP
 
 if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
     from lakehouse_assets.orchestration.planner import Work
     from lakehouse_assets.settings import Settings
 
@@ -546,13 +550,11 @@ def _status(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.calendar import span_in_words
     from lakehouse_assets.lakehouse import Lakehouse
     from lakehouse_assets.landing.redivision import told, waiting
-    from lakehouse_assets.orchestration.instance import terminal_instance
     from lakehouse_assets.orchestration.status import FAILED, UP_TO_DATE, status
     from lakehouse_assets.settings import in_utf8
 
     lakehouse = Lakehouse(settings)
-    with terminal_instance(settings) as instance:
-        found = status(lakehouse, instance)
+    found = status(lakehouse, partial(_instance, settings))
     lakehouse.zone.save_index()
     if options.json:
         answer([asdict(one) for one in found])
@@ -579,6 +581,12 @@ def _status(options: argparse.Namespace, settings: Settings) -> None:
         say_next("run", "dev", why=", whose sensor runs what is complete")
     else:
         say("everything is up to date")
+
+
+def _instance(settings: Settings) -> AbstractContextManager[DagsterInstance]:
+    from lakehouse_assets.orchestration.instance import terminal_instance
+
+    return terminal_instance(settings)
 
 
 def _sql(options: argparse.Namespace, settings: Settings) -> None:

@@ -1,24 +1,29 @@
-"""One lakehouse: its settings, tables, landing zone, catalog and engine, wired together once."""
+"""One lakehouse: its settings, tables, landing zone, catalog and engine, wired together once.
+
+What computes and writes is imported when it is first needed: most commands only look at what is there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from copy import copy
 from datetime import date
-from functools import cached_property, partial
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from lakehouse_assets.assets.table import declare, selected
-from lakehouse_assets.engines.choice import chosen_engine, spark_engine
-from lakehouse_assets.engines.engine import Engine
 from lakehouse_assets.landing import redivision
 from lakehouse_assets.landing.zone import LandingZone, landing_zone
 from lakehouse_assets.orchestration.planner import Stamps
-from lakehouse_assets.orchestration.repair import Repair
 from lakehouse_assets.settings import Settings, load_settings
 from lakehouse_assets.storage.catalog import Catalog
-from lakehouse_assets.storage.maintenance import Maintenance
 from lakehouse_assets.storage.trouble import Troubles
-from lakehouse_assets.storage.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from lakehouse_assets.engines.engine import Engine
+    from lakehouse_assets.orchestration.repair import Repair
+    from lakehouse_assets.storage.maintenance import Maintenance
+    from lakehouse_assets.storage.warehouse import Warehouse
 
 
 class Lakehouse:
@@ -37,12 +42,14 @@ class Lakehouse:
         self.tables = selected(self.declared, self.settings.tables)
         self.catalog = Catalog(self.settings)
         self.trouble = Troubles()
-        self._made = engine or partial(chosen_engine, self.settings)
+        self._made = engine
 
     @cached_property
     def engine(self) -> Engine:
         """What computes the tables."""
-        return self._made(self.catalog)
+        from lakehouse_assets.engines.choice import chosen_engine
+
+        return self._made(self.catalog) if self._made else chosen_engine(self.settings, self.catalog)
 
     def changed_settings(self) -> list[str]:
         """Settings that the environment and the settings file give another value now than when this was made.
@@ -78,11 +85,17 @@ class Lakehouse:
     @cached_property
     def warehouse(self) -> Warehouse:
         """Reading and writing tables."""
+        from lakehouse_assets.storage.warehouse import Warehouse
+
         return Warehouse(self.settings, self.tables, self.catalog, lambda: self.engine)
 
     @cached_property
     def maintenance(self) -> Maintenance:
         """Keeping the tables small."""
+        from lakehouse_assets.engines.choice import spark_engine
+        from lakehouse_assets.storage.maintenance import Maintenance
+        from lakehouse_assets.storage.warehouse import Warehouse
+
         if self.engine.name == "spark":
             return Maintenance(self.warehouse, self.zone)
         spark = spark_engine(self.settings, self.catalog)
@@ -91,6 +104,8 @@ class Lakehouse:
     @cached_property
     def repair(self) -> Repair:
         """Finding and mending damaged tables."""
+        from lakehouse_assets.orchestration.repair import Repair
+
         return Repair(self.warehouse, self.stamps)
 
     @cached_property

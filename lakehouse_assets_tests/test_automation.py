@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -296,7 +297,7 @@ def test_a_refused_file_keeps_no_other_day_waiting_and_is_told_of(make_lake):
         assert {(first, last) for _, first, last in asked} == {("2024-03-01", "2024-03-01")}
         assert reason == f"{bad}: is empty (0 bytes); a day without rows needs at least the header"
         assert set(lake.by_day("gold.daily_metrics")) == {"2024-03-01"}
-        stands = {one.first.isoformat(): one for one in status(lake.lakehouse, daemon.instance)}
+        stands = {one.first.isoformat(): one for one in status(lake.lakehouse, lambda: nullcontext(daemon.instance))}
         # the file that can't be read may hold late rows of the day before
         assert stands["2024-03-01"].state == STALE
         assert stands["2024-03-01"].why.startswith("silver.interactions: follows from bronze.interactions, and ")
@@ -309,10 +310,12 @@ def test_a_refused_file_keeps_no_other_day_waiting_and_is_told_of(make_lake):
         assert users == {"2024-03-01": 1, "2024-03-03": 1}
 
         lake.rows("2024-03-02", "v,2024-03-02 10:00:00,edit,p,1,1")
-        mended = {one.first.isoformat(): one for one in status(lake.lakehouse, daemon.instance)}["2024-03-02"]
+        mended = {one.first.isoformat(): one for one in status(lake.lakehouse, lambda: nullcontext(daemon.instance))}[
+            "2024-03-02"
+        ]
         assert mended.state == STALE
         assert daemon.until_quiet()[1] == "everything is up to date"
-        assert [one.state for one in status(lake.lakehouse, daemon.instance)] == [UP_TO_DATE]
+        assert [one.state for one in status(lake.lakehouse, lambda: nullcontext(daemon.instance))] == [UP_TO_DATE]
         before = lake.by_day("gold.daily_metrics")
         assert before["2024-03-03"]["monthly_active_users_30d"] == 3
 
@@ -349,7 +352,7 @@ def test_a_table_that_fails_keeps_no_other_waiting_and_is_asked_for_again_when_s
         assert reason.endswith(told[1])
         assert set(lake.by_day("gold.daily_metrics")) == {"2024-03-01", "2024-03-02"}
         assert lake.stale().keys() == of_sessions
-        [stands] = status(lake.lakehouse, daemon.instance)
+        [stands] = status(lake.lakehouse, lambda: nullcontext(daemon.instance))
         assert stands.state == FAILED
         assert stands.why.startswith(told[0])
         assert stands.why.endswith("; not up to date either: gold.session_distribution")
@@ -484,7 +487,7 @@ def test_nothing_that_lies_in_the_landing_zone_keeps_other_days_waiting(tmp_path
     with daemon_of(lakehouse) as daemon:
         daemon.tick()
         assert [described(request)[1:] for request in daemon.tick().run_requests] == [("2024-03-01", "2024-03-06")]
-        stands = {one.first.isoformat(): one.why for one in status(lakehouse, daemon.instance)}
+        stands = {one.first.isoformat(): one.why for one in status(lakehouse, lambda: nullcontext(daemon.instance))}
     assert stands["2024-03-07"].endswith(
         "date=2024-03-07: can't be looked into (Too many levels of symbolic links); remove or mend it"
     )

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import nullcontext
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -366,7 +367,7 @@ def test_ten_years_of_days_are_computed_in_one_run_and_planned_in_seconds(make_l
             tick = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=cursor))
             cursor, took[what] = tick.cursor, time.monotonic() - start
         start = time.monotonic()
-        assert {one.state for one in status(lake.lakehouse, instance)} == {UP_TO_DATE, STALE}
+        assert {one.state for one in status(lake.lakehouse, lambda: nullcontext(instance))} == {UP_TO_DATE, STALE}
         took["status"] = time.monotonic() - start
     [request] = tick.run_requests or ()
     assert request.tags["dagster/asset_partition_range_start"] == "2024-06-01"

@@ -6,6 +6,8 @@ import io
 import json
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from itertools import pairwise
@@ -538,6 +540,31 @@ def test_tables_lists_what_is_there(lakehouse_command: Run, home: Path) -> None:
     assert "no tables yet" in lakehouse_command("tables")[1]
     store(home, "gold.daily_metrics", [{}, {"date": date(2024, 3, 2)}])
     assert re.search(r"gold\.daily_metrics +2 +1 ", lakehouse_command("tables")[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "also"),
+    [
+        (["sql", "select * from gold.daily_metrics"], {"pyspark"}),
+        (["export", "gold.daily_metrics", "-o", "x.csv"], {"pyspark"}),
+        (["tables"], set()),
+        (["status"], set()),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_command_that_only_looks_imports_nothing_that_computes(
+    home: Path, arguments: list[str], also: set[str]
+) -> None:
+    """Each of these takes from a fifth of a second to two seconds to import, and the command a second in all."""
+    store(home, "gold.daily_metrics", [{}])
+    heavy = {"dagster", "pandera", "pysail", "grpc", "pyspark.sql.connect", "requests", "altair"} | also
+    script = (
+        "import sys; from lakehouse_assets import cli; status = cli.main(sys.argv[2:]); "
+        "print(status, sorted(set(sys.argv[1].split()) & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", script, " ".join(heavy), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.splitlines()[-1] == "0 []", done.stderr
 
 
 def test_the_dashboard_keeps_delivered_text_inert_and_needs_no_network(home: Path) -> None:

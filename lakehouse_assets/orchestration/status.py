@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
-
-import dagster as dg
+from typing import TYPE_CHECKING
 
 from lakehouse_assets.calendar import DAY, at_most
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing.zone import Looks
-from lakehouse_assets.orchestration.failures import Failure, days_of_run, failure_of
-from lakehouse_assets.orchestration.jobs import RUNS_OF_TABLES, unfinished_runs
+
+if TYPE_CHECKING:  # importing Dagster takes longer than all that is told of a lakehouse that is up to date
+    import dagster as dg
+
+    from lakehouse_assets.orchestration.failures import Failure
+
+Opened = Callable[[], "AbstractContextManager[dg.DagsterInstance]"]
 
 UP_TO_DATE, STALE, RUNNING, FAILED = "up to date", "stale", "running", "failed"
 _FAILURES_LOOKED_AT = 100
@@ -40,8 +45,22 @@ class Stretch:
     why: str
 
 
-def status(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> list[Stretch]:
-    """Every day from the first to the last that is landed or computed, consecutive ones that stand alike together."""
+@dataclass(frozen=True)
+class _Running:
+    """An unfinished run: its id, first and last day."""
+
+    run_id: str
+    first: str
+    last: str
+
+
+def status(lakehouse: Lakehouse, opened: Opened) -> list[Stretch]:
+    """Every day from the first to the last that is landed or computed, consecutive ones that stand alike together.
+
+    Args:
+        lakehouse: whose days.
+        opened: opens Dagster's instance, which is asked about runs where a day is not up to date.
+    """
     landed = lakehouse.zone.look_at_all()
     stale = lakehouse.stamps.stale(landed)
     days = sorted(
@@ -49,8 +68,7 @@ def status(lakehouse: Lakehouse, instance: dg.DagsterInstance) -> list[Stretch]:
             *(landed[dataset] for dataset in landed), *stale.values(), *map(lakehouse.catalog.stamps, lakehouse.tables)
         )
     )
-    running = unfinished_runs(instance)
-    failures = _failures(instance, landed) if any(stale.values()) else []
+    running, failures = _runs(opened, landed) if any(stale.values()) else ([], [])
     refused = {
         day: why
         for dataset, delivered in landed.items()
@@ -69,7 +87,7 @@ def _stands(
     day: date,
     stale: Mapping[str, Mapping[date, str]],
     refused: Mapping[date, str],
-    running: Sequence[dg.DagsterRun],
+    running: Sequence[_Running],
     failures: Sequence[Failure],
 ) -> tuple[str, str]:
     tables = [name for name, days in stale.items() if day in days]
@@ -79,8 +97,7 @@ def _stands(
         return FAILED, refused[day]
     text = day.isoformat()
     for run in running:
-        first, last = days_of_run(run)
-        if first <= text <= last:
+        if run.first <= text <= run.last:
             return RUNNING, f"run {run.run_id[:8]}"
     why: dict[str, str] = {}
     for failure in failures:  # the newest first
@@ -95,18 +112,25 @@ def _stands(
     return STALE, f"{tables[0]}: {stale[tables[0]][day]}{more}"
 
 
-def _failures(instance: dg.DagsterInstance, landed: Looks) -> list[Failure]:
-    """The newest failed runs, newest first, but for those whose files have changed since."""
+def _runs(opened: Opened, landed: Looks) -> tuple[list[_Running], list[Failure]]:
+    """Unfinished runs; and the newest failed ones, newest first, but for those whose files have changed since."""
+    import dagster as dg
+
+    from lakehouse_assets.orchestration.failures import days_of_run, failure_of
+    from lakehouse_assets.orchestration.jobs import RUNS_OF_TABLES, unfinished_runs
+
     changes = [
         (day.isoformat(), file.changed_ns / 1e9)
         for days in landed.values()
         for day, files in days.items()
         for file in files
     ]
-    failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])
-    runs = instance.get_runs(failed, limit=_FAILURES_LOOKED_AT)
-    failures = [failure_of(instance, run) for run in runs if run.job_name in RUNS_OF_TABLES]
-    return [
+    with opened() as instance:
+        running = [_Running(run.run_id, *days_of_run(run)) for run in unfinished_runs(instance)]
+        failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])
+        runs = instance.get_runs(failed, limit=_FAILURES_LOOKED_AT)
+        failures = [failure_of(instance, run) for run in runs if run.job_name in RUNS_OF_TABLES]
+    return running, [
         failure
         for failure in failures
         if not any(failure.first <= day <= failure.last and changed > failure.at for day, changed in changes)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import date, timedelta
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from pyiceberg.catalog import Catalog as PyIcebergCatalog
-from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.conversions import from_bytes
-from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, NoSuchTableError, RESTError
+from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, NoSuchTableError
 from pyiceberg.io import PY_IO_IMPL, S3_ENDPOINT, S3_REGION
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionField, PartitionSpec
@@ -29,14 +28,9 @@ from pyiceberg.types import (
     StringType,
     TimestamptzType,
 )
-from requests import PreparedRequest, Response, Session
-from requests.adapters import HTTPAdapter
-from requests.exceptions import ConnectionError as NoConnection
-from requests.exceptions import RequestException, Timeout
 from sqlalchemy import URL, event
 from sqlalchemy.exc import OperationalError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-from urllib3.util import Retry
 
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.file_io import StoreFileIO
@@ -49,8 +43,8 @@ CATALOG = "lake"
 _STAMPS = "lakehouse.stamps."
 _KEPT_FROM = "lakehouse.kept-from"
 _ALTER_ATTEMPTS = 50
-Altered = TypeVar("Altered")
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 60  # longest waits for a REST catalog, which PyIceberg would wait for for ever
+Altered = TypeVar("Altered")
 
 _TYPES: Mapping[str, IcebergType] = {
     "string": StringType(),
@@ -93,31 +87,6 @@ class CatalogUnreachable(CatalogError):
 NO_ANSWER = (CatalogUnreachable, CommitStateUnknownException)
 
 
-class _Patient(HTTPAdapter):
-    """Waits for an answer, but not for ever; asks again where that can do no harm, which is never a commit."""
-
-    def __init__(self) -> None:
-        again = Retry(total=4, backoff_factor=0.3, status_forcelist=(502, 503, 504), raise_on_status=False)
-        super().__init__(max_retries=again)  # which repeats GET and HEAD, and what never reached the server
-
-    def send(self, request: PreparedRequest, *arguments: Any, **options: Any) -> Response:
-        try:
-            return super().send(request, *arguments, **options | {"timeout": (CONNECT_SECONDS, ANSWER_SECONDS)})
-        except (NoConnection, Timeout) as error:
-            raise CatalogUnreachable(
-                f"the catalog did not answer ({error.__class__.__name__} at {request.url}); "
-                "is LAKEHOUSE_CATALOG_URI right, and the catalog running?"
-            ) from error
-
-
-class _PatientRestCatalog(RestCatalog):
-    def _create_session(self) -> Session:
-        session = super()._create_session()
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, _Patient())
-        return session
-
-
 class Catalog:
     """Tables by name (``layer.table``) in one Iceberg catalog."""
 
@@ -148,7 +117,9 @@ class Catalog:
                 S3_ENDPOINT: settings.s3_endpoint,
             }
         if settings.catalog_uri:
-            return self._open_rest(properties)
+            from lakehouse_assets.storage.rest_catalog import open_rest_catalog
+
+            return open_rest_catalog(CATALOG, properties | rest_properties(settings))
         try:
             settings.home_path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -168,16 +139,6 @@ class Catalog:
             raise
         event.listen(catalog.engine, "handle_error", lambda failure: self._name_the_lock(failure.original_exception))
         return catalog
-
-    def _open_rest(self, properties: Mapping[str, str]) -> PyIcebergCatalog:
-        try:
-            return _PatientRestCatalog(CATALOG, **{**properties, **rest_properties(self.settings)})
-        except (RESTError, RequestException, ValueError) as error:  # the last for an answer that is none
-            why = f"{error.__class__.__name__}: {error}"
-            raise CatalogError(
-                f"the REST catalog at {self.settings.catalog_uri} can't be used ({why}); "
-                "look at LAKEHOUSE_CATALOG_URI, LAKEHOUSE_CATALOG_NAME and LAKEHOUSE_CATALOG_CREDENTIAL"
-            ) from None
 
     def _name_the_lock(self, error: BaseException | None) -> None:
         name_lock(error, self.settings)
