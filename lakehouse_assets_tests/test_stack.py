@@ -10,6 +10,7 @@ import csv
 import hashlib
 import random
 import secrets
+import signal
 import subprocess
 import sys
 import threading
@@ -19,7 +20,9 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from functools import cache, partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
@@ -50,7 +53,8 @@ from lakehouse_assets_tests.stack.services import (
 
 pytestmark = pytest.mark.services
 
-TABLES = ("gold.daily_metrics", "gold.monthly_metrics", "gold.daily_session_metrics")
+CORRECTED = "gold.daily_metrics"
+TABLES = (CORRECTED, "gold.monthly_metrics", "gold.daily_session_metrics")
 ROWS = [
     f"u{n},2024-03-0{day} {time},edit,p{n},{100 * n},1.0.0"
     for day in (1, 2, 4)
@@ -310,29 +314,32 @@ def test_the_keys_of_the_jobs_reach_their_bucket_only(stack: Stack) -> None:
 
 # -- Networks and stores that break: each day's correction is computed while something is wrong ------------------------
 
-DAY = "2024-03-08"
+DAYS = {"spark": "2024-03-08", "sail": "2024-03-06"}
 
 
 class Correcting:
     """Delivers the same day with one more user each time, so that old and new can be told apart."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, engine: str) -> None:
         self.stack = stack
+        self.engine, self.day = engine, DAYS[engine]
+        self.middle = {"spark": 6, "sail": 3}[engine]  # seconds from the start of a run to the middle of its work
+        self.environment = {"LAKEHOUSE_TABLES": CORRECTED, "LAKEHOUSE_ENGINE": engine}
         self.users = 0
         self.correct()
         self.finish()
 
     def correct(self) -> None:
         self.users += 1
-        land(self.stack, [f"v{n},{DAY} 10:00:00,edit,p,{n},1" for n in range(self.users)])
+        land(self.stack, [f"v{n},{self.day} 10:00:00,edit,p,{n},1" for n in range(self.users)])
 
     def run(self, seconds: float = 400) -> subprocess.CompletedProcess[str]:
-        return self.stack.lakehouse("run", environment={"LAKEHOUSE_TABLES": "gold.daily_metrics"}, seconds=seconds)
+        return self.stack.lakehouse("run", environment=self.environment, seconds=seconds)
 
     def published(self) -> int:
         """The day's users in gold, read whole, whatever else is wrong with the clients."""
         file = self.stack.folder / "published.csv"
-        done = self.stack.lakehouse("export", "gold.daily_metrics", "-o", file, "--start", DAY, "--end", DAY)
+        done = self.stack.lakehouse("export", CORRECTED, "-o", file, "--start", self.day, "--end", self.day)
         assert done.returncode == 0, done.stderr
         [row] = csv.DictReader(file.read_text().splitlines())
         return int(row["daily_active_users"])
@@ -357,26 +364,60 @@ class Correcting:
 
 
 @pytest.fixture(scope="module")
-def correcting(stack: Stack) -> Correcting:
-    return Correcting(stack)
+def correcting(stack: Stack) -> Callable[[str], Correcting]:
+    return cache(partial(Correcting, stack))
 
 
-@pytest.fixture
-def well(correcting: Correcting) -> Iterator[Correcting]:
-    """Nothing is wrong before a test nor after it, and then the lake converges."""
-    yield correcting
-    correcting.stack.s3_proxy.heal()
-    correcting.stack.catalog_proxy.heal()
-    correcting.finish()
+@pytest.fixture(params=["spark", "sail"])
+def well(correcting: Callable[[str], Correcting], request: pytest.FixtureRequest) -> Iterator[Correcting]:
+    """With either engine nothing is wrong before a test nor after it, and then the lake converges."""
+    found = correcting(request.param)
+    yield found
+    found.stack.s3_proxy.heal()
+    found.stack.catalog_proxy.heal()
+    found.finish()
+
+
+def objects(stack: Stack) -> set[str]:
+    """Keys of the data files under the corrected table's folder, whether a snapshot names them or not."""
+    prefix = urlsplit(Catalog(load_settings()).iceberg.load_table(CORRECTED).location()).path[1:]
+    pages = stack.s3.client().get_paginator("list_objects_v2").paginate(Bucket=stack.s3.bucket, Prefix=f"{prefix}/data")
+    return {found["Key"] for page in pages for found in page.get("Contents", ())}
+
+
+def test_sail_goes_on_with_what_the_cluster_wrote_and_a_kill_while_it_stages_changes_nothing(
+    correcting: Callable[[str], Correcting], settings: Settings
+) -> None:
+    by_sail, stack = correcting("sail"), correcting("sail").stack
+    by_sail.correct()
+    by_sail.finish()  # the same day published again
+    table = Catalog(settings).iceberg.load_table(CORRECTED)
+    engines = [snapshot.summary["lakehouse.engine"] for snapshot in table.snapshots() if snapshot.summary]
+    assert engines[-2:] == ["sail", "sail"]
+    assert "spark" in engines
+    before = objects(stack)
+    by_sail.correct()
+    killed = stack.python("lakehouse_assets_tests.victim", "staged", CORRECTED, "0", environment=by_sail.environment)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert by_sail.published() == by_sail.users - 1
+    left = objects(stack) - before
+    assert left  # files that no snapshot names
+    by_sail.finish()
+    live = {
+        urlsplit(task.file.file_path).path[1:]
+        for task in Catalog(settings).iceberg.load_table(CORRECTED).scan().plan_files()
+    }
+    assert live.isdisjoint(left)
+    assert left <= objects(stack)  # young, so that they may be another run's
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("which", [1, 2, 3])
+@pytest.mark.parametrize(("well", "which"), [("spark", 1), ("spark", 2), ("spark", 3), ("sail", 1)], indirect=["well"])
 @pytest.mark.parametrize("another", [False, True], ids=["alone", "with another writer in between"])
 def test_a_lost_reply_to_a_commit_is_harmless(well: Correcting, settings: Settings, which: int, another: bool) -> None:
-    """Commits of a table's write are: its branch, Spark's append to it, the publication."""
+    """Commits of a table's write are: its branch and Spark's append to it, which Sail has not, and the publication."""
     direct = Catalog(settings.model_copy(update={"catalog_uri": f"http://127.0.0.1:{well.stack.catalog_port}"}))
-    noted = f"test.other-{which}-{another}"
+    noted = f"test.other-{well.engine}-{which}-{another}"
 
     def other_writer() -> None:
         with direct.iceberg.load_table("gold.daily_metrics").transaction() as transaction:
@@ -390,7 +431,7 @@ def test_a_lost_reply_to_a_commit_is_harmless(well: Correcting, settings: Settin
     proxy.faults = faults
     done = well.run_while(lambda: None)
     assert proxy.injected == before + 1, "no reply was lost"
-    if which == 3:
+    if which == 3 or well.engine == "sail":
         assert done.returncode == 0, done.stderr  # looked up, and found published
     table = direct.iceberg.load_table("gold.daily_metrics")
     assert table.properties.get(noted) == ("kept" if another else None)  # nobody's commit is undone
@@ -403,7 +444,7 @@ def test_reset_connections_leave_old_or_new(well: Correcting, seconds: int) -> N
     proxy = well.stack.s3_proxy
 
     def wrong() -> None:
-        time.sleep(6)
+        time.sleep(well.middle)
         proxy.faults = Faults(refuse=True)
         proxy.reset_all()
         time.sleep(seconds)
@@ -420,7 +461,7 @@ def test_a_black_hole_is_bounded_by_a_timeout(well: Correcting, which: str) -> N
     proxy = well.stack.s3_proxy if which == "s3" else well.stack.catalog_proxy
 
     def wrong() -> None:
-        time.sleep(6)
+        time.sleep(well.middle)
         proxy.faults = Faults(swallow=True)
         time.sleep(45)
         proxy.heal()
@@ -469,7 +510,7 @@ def test_a_catalog_killed_in_a_run_is_waited_for_or_named(well: Correcting) -> N
     stack = well.stack
 
     def wrong() -> None:
-        time.sleep(8)
+        time.sleep(well.middle)
         stack.catalog.kill()
         time.sleep(3)
         stack.catalog.start(lambda: serves(f"http://127.0.0.1:{stack.catalog_port}/v1/config"))

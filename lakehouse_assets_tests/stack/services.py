@@ -354,8 +354,15 @@ class Stack:
         self, *arguments: str | Path, environment: Mapping[str, str] = {}, seconds: float = 600
     ) -> subprocess.CompletedProcess[str]:
         """Run the command against this stack, in a process of its own."""
+        return self.python("lakehouse_assets.cli", *arguments, environment=environment, seconds=seconds)
+
+    def python(
+        self, module: str, *arguments: str | Path, environment: Mapping[str, str] = {}, seconds: float = 600
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a Python module against this stack, in a session of its own."""
         return subprocess.run(
-            [sys.executable, "-m", "lakehouse_assets.cli", *map(str, arguments)],
+            [sys.executable, "-m", module, *map(str, arguments)],
+            start_new_session=True,
             env={
                 "PATH": os.environ["PATH"],
                 "HOME": os.environ.get("HOME", "/"),
@@ -383,7 +390,7 @@ def running(folder: Path, *, spark: bool, workers: int = 2, more: Mapping[str, s
         environment = lake_environment(s3, s3_proxy.port, catalog_proxy.port, folder / "home")
         cluster = start_cluster(folder, environment, stack, workers, more) if spark else None
         if cluster:
-            environment["SPARK_REMOTE"] = cluster.remote
+            environment |= {"SPARK_REMOTE": cluster.remote, "LAKEHOUSE_ENGINE": "spark"}
         yield Stack(folder, s3, catalog, catalog_port, cluster, environment, s3_proxy, catalog_proxy)
 
 
