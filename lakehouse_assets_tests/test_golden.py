@@ -76,7 +76,7 @@ class Composed:
 
     def stored(self, frame: DataFrame) -> DataFrame:
         """The same rows without the way they were computed, as a table between two assets has them."""
-        return self.spark.createDataFrame(frame.toArrow())
+        return self.spark.createDataFrame(frame.toArrow(), frame.schema)
 
     def delivered(self, dataset: str) -> DataFrame:
         batches = []
