@@ -213,6 +213,9 @@ def _land(options: argparse.Namespace, settings: Settings) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise UsageError(f"two files are named {twice}, and one would replace the other; rename one or land them apart")
+    if options.trial:
+        _try(options, settings, renames, day)
+        return
     if options.dataset == "interactions":  # then the files of a name are divided by the same days and can be compared
         divide_again(zone, settings, say)
     for source in options.files:
@@ -250,6 +253,26 @@ def _land(options: argparse.Namespace, settings: Settings) -> None:
         if unused:
             say(f"  columns that nothing is computed from: {', '.join(unused)}")
     say_next("run")
+
+
+def _try(options: argparse.Namespace, settings: Settings, renames: Mapping[str, str], day: date | None) -> None:
+    from lakehouse_assets.calendar import some
+    from lakehouse_assets.lakehouse import Lakehouse
+    from lakehouse_assets.landing.trial import told, try_file
+
+    engine = Lakehouse(settings).engine
+    trials = []
+    for source in options.files:
+        trials.append(try_file(engine, settings, options.dataset, source, renames, day))
+        print("\n".join(told(source.name, trials[-1])), flush=True)
+    refused = [source.name for source, trial in zip(options.files, trials, strict=True) if trial.refusal]
+    rejected = sum(trial.rows - trial.counts.get("accepted", 0) for trial in trials if not trial.refusal)
+    if refused or rejected:
+        named = f"{', '.join(refused)} would not be taken" if refused else ""
+        rows = (
+            f"{some(rejected, 'row')} of {sum(trial.rows for trial in trials):,} would be rejected" if rejected else ""
+        )
+        raise UsageError("; ".join(filter(None, (named, rows))))
 
 
 def _byte_progress(name: str) -> Callable[[int, int], None]:
@@ -842,6 +865,12 @@ def _parser() -> argparse.ArgumentParser:
     land.add_argument("--map", action="append", default=[], metavar="OURS=THEIRS", help="rename a column")
     land.add_argument(
         "--replace", action="store_true", help="also where a file of that name landed before has more rows of a date"
+    )
+    land.add_argument(
+        "--try",
+        action="store_true",
+        dest="trial",
+        help="only say what would become of each row, and which settings would have more of them accepted",
     )
     land.set_defaults(command=_land)
 

@@ -272,7 +272,14 @@ def _refuse_other_encodings(path: str, head: bytes) -> None:
 
 
 def _header(path: str, text: bytes, columns: Sequence[str]) -> tuple[str, tuple[str, ...], int]:
-    """The separator, the column names, and where the first row begins.
+    """The separator, the column names, and where the first row begins."""
+    line, said, end = _first_line(text)
+    separator = _separator(path, line, columns, said)
+    return separator, _column_names(path, line, separator, columns), end
+
+
+def _first_line(text: bytes) -> tuple[str, str, int]:
+    """The header as it is written, the separator that a line above it says, and where the next line begins.
 
     Blank lines, comments and a line that says the separator may stand before the header.
     """
@@ -283,9 +290,14 @@ def _header(path: str, text: bytes, columns: Sequence[str]) -> tuple[str, tuple[
         separator_line = _SEPARATOR_LINE.fullmatch(line.strip(" "))
         said = separator_line[1] if separator_line else said
         if end > len(text) or (line.strip() and not line.startswith("#") and not separator_line):
-            separator = _separator(path, line, columns, said)
-            return separator, _column_names(path, line, separator, columns), end
+            return line, said, end
         at = end
+
+
+def names_in_header(text: bytes) -> list[str]:
+    """The column names of a file's beginning, whatever they are."""
+    line, said, _ = _first_line(text.removeprefix(UTF8_BOM).replace(b"\r", b"\n"))
+    return max(([name for name in _divided(line, one) if name] for one in said or SEPARATORS), key=len)
 
 
 def _separator(path: str, line: str, columns: Sequence[str], said: str) -> str:

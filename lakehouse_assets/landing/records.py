@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import tempfile
@@ -23,12 +24,14 @@ import pyarrow.parquet as pq
 
 from lakehouse_assets.calendar import at_most
 from lakehouse_assets.landing.csv_files import (
+    BLOCK_BYTES,
     EXTRA_COLUMNS,
     LONGEST_KEPT_ROW_BYTES,
     UTF8_BOM,
     FileRefused,
     Lines,
     inspect,
+    names_in_header,
     open_text_bytes,
     row_blocks,
     rows_over_lines,
@@ -88,11 +91,13 @@ def as_csv(
 def value_at(row: Any, path: str) -> Any:
     """The value at a dotted path of a row, or `_MISSING`.
 
-    A part of the path is a key; in a list a number, or the ``key`` of an object whose ``value`` is meant. A value that
-    BigQuery wraps by its type (``{"int_value": 7}``) is that value.
+    A part of the path is a key; in a list a number, or the ``key`` of an object whose ``value`` is meant. A text that
+    is JSON is what it says. A value that BigQuery wraps by its type (``{"int_value": 7}``) is that value.
     """
     value = row
     for part in (path,) if path in row else path.split("."):
+        if isinstance(value, str) and value[:1] in ("{", "["):
+            value = _loaded(value)
         if isinstance(value, list):
             keyed = {item["key"]: item.get("value") for item in value if isinstance(item, dict) and "key" in item}
             value = value[int(part)] if part.isdigit() and int(part) < len(value) else keyed.get(part, _MISSING)
@@ -101,6 +106,36 @@ def value_at(row: Any, path: str) -> Any:
     if isinstance(value, dict) and value and all(key.endswith("_value") for key in value):
         return next((typed for typed in value.values() if typed is not None), None)
     return value
+
+
+def names_in(source: Path, rows: int = 100) -> list[str]:
+    """What a map may call columns by: column names, dotted paths into objects and lists of ``key`` and ``value``."""
+    kind = _kind(source)
+    if kind == "parquet":
+        return list(dict.fromkeys(_paths_in_schema(pq.ParquetFile(source).schema_arrow)))
+    with open_text_bytes(source) as stream:
+        if kind == "csv":
+            return names_in_header(stream.read(BLOCK_BYTES))
+        found = filter(None, map(_object, itertools.islice(_lines(source, stream), rows)))
+        return list(dict.fromkeys(name for row in found for name in _paths(row)))
+
+
+def _paths(value: Any, above: str = "") -> Iterator[str]:
+    if isinstance(value, list) and value and all(isinstance(item, dict) and "key" in item for item in value):
+        yield from (f"{above}{item['key']}" for item in value)
+    elif isinstance(value, dict) and value and not all(key.endswith("_value") for key in value):
+        for name, inner in value.items():
+            yield from _paths(inner, f"{above}{name}.")
+    elif above:
+        yield above[:-1]
+
+
+def _paths_in_schema(fields: Iterable[pa.Field], above: str = "") -> Iterator[str]:
+    for field in fields:
+        if pa.types.is_struct(field.type):
+            yield from _paths_in_schema(field.type.fields, f"{above}{field.name}.")
+        else:
+            yield above + field.name
 
 
 def _kind(source: Path) -> str:
@@ -215,6 +250,13 @@ def _object(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _no_number(text: str) -> None:

@@ -1,0 +1,307 @@
+"""What would become of each row of a file, were it landed: `lakehouse land --try`."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse_assets.assets.datasets import DATASETS
+from lakehouse_assets.assets.silver.cleaning import calendar_day, classify, parse_instant
+from lakehouse_assets.assets.silver.interactions import DUPLICATE_KEY
+from lakehouse_assets.assets.silver.rejected_users import judged
+from lakehouse_assets.assets.texts import trimmed
+from lakehouse_assets.engines.engine import Engine
+from lakehouse_assets.landing.csv_files import EXTRA_COLUMNS, FileRefused, Inspection, inspect
+from lakehouse_assets.landing.deliveries import read_deliveries
+from lakehouse_assets.landing.records import CONSTANT, as_csv, names_in
+from lakehouse_assets.settings import EARLIEST_LANDING_DATE, Settings
+from lakehouse_assets.timestamps import fitting_formats
+
+_SAMPLES = 3
+_TEXTS_LOOKED_AT = 200
+_MOST_ACTIONS = 20
+_FURTHER_LOOKS = 2
+# which value of a row a reason is about
+_ABOUT = {
+    "malformed_row": "malformed_row",
+    "missing_user_id": "user_id",
+    "bad_timestamp": "timestamp",
+    "future_event": "timestamp",
+    "late_event": "timestamp",
+    "unknown_action": "action_type",
+    "bad_join_date": "join_date",
+}
+_ACCEPTED = "accepted"
+# names that exporters give to what our columns mean, likeliest first; letters and digits alone are compared
+_ALSO_CALLED = {
+    "user_id": (
+        "userid distinctid userpseudoid anonymousid domainuserid deviceid uid visitorid clientid customerid personid "
+        "user visitor author actor email id"
+    ),
+    "timestamp": (
+        "eventtimestamp eventtime originaltimestamp derivedtstamp collectortstamp timestampms createdat occurredat "
+        "datetime time date ts at sentat receivedat"
+    ),
+    "action_type": "eventname event eventtype action type name kind method activity",
+    "page_id": "pagepath pageurl pagelocation url path currenturl screenname pageurlpath page screen",
+    "duration_ms": "duration durationmsec engagementtimemsec eventduration elapsedms elapsed",
+    "app_version": "appversion version appinfoversion versionname libraryversion build release",
+    "join_date": "joined joinedat createdat signupdate signedup registered registeredat created",
+    "country": "countrycode geocountry countryname",
+    "device_type": "device devicecategory platform os",
+    "subscription_type": "subscription plan tier",
+}
+_WITHOUT = {"page_id": "", "duration_ms": "0", "app_version": ""}  # what a log may lack
+
+
+@dataclass
+class Trial:
+    """What one file would become.
+
+    Attributes:
+        rows: delivered rows.
+        counts: rows by reason, and accepted ones.
+        samples: some of the values that a reason is about.
+        duplicates: accepted rows that another one stands for.
+        understood: our columns, where each comes from and its first value.
+        unused: names in the file that nothing is computed from.
+        proposed: settings that would accept more of it.
+        refusal: why it would not be taken at all as the settings are.
+        days: first and last day of its accepted rows.
+        accepted_then: rows that would be accepted with the proposed settings.
+    """
+
+    rows: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
+    samples: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    duplicates: int = 0
+    understood: Sequence[tuple[str, str, str]] = ()
+    unused: Sequence[str] = ()
+    proposed: Mapping[str, object] = field(default_factory=dict)
+    refusal: str = ""
+    days: tuple[date, date] | None = None
+    accepted_then: int = 0
+
+    @property
+    def accepted(self) -> int:
+        """Rows that would be accepted."""
+        return self.counts.get(_ACCEPTED, 0)
+
+    @property
+    def would_be_accepted(self) -> bool:
+        """Whether every row would be, with the settings as they are."""
+        return not self.refusal and self.rows == self.accepted
+
+
+def try_file(
+    engine: Engine, settings: Settings, dataset: str, source: Path, renames: Mapping[str, str], day: date | None
+) -> Trial:
+    """Read a file as landing and silver would, and write nothing.
+
+    Args:
+        engine: what computes.
+        settings: of the lakehouse.
+        dataset: ``interactions`` or ``users``.
+        source: the file.
+        renames: our column -> theirs.
+        day: landing date of all rows; without one each row of interactions has its own.
+
+    Raises:
+        FileRefused: it can't be read whatever its columns are called.
+    """
+    trial, proposed_map = Trial(), dict(renames)
+    names = names_in(source)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            _read(engine, settings, dataset, source, renames, day, Path(folder), trial)
+        except FileRefused as error:
+            proposed_map = _mapped(DATASETS[dataset], names, renames)
+            if proposed_map == dict(renames):
+                raise
+            trial.refusal = error.reason
+            trial.proposed = {f"map_{dataset}": proposed_map}
+            _read(engine, settings, dataset, source, proposed_map, day, Path(folder), trial)
+        last, proposed = trial, dict(trial.proposed)
+        for _ in range(_FURTHER_LOOKS):  # what one setting lets through may need another
+            if not last.proposed:
+                break
+            chosen = settings.model_copy(update=_as_settings(proposed))
+            last = Trial()
+            _read(engine, chosen, dataset, source, proposed_map, day, Path(folder), last)
+            proposed |= last.proposed
+        trial.proposed, trial.accepted_then = proposed, last.accepted
+    roots = {theirs.split(".")[0] for theirs in proposed_map.values()}
+    ours = {proposed_map.get(name, name).casefold() for name in DATASETS[dataset]}
+    known = {*settings.segments} if dataset == "users" else set()
+    trial.unused = [name for name in names if name.casefold() not in ours and name not in known | roots]
+    return trial
+
+
+def _as_settings(proposed: Mapping[str, object]) -> dict[str, object]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in proposed.items()}
+
+
+def _mapped(columns: Sequence[str], names: Sequence[str], renames: Mapping[str, str]) -> dict[str, str]:
+    """A map in which every column that the file lacks has the likeliest name that the file has."""
+    found = {ours: theirs for ours, theirs in renames.items() if theirs in names or theirs.startswith(CONSTANT)}
+    bare = {_bare(name): name for name in reversed(names)}
+    lasts = {_bare(name.rpartition(".")[2]): name for name in reversed(names)}
+    for column in columns:
+        if column in found or column.casefold() in {name.casefold() for name in names}:
+            continue
+        likely = (_bare(column), *_ALSO_CALLED.get(column, "").split())
+        taken = set(found.values())
+        places = (where[name] for where in (bare, lasts) for name in likely if name in where)
+        theirs = next((name for name in places if name not in taken), None)
+        if theirs is not None:
+            found[column] = theirs
+        elif column in _WITHOUT:
+            found[column] = CONSTANT + _WITHOUT[column]
+    return found
+
+
+def _bare(name: str) -> str:
+    return re.sub("[^a-z0-9]", "", name.lower())
+
+
+def _read(
+    engine: Engine,
+    settings: Settings,
+    dataset: str,
+    source: Path,
+    renames: Mapping[str, str],
+    day: date | None,
+    folder: Path,
+    trial: Trial,
+) -> None:
+    """Fill in what a trial found with a map."""
+    columns = DATASETS[dataset]
+    with as_csv(source, columns, renames, lambda: folder) as (path, left):
+        theirs = [left.get(name, name) for name in columns]
+        inspection = inspect(path, theirs)
+        rows = _frame(engine, inspection, theirs, columns, day or datetime.now(tz=UTC).date(), settings)
+        rows = rows.drop("landing_date").withColumn("landing_date", _landing_date(settings, dataset, day))
+        judge = judged if dataset == "users" else _classified(settings)
+        table = judge(rows).withColumn("reason", F.coalesce("reason", F.lit(_ACCEPTED)))
+        _count(table, dataset, trial)
+        _propose(table, settings, trial)
+        first = table.where("malformed_row IS NULL").limit(1).toArrow().to_pylist()
+        values = first[0] if first else {}
+    origin = {name: renames.get(name, name) for name in columns}
+    trial.understood = [(name, origin[name], str(values.get(name) or "")) for name in columns]
+
+
+def _frame(
+    engine: Engine,
+    inspection: Inspection,
+    theirs: Sequence[str],
+    ours: Sequence[str],
+    day: date,
+    settings: Settings,
+) -> DataFrame:
+    frame = read_deliveries(engine, {day: [inspection]}, theirs, datetime.now(tz=UTC), settings.rows_per_file)
+    for name, their in zip(ours, theirs, strict=True):
+        frame = frame.withColumnRenamed(their, name)
+    return frame.select("landing_date", *ours, EXTRA_COLUMNS, "malformed_row")
+
+
+def _landing_date(settings: Settings, dataset: str, day: date | None) -> Column:
+    """The date that a row would be landed under."""
+    today = F.lit(settings.today())
+    if day or dataset == "users":
+        return F.lit(day or datetime.now(tz=UTC).date())
+    instant = parse_instant(F.col("timestamp"), settings.input_timezone, settings.timestamp_formats)
+    own = calendar_day(instant, settings.reporting_timezone)
+    return F.when(own.between(F.lit(EARLIEST_LANDING_DATE), today), own).otherwise(today)
+
+
+def _classified(settings: Settings):  # type: ignore[no-untyped-def]  # a function of a frame
+    def judge(rows: DataFrame) -> DataFrame:
+        return classify(
+            rows,
+            allowed_actions=settings.allowed_actions,
+            max_duration_ms=settings.max_duration_ms,
+            late_days=settings.late_days,
+            input_timezone=settings.input_timezone,
+            reporting_timezone=settings.reporting_timezone,
+            timestamp_formats=settings.timestamp_formats,
+        )
+
+    return judge
+
+
+def _count(table: DataFrame, dataset: str, trial: Trial) -> None:
+    counted = table.groupBy("reason").agg(F.count(F.lit(1)).alias("rows")).toArrow().to_pylist()
+    trial.counts = dict(sorted(((row["reason"], row["rows"]) for row in counted), key=lambda one: (-one[1], one[0])))
+    trial.rows = sum(trial.counts.values())
+    accepted = table.where(F.col("reason") == _ACCEPTED)
+    key = [trimmed("user_id").alias("user_id")]
+    if dataset == "interactions":
+        others = [F.nullif(name, F.lit("")).alias(name) for name in DUPLICATE_KEY[2:]]
+        key = [*key, F.col("event_time"), *others]
+        days = accepted.agg(F.min("event_date").alias("first"), F.max("event_date").alias("last")).toArrow().to_pylist()
+        trial.days = (days[0]["first"], days[0]["last"]) if days[0]["first"] else None
+    trial.duplicates = trial.counts.get(_ACCEPTED, 0) - accepted.select(*key).distinct().count()
+    samples = {}
+    for reason in trial.counts.keys() - {_ACCEPTED}:
+        about = _ABOUT.get(reason, "duration_ms")
+        values = table.where(F.col("reason") == reason).groupBy(about).count().orderBy(F.desc("count"), about)
+        samples[reason] = [str(row[about] or "") for row in values.limit(_SAMPLES).toArrow().to_pylist()]
+    trial.samples = samples
+
+
+def _propose(table: DataFrame, settings: Settings, trial: Trial) -> None:
+    """Add the settings that would have fewer rows rejected."""
+    proposed = dict[str, object]()
+    for reason, about in (("bad_timestamp", "timestamp"), ("unknown_action", "action_type")):
+        if reason not in trial.counts:
+            continue
+        values = table.where(F.col("reason") == reason).groupBy(about).count().orderBy(F.desc("count"), about)
+        texts = [row[about] or "" for row in values.limit(_TEXTS_LOOKED_AT).toArrow().to_pylist()]
+        if about == "timestamp" and (formats := fitting_formats(texts, settings.input_zone)):
+            proposed["timestamp_formats"] = [*settings.timestamp_formats, formats[0]]
+        elif about == "action_type" and (named := [text for text in texts if text.strip()]):
+            were = [action for action in settings.allowed_actions if trial.counts.get(_ACCEPTED)]
+            proposed["allowed_actions"] = list(dict.fromkeys([*were, *named[:_MOST_ACTIONS]]))
+    trial.proposed = {**trial.proposed, **proposed}
+
+
+def told(name: str, trial: Trial) -> Iterator[str]:
+    """What a person reads of a trial."""
+    if trial.refusal:
+        yield f"{name}: would not be taken: {trial.refusal}"
+        yield "  with the settings proposed below:"
+    else:
+        yield f"{name}: {trial.rows:,} rows, nothing is landed"
+    yield "  columns as understood:"
+    for ours, theirs, value in trial.understood:
+        origin = f"the text {theirs[1:]!r}" if theirs.startswith(CONSTANT) else theirs
+        yield f"    {ours:<18} from {origin}" + (f", such as {value[:60]!r}" if value else "")
+    if trial.unused:
+        yield f"    kept, and nothing is computed from them: {', '.join(trial.unused)}"
+    yield "  rows:"
+    for reason, rows in trial.counts.items():
+        about = _ABOUT.get(reason, "duration_ms")
+        shown = ", ".join(repr(text[:60]) for text in trial.samples.get(reason, ()))
+        yield f"    {rows:>9,} {reason}" + (f": {about} {shown}" if shown else "")
+    if trial.duplicates:
+        yield f"    {trial.duplicates:>9,} of the accepted are duplicates, and one of each counts"
+    if trial.days:
+        yield f"  days {trial.days[0]} … {trial.days[1]}"
+    if trial.proposed:
+        yield f"  proposed for lakehouse.toml, with which {trial.accepted_then:,} of {trial.rows:,} would be accepted:"
+        yield from (f"    {key} = {_toml(value)}" for key, value in trial.proposed.items())
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {json.dumps(text)}" for key, text in value.items()) + " }"
+    return json.dumps(value, ensure_ascii=False)
