@@ -28,7 +28,7 @@ from lakehouse_assets.landing.csv_files import FileRefused, chunks, inspect, rea
 from lakehouse_assets.landing.deliver import deliver, split
 from lakehouse_assets.landing.files import LandingError, parse_date
 from lakehouse_assets.landing.sinks import Landed
-from lakehouse_assets.landing.zone import LandingZone
+from lakehouse_assets.landing.zone import LandingZone, signatures
 from lakehouse_assets.orchestration.runner import Plan, Runner
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets_tests.conftest import HEADERS
@@ -757,6 +757,32 @@ def test_a_growing_file_is_left_for_the_next_run(tmp_path: Path, monkeypatch: py
     asked.clear()
     runner.run_stale(lakehouse.zone.look_at_all())
     assert (stable, growing) in asked
+
+
+def test_a_file_that_is_open_for_writing_is_left_however_quiet_it_is(
+    zone: LandingZone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = zone.folder("interactions", DAY)
+    folder.mkdir(parents=True)
+    day = {("interactions", DAY)}
+
+    def incomplete(quiet_seconds: float = 0) -> set[tuple[str, date]]:
+        seen = signatures(zone.look_at_all())
+        return zone.incomplete(seen, seen, quiet_seconds)
+
+    with (folder / "a.csv").open("w") as stream:
+        stream.write(rows_of("a,2024-03-01 10:00:00,edit,p,1,1"))
+        stream.flush()
+        assert incomplete() == day
+        with monkeypatch.context() as patch:  # a program that never closes it keeps nothing waiting for ever
+            patch.setattr("lakehouse_assets.landing.folder._HELD_SECONDS", 0)
+            assert incomplete() == set()
+    with (folder / "a.csv").open() as reader:
+        reader.read()
+        assert incomplete() == set()
+    # where the file system can't tell, it is what did not change for a while
+    monkeypatch.setattr("lakehouse_assets.landing.folder._is_open_for_writing", lambda path: None)
+    assert (incomplete(quiet_seconds=15), incomplete()) == (day, set())
 
 
 def test_a_file_that_changes_after_it_was_inspected_is_refused(zone: LandingZone, tmp_path: Path) -> None:

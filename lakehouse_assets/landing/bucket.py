@@ -65,6 +65,9 @@ class Bucket:
     def marked(self, dataset: str) -> set[date]:  # noqa: D102
         return {day for day, name, _ in self._listed(dataset) if name == SUCCESS_MARKER}
 
+    def is_written_to(self, dataset: str, day: date, quiet_seconds: float) -> bool:  # noqa: D102
+        return False  # an object appears whole
+
     def remove(self, dataset: str, day: date, files: Sequence[LandedFile]) -> None:  # noqa: D102
         folder = folder_of(self.root, dataset, day)
         with self._store.errors(folder):

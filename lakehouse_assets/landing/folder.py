@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import signal
 import stat
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +25,8 @@ from lakehouse_assets.landing.files import (
 )
 from lakehouse_assets.landing.storage import Today, today_in_utc
 from lakehouse_assets.settings import EARLIEST_LANDING_DATE, unreadable_name
+
+_HELD_SECONDS = 60  # a file that a program keeps open for ever is read when nothing was written to it for so long
 
 
 class Folder:
@@ -61,6 +66,15 @@ class Folder:
     def marked(self, dataset: str) -> set[date]:  # noqa: D102
         marker = {day: folder_of(self.root, dataset, day) / SUCCESS_MARKER for day in self.dates(dataset)}
         return {day for day, path in marker.items() if os.path.exists(path)}  # noqa: PTH110  false where it can't look
+
+    def is_written_to(self, dataset: str, day: date, quiet_seconds: float) -> bool:  # noqa: D102
+        for file in self.files(dataset, day):
+            age = abs(time.time() - file.changed_ns / 1e9)  # the clock of a file server may be ahead
+            if age < _HELD_SECONDS and not file.trouble:
+                held = _is_open_for_writing(Path(file.location))
+                if age < quiet_seconds if held is None else held:
+                    return True
+        return False
 
     def remove(self, dataset: str, day: date, files: Sequence[LandedFile]) -> None:  # noqa: D102
         for file in files:
@@ -153,6 +167,29 @@ class Folder:
 
 def _as_landed(path: Path, status: os.stat_result) -> LandedFile:
     return LandedFile(path, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns))
+
+
+def _is_open_for_writing(path: Path) -> bool | None:
+    """Whether any process of this machine may write to a file; None where that can't be told.
+
+    Linux gives a lease for reading only on a file that nobody has open for writing, to the file's owner and to root.
+    It is given back at once; one who opens the file in between waits for that, and the signal that tells us so is one
+    that is ignored.
+    """
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return None
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        return True if error.errno == errno.EAGAIN else None
+    finally:
+        os.close(file)
+    return False
 
 
 def _look_at(path: Path) -> LandedFile | None:

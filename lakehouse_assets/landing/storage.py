@@ -43,6 +43,12 @@ class Storage(Protocol):
     def marked(self, dataset: str) -> set[date]:
         """Landing dates whose folder holds `SUCCESS_MARKER`."""
 
+    def is_written_to(self, dataset: str, day: date, quiet_seconds: float) -> bool:
+        """Whether a file of a landing date is being written: a program has it open for that and wrote a while ago.
+
+        Where that can't be told, a file counts as written to for some seconds after its last change.
+        """
+
     def remove(self, dataset: str, day: date, files: Sequence[LandedFile]) -> None:
         """Delete files of a landing date, whose folder stays."""
 

@@ -119,10 +119,11 @@ class LandingZone:
         """Every dataset's landing dates with their files as they are now."""
         return {dataset: self.look(dataset) for dataset in DATASETS}
 
-    def incomplete(self, before: Signatures, now: Signatures) -> set[tuple[str, date]]:
+    def incomplete(self, before: Signatures, now: Signatures, quiet_seconds: float = 0) -> set[tuple[str, date]]:
         """Datasets and landing dates that may still be written to, and so are left for a later run.
 
-        With a marker that is every date without one; else every date whose files are not those of the look ``before``.
+        With a marker that is every date without one; else every date whose files are not those of the look ``before``,
+        or are being written (`Storage.is_written_to`).
         """
         days = {(dataset, day) for looks in (before, now) for dataset, found in looks.items() for day in found}
         marked = {dataset: self.storage.marked(dataset) for dataset in DATASETS} if self._marker else {}
@@ -133,6 +134,7 @@ class LandingZone:
                 date.fromisoformat(day) not in marked[dataset]
                 if self._marker
                 else before.get(dataset, {}).get(day) != now.get(dataset, {}).get(day)
+                or self.storage.is_written_to(dataset, date.fromisoformat(day), quiet_seconds)
             )
         }
 

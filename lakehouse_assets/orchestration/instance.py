@@ -33,6 +33,8 @@ nux:  # no dialog that asks for an e-mail address
 concurrency:
   runs:
     max_concurrent_runs: 2  # each is a Spark of its own with up to LAKEHOUSE_DRIVER_MEMORY of heap
+run_queue:
+  dequeue_interval_seconds: 1  # what is asked for starts at once; the default is 5
 run_monitoring:
   enabled: true
   start_timeout_seconds: 180

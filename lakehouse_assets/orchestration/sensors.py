@@ -28,7 +28,9 @@ from lakehouse_assets.orchestration.repair import DamagedTable
 from lakehouse_assets.orchestration.webhook import Complaints, post
 from lakehouse_assets.settings import SettingsError
 
-LOOK_SECONDS = 15
+LOOK_SECONDS = 4  # Dagster's daemon asks every 5, and leaves out a sensor that is just short of its interval
+QUIET_SECONDS = 15  # since a file's last change, where nobody can tell whether it is still open for writing
+DASHBOARD_SECONDS = 15
 MOST_DAYS_WITHOUT_FILE = 31  # that the end of a day gives rows to by itself
 MOST_RUNS_A_LOOK = 25  # what is left is asked for by later looks
 AIMS_TAG = "lakehouse/aims"  # what each table of a run that was asked for is to be afterwards
@@ -88,7 +90,7 @@ def landing_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
         phases = lakehouse.stamps.phases(now)
         changed = next(phases)
         signed = _signatures_of_changed(changed, now)
-        unlike = lakehouse.zone.incomplete(_last_look(context.cursor, signed), signed)
+        unlike = lakehouse.zone.incomplete(_last_look(context.cursor, signed), signed, QUIET_SECONDS)
         incomplete = {day for dataset, day in unlike if day.isoformat() in signed[dataset]}
         refused = lakehouse.stamps.refused(changed, now)
         left = incomplete | refused.keys()
@@ -150,7 +152,7 @@ def dashboard_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
     @dg.sensor(
         name="dashboard",
         job_name=DASHBOARD_JOB,
-        minimum_interval_seconds=LOOK_SECONDS,
+        minimum_interval_seconds=DASHBOARD_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Draws the dashboard again when the metrics have changed.",
     )
