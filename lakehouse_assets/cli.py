@@ -203,8 +203,9 @@ def _land(options: argparse.Namespace, settings: Settings) -> None:
     for pair in options.map:
         ours, _, theirs = pair.partition("=")
         pairs.append((f"--map {pair}", ours, theirs))
+    extra = settings.extra_columns if options.dataset == "interactions" else settings.segments
     for given, ours, theirs in pairs:
-        if ours not in DATASETS[options.dataset] or not theirs:
+        if ours not in (*DATASETS[options.dataset], *extra) or not theirs:
             columns = ", ".join(DATASETS[options.dataset])
             raise UsageError(f"{given}: write it as ours=theirs, ours being one of {columns}")
     renames = {ours: theirs for _, ours, theirs in pairs}
@@ -249,7 +250,7 @@ def _land(options: argparse.Namespace, settings: Settings) -> None:
                 say(f"  {some(rows, 'row')} without a readable day went to {days[-1]}, rejected there")
         if landed.replaced:
             say(f"  replaced the file of that name landed before: {', '.join(in_words(landed.replaced))}")
-        unused = [name for name in landed.extra if options.dataset == "interactions" or name not in settings.segments]
+        unused = [name for name in landed.extra if name not in extra]
         if unused:
             say(f"  columns that nothing is computed from: {', '.join(unused)}")
     say_next("run")

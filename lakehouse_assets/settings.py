@@ -43,6 +43,22 @@ _NO_SEGMENTS = (
 )  # beside them in tables
 
 
+_NO_EXTRAS = (
+    "user_id",
+    "timestamp",
+    "action_type",
+    "page_id",
+    "duration_ms",
+    "app_version",
+    "event_date",
+    "date",
+    "country",
+    "device_type",
+    "subscription_type",
+    "join_date",
+)  # columns of interactions and of users
+
+
 class SettingsError(ValueError):
     """A setting has a value the lakehouse can't work with; the message names the variable."""
 
@@ -116,6 +132,12 @@ class Settings(BaseSettings):
         description="Columns that `gold.segment_metrics` divides users by: `app_version`, and any "
         "column of the users' files.",
     )
+    extra_columns: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        examples=[("plan", "experiment")],
+        description="Further columns of interactions' files to keep as text in `silver.interaction_extras`; "
+        "`segments` may name them.",
+    )
     input_timezone: str = Field("UTC", description="Time zone of timestamps delivered without an offset.")
     reporting_timezone: str = Field("UTC", description="Time zone whose calendar days the metrics use.")
     timestamp_formats: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -158,7 +180,7 @@ class Settings(BaseSettings):
         description="`sc://host:port` of a Spark Connect server instead of the embedded Spark.",
     )
 
-    @field_validator("allowed_actions", "segments", "tables", mode="before")
+    @field_validator("allowed_actions", "segments", "extra_columns", "tables", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -203,6 +225,16 @@ class Settings(BaseSettings):
             raise ValueError(f"{other_case[0]} is written {other_case[0].lower()}")
         if taken := [name for name in value if name.lower() in _NO_SEGMENTS]:
             raise ValueError(f"{taken[0]} tells users apart or says since when, and can't divide them")
+        return value
+
+    @field_validator("extra_columns")
+    @classmethod
+    def _free_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unique = {name.lower() for name in value if _COLUMN_NAME.fullmatch(name)}
+        if len(unique) != len(value):
+            raise ValueError("needs names of letters, digits and underscores, each once")
+        if taken := [name for name in value if name.lower() in _NO_EXTRAS]:
+            raise ValueError(f"{taken[0]} is a column already")
         return value
 
     @field_validator("input_timezone", "reporting_timezone")
@@ -431,6 +463,7 @@ OF_EVENTS = (
     "reporting_timezone",
     "timestamp_formats",
     "segments",
+    "extra_columns",
     "late_days",
 )
 

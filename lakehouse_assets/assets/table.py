@@ -210,7 +210,8 @@ class Table:
             divide: divides rows among the tasks that write them; default not at all.
         """
         given = {"days": days, "divide": divide, **frames}
-        named = parameters(self.function)
+        left = optional(self.function) - given.keys() - Settings.model_fields.keys()
+        named = [name for name in parameters(self.function) if name not in left]
         return self.function(**{name: given[name] if name in given else getattr(settings, name) for name in named})
 
 
@@ -228,7 +229,13 @@ def parameters(function: Function) -> list[str]:
     return list(inspect.signature(function).parameters)
 
 
+def optional(function: Function) -> set[str]:
+    """Parameters that have a default, as for a table that is read under some settings alone."""
+    return {name for name, one in inspect.signature(function).parameters.items() if one.default is not one.empty}
+
+
 _DECLARATIONS: dict[str, Callable[[Settings], Table]] = {}
+_ONLY_WITH: dict[str, str] = {}
 
 
 def table_asset(
@@ -247,6 +254,7 @@ def table_asset(
     sorted_by: tuple[str, ...] = (),
     settings: tuple[str, ...] = (),
     known_by_inputs: tuple[str, ...] = (),
+    only_with: str = "",
     version: int = 1,
 ) -> Callable[[Declared], Declared]:
     """Declare the table that a function computes; the function stays as it is.
@@ -269,6 +277,7 @@ def table_asset(
         sorted_by: see `Table`.
         settings: further settings that its content depends on, as its columns and rules may.
         known_by_inputs: settings that the function takes and whose change its inputs' stamps tell already.
+        only_with: a setting without which there is no such table.
         version: see `Table`.
     """
 
@@ -298,6 +307,7 @@ def table_asset(
             return table
 
         _DECLARATIONS[name] = under
+        _ONLY_WITH[name] = only_with
         return function
 
     return declared
@@ -309,6 +319,7 @@ def _settled(value: Settled[_Value], settings: Settings) -> _Value:
 
 def _check_parameters(table: Table) -> None:
     there = {*table.reads, "days", "divide", *(["delivered"] if table.landed else []), *Settings.model_fields}
+    there |= optional(table.function)
     if unknown := [name for name in parameters(table.function) if name not in there]:
         raise TypeError(
             f"{table.name}: its function takes {unknown[0]}, which is neither one of what it reads "
@@ -322,7 +333,11 @@ def declare(settings: Settings) -> Mapping[str, Table]:
         package = import_module(f"lakehouse_assets.assets.{layer}")
         for module in iter_modules(package.__path__):
             import_module(f"{package.__name__}.{module.name}")
-    tables = {name: under(settings) for name, under in _DECLARATIONS.items()}
+    tables = {
+        name: under(settings)
+        for name, under in _DECLARATIONS.items()
+        if not _ONLY_WITH[name] or getattr(settings, _ONLY_WITH[name])
+    }
     waiting = sorted(tables.values(), key=lambda t: (LAYERS.index(t.layer), t.name))
     ordered: dict[str, Table] = {}
     while waiting:
@@ -353,5 +368,10 @@ def selected(declared: Mapping[str, Table], names: Sequence[str]) -> Mapping[str
 
 
 def settings_of(table: Table, settings: Settings) -> dict[str, Any]:
-    """The settings, by name, that change the content of a table."""
-    return {name: getattr(settings, name) for name in table.settings}
+    """The settings, by name, that change the content of a table.
+
+    Which of the segments are columns of events changes it too; where none is, nothing is added.
+    """
+    found = {name: getattr(settings, name) for name in table.settings}
+    of_events = [name for name in settings.segments if name in settings.extra_columns]
+    return found | ({"segments_of_events": of_events} if of_events and "segments" in found else {})

@@ -14,15 +14,15 @@ APP_VERSION = "app_version"  # the one segment that is no column of the users: a
 UNKNOWN = "unknown"  # the segment of users who are in no file, and of those whose column is empty
 
 
-def attributes(segments: Sequence[str]) -> tuple[str, ...]:
+def attributes(segments: Sequence[str], extra_columns: Sequence[str]) -> tuple[str, ...]:
     """The text columns of a user: those of every users file, and further ones that the segments name."""
-    further = [name for name in segments if name not in (*DELIVERED_ATTRIBUTES, "join_date", "app_version")]
-    return (*DELIVERED_ATTRIBUTES, *further)
+    further = user_segments(segments, extra_columns)
+    return (*DELIVERED_ATTRIBUTES, *(name for name in further if name not in (*DELIVERED_ATTRIBUTES, "join_date")))
 
 
-def user_segments(segments: Sequence[str]) -> list[str]:
-    """Those of the segments that are columns of the users."""
-    return [name for name in segments if name != APP_VERSION]
+def user_segments(segments: Sequence[str], extra_columns: Sequence[str]) -> list[str]:
+    """Those of the segments that are columns of the users; the others are columns of the events."""
+    return [name for name in segments if name not in (APP_VERSION, *extra_columns)]
 
 
 def with_ends(changes: DataFrame) -> DataFrame:

@@ -140,7 +140,7 @@ def try_file(
         trial.proposed, trial.accepted_then = proposed, last.accepted
     roots = {theirs.split(".")[0] for theirs in proposed_map.values()}
     ours = {proposed_map.get(name, name).casefold() for name in DATASETS[dataset]}
-    known = {*settings.segments} if dataset == "users" else set()
+    known = {*(settings.segments if dataset == "users" else settings.extra_columns)}
     trial.unused = [name for name in names if name.casefold() not in ours and name not in known | roots]
     return trial
 

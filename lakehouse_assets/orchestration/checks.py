@@ -85,7 +85,7 @@ def segments_add_up(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
     users: dict[date, set[tuple[int, ...]]] = {}
     for day, segment, of_segment, active_users in sums:
         actions.setdefault(day, []).append(of_segment)
-        if segment != APP_VERSION:  # of several versions a user counts for each
+        if segment not in (APP_VERSION, *lakehouse.settings.extra_columns):  # of several a user counts for each
             users.setdefault(day, set()).add(tuple(active_users))
     found = {}
     for day in days_between(first, last):
@@ -114,11 +114,13 @@ def unusual_days(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
 
 def unexpected_columns(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
     """Landing dates whose files have columns beyond the expected ones."""
-    zone = lakehouse.zone
+    zone, kept = lakehouse.zone, lakehouse.settings.extra_columns
     found = {}
     for day in days_between(first, last):
-        extra = {f.path.name: zone.inspect("interactions", f).extra for f in zone.files("interactions", day)}
-        named = [f"{name}: {', '.join(columns)}" for name, columns in extra.items() if columns]
+        named = []
+        for file in zone.files("interactions", day):
+            if columns := [name for name in zone.inspect("interactions", file).extra if name not in kept]:
+                named.append(f"{file.path.name}: {', '.join(columns)}")
         if named:
             found[day] = Outcome(len(named), "; ".join(named))
     return found

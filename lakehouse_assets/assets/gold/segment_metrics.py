@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, timedelta
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
@@ -34,23 +35,35 @@ _SUMS = (*ACTIVE_USERS, "total_actions", "sessions")
         "sessions": count("Sessions of the day's users."),
     },
     partition_column="date",
-    reads={
+    reads=lambda settings: {
         "version_days": Input("silver.user_version_days", 1 - LONGEST_DAYS, 0),
         "sessions": Input("gold.session_metrics"),
         "users": Input("silver.user_changes", EVER, 0, as_of=True),
+        **(
+            {"extras": Input("silver.interaction_extras", 1 - LONGEST_DAYS, 0)}
+            if {*settings.segments} & {*settings.extra_columns}
+            else {}
+        ),
     },
     key=("date", "segment", "value"),
     rules=(ACTIVE_USERS_ORDERED,),
     checks=(ACTIVE_USERS_ORDERED.name,),
     by_month=True,
+    known_by_inputs=("extra_columns",),  # those that are segments are stamped with the segments
 )
 def segment_metrics(
-    version_days: DataFrame, sessions: DataFrame, users: UsersAsOf, segments: Sequence[str], days: Days
+    version_days: DataFrame,
+    sessions: DataFrame,
+    users: UsersAsOf,
+    segments: Sequence[str],
+    days: Days,
+    extra_columns: Sequence[str] = (),
+    extras: DataFrame | None = None,
 ) -> DataFrame:
     """Active users, actions and sessions of each segment on each of the days.
 
-    A user counts for what the user is as of the day, in all windows that end on it; for an app version with activity
-    in that version. A session counts for everything its user is or used on its day.
+    A user counts for what the user is as of the day, in all windows that end on it; for an app version, as for a column
+    of the events, with activity in it. A session counts for everything its user is or used on its day.
 
     A user's active days and versions lie on one line of time, so there is no join that one frequent key could
     unbalance: between two of its points nothing changes but that the last active day leaves a window. These spans are
@@ -61,8 +74,10 @@ def segment_metrics(
         version_days: rows of silver.user_version_days of the days and of the 29 before.
         sessions: session_date, user_id of the sessions of the days.
         users: as of the days.
-        segments: columns of the users and `APP_VERSION`.
+        segments: columns of the users, `APP_VERSION` and extra columns.
         days: days wanted.
+        extra_columns: columns of the events.
+        extras: rows of silver.interaction_extras of the days and of the 29 before.
 
     Returns:
         date, segment (the column), value (`unknown` where there is none), the columns of `ACTIVE_USERS`,
@@ -71,14 +86,19 @@ def segment_metrics(
     beginning = days.first - timedelta(LONGEST_DAYS - 1)
     active = version_days.withColumnRenamed("event_date", "date")
     visits = sessions.select("user_id", F.col("session_date").alias("date"), F.lit(1).alias("sessions"))
-    of_users = user_segments(segments)
+    of_users = user_segments(segments, extra_columns)
     spans = []
     if of_users:
         versions = users.since(beginning)
         spans.append(_divided(_user_spans(active, visits, versions, of_users), of_users))
     if APP_VERSION in segments:
-        spans.append(_divided(_version_spans(active, visits), [APP_VERSION]))
-    return _by_day(spans[0].unionByName(spans[1]) if len(spans) > 1 else spans[0], *days)
+        spans.append(_divided(_event_spans(active, visits, APP_VERSION), [APP_VERSION]))
+    for name in segments:
+        if extras is not None and name in extra_columns:
+            by_value = extras.groupBy(F.col("event_date").alias("date"), "user_id", name)
+            valued = by_value.agg(F.count(F.lit(1)).alias("actions"))
+            spans.append(_divided(_event_spans(valued, visits, name), [name]))
+    return _by_day(reduce(DataFrame.unionByName, spans), *days)
 
 
 def _user_spans(active: DataFrame, visits: DataFrame, versions: DataFrame, columns: Sequence[str]) -> DataFrame:
@@ -111,21 +131,21 @@ def _user_spans(active: DataFrame, visits: DataFrame, versions: DataFrame, colum
     return _counted(spans.where(F.col("age") < LONGEST_DAYS))
 
 
-def _version_spans(active: DataFrame, visits: DataFrame) -> DataFrame:
-    """Active days of a user in an app version, counted as by `_user_spans`; age is 0."""
+def _event_spans(active: DataFrame, visits: DataFrame, column: str) -> DataFrame:
+    """Active days of a user with a value of a column of the events, counted as by `_user_spans`; age is 0."""
     rows = stacked(active, visits).repartition("user_id")
     of_day = F.sum("sessions").over(Window.partitionBy("user_id", "date"))
-    by_version = Window.partitionBy("user_id", APP_VERSION).orderBy("date")
+    by_value = Window.partitionBy("user_id", column).orderBy("date")
     spans = (
         rows.withColumn("sessions", of_day)
         .where("actions IS NOT NULL")
         .select(
             "date",
             F.lit(0).alias("age"),
-            _gap(by_version),
+            _gap(by_value),
             "actions",
             "sessions",
-            as_texts([APP_VERSION]).alias("version"),
+            as_texts([column]).alias("version"),
         )
     )
     return _counted(spans)

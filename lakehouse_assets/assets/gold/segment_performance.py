@@ -22,7 +22,7 @@ _DISTANCE = "decimal(12,0)"  # holds a user's distance from the middle place, an
     description="Whether a segment's users have longer durations than the others, with a confidence interval.",
     columns=lambda settings: {
         "date": day("Day."),
-        "segment": text("What divides the users.", one_of(user_segments(settings.segments))),
+        "segment": text("What divides the users.", one_of(user_segments(settings.segments, settings.extra_columns))),
         "value": text("Its value; `unknown` for users in no file and where it is empty."),
         "users": whole("Distinct users active on the day.", at_least(1)),
         "avg_duration_ms": number("Mean duration_ms of their actions, in ms.", at_least(0)),
@@ -43,9 +43,12 @@ _DISTANCE = "decimal(12,0)"  # holds a user's distance from the middle place, an
     },
     key=("date", "segment", "value"),
     by_month=True,
+    known_by_inputs=("extra_columns",),  # those that are segments are stamped with the segments
     version=2,
 )
-def segment_performance(user_days: DataFrame, users: UsersAsOf, segments: Sequence[str], days: Days) -> DataFrame:
+def segment_performance(
+    user_days: DataFrame, users: UsersAsOf, segments: Sequence[str], days: Days, extra_columns: Sequence[str] = ()
+) -> DataFrame:
     """Whether users of a segment have longer or shorter durations than the others, on each of the days.
 
     The correlation is Spearman's, between being in the segment (1 or 0) and a user's mean duration on the day. The
@@ -61,8 +64,9 @@ def segment_performance(user_days: DataFrame, users: UsersAsOf, segments: Sequen
     Args:
         user_days: event_date, user_id, actions, duration_ms (sum).
         users: as of the days.
-        segments: columns of the users; `APP_VERSION` is none.
+        segments: columns of the users; `APP_VERSION` and the extra columns are none.
         days: days wanted.
+        extra_columns: columns of the events.
 
     Returns:
         date, segment, value, users, avg_duration_ms (over the users' actions), duration_correlation (-1 … 1; null
@@ -80,7 +84,7 @@ def segment_performance(user_days: DataFrame, users: UsersAsOf, segments: Sequen
     # squares of distances among more than two million users pass 64 bits
     square = F.col("distance").cast(_DISTANCE) * F.col("distance").cast(_DISTANCE)
     centred = ranked.withColumn("distance", distance).withColumn("squares", F.sum(square).over(by_day))
-    of_users = user_segments(segments)
+    of_users = user_segments(segments, extra_columns)
     known = users.on_day(centred, of_users, days.first)
     groups = (
         known.select("*", by_segment(of_users))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -110,12 +111,16 @@ def interactions(
     return deduplicate(divide(valid, "event_date", "user_id"))
 
 
-def valid_interactions(classified: DataFrame) -> DataFrame:
+def valid_interactions(classified: DataFrame, further: Sequence[str] = ()) -> DataFrame:
     """The valid rows of `classify`, typed: empty page_id and app_version are null, user_id is trimmed.
+
+    Args:
+        classified: rows of `classify`.
+        further: columns of it to keep as they are.
 
     Returns:
         event_date, user_id, timestamp (instant), action_type, page_id, duration_ms (bigint), app_version,
-        landing_date.
+        landing_date, and the further ones.
     """
     return classified.where("reason IS NULL").select(
         "event_date",
@@ -126,6 +131,22 @@ def valid_interactions(classified: DataFrame) -> DataFrame:
         F.col("duration").alias("duration_ms"),
         F.nullif("app_version", F.lit("")).alias("app_version"),
         "landing_date",
+        *further,
+    )
+
+
+_DAY_DIGITS, _DURATION_DIGITS = 6, 19
+
+
+def survivor_text() -> SparkColumn:
+    """What of duplicates decides which one counts: landing_date, duration_ms, app_version (null first).
+
+    A text that sorts as the three do: of structs with a null inside, engines differ on which is the smallest.
+    """
+    return F.concat(
+        F.lpad(F.unix_date("landing_date").cast("string"), _DAY_DIGITS, "0"),
+        F.lpad(F.col("duration_ms").cast("string"), _DURATION_DIGITS, "0"),
+        F.coalesce(F.concat(F.lit("1"), "app_version"), F.lit("0")),
     )
 
 
@@ -142,23 +163,16 @@ def deduplicate(valid: DataFrame) -> DataFrame:
         The survivors, with duplicates (bigint): how many rows each one stands for beside itself.
     """
     divided_by = division(valid)
-    # a text that sorts as the triple does: of structs with a null inside, engines differ on which is the smallest
-    day_digits, digits = 6, 19
-    triple = F.concat(
-        F.lpad(F.unix_date("landing_date").cast("string"), day_digits, "0"),
-        F.lpad(F.col("duration_ms").cast("string"), digits, "0"),
-        F.coalesce(F.concat(F.lit("1"), "app_version"), F.lit("0")),
-    )
-    survivor, version_at = F.col("_survivor"), day_digits + digits + 1
+    survivor, version_at = F.col("_survivor"), _DAY_DIGITS + _DURATION_DIGITS + 1
     return (
         valid.groupBy(*divided_by, "event_date", *DUPLICATE_KEY)
-        .agg(F.min(triple).alias("_survivor"), (F.count(F.lit(1)) - F.lit(1)).alias("duplicates"))
+        .agg(F.min(survivor_text()).alias("_survivor"), (F.count(F.lit(1)) - F.lit(1)).alias("duplicates"))
         .select(
             *divided_by,
             "event_date",
             *DUPLICATE_KEY,
-            F.date_from_unix_date(F.substring(survivor, 1, day_digits).cast("int")).alias("landing_date"),
-            F.substring(survivor, day_digits + 1, digits).cast("bigint").alias("duration_ms"),
+            F.date_from_unix_date(F.substring(survivor, 1, _DAY_DIGITS).cast("int")).alias("landing_date"),
+            F.substring(survivor, _DAY_DIGITS + 1, _DURATION_DIGITS).cast("bigint").alias("duration_ms"),
             F.when(F.substring(survivor, version_at, 1) == "1", F.substr(survivor, F.lit(version_at + 1))).alias(
                 "app_version"
             ),

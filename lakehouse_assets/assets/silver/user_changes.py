@@ -17,15 +17,18 @@ from lakehouse_assets.assets.versions import version_columns
 @table_asset(
     "silver.user_changes",
     description="Versions of users by the day they begin: rows of a users file that say something new.",
-    columns=lambda settings: version_columns(settings.segments),
+    columns=lambda settings: version_columns(settings.segments, settings.extra_columns),
     partition_column="valid_from",
     reads={"bronze": Input("bronze.users"), "earlier": Input("silver.user_changes", EVER, -1)},
     calendar="users",
     key=("valid_from", "user_id"),
     by_month=True,
+    known_by_inputs=("extra_columns",),  # those that are segments are stamped with the segments
     version=2,
 )
-def user_changes(bronze: DataFrame, earlier: DataFrame, segments: Sequence[str]) -> DataFrame:
+def user_changes(
+    bronze: DataFrame, earlier: DataFrame, segments: Sequence[str], extra_columns: Sequence[str] = ()
+) -> DataFrame:
     """The versions of users that begin with some deliveries: rows that say something else than was known before.
 
     Of a delivery's rows of one user the one with the latest join_date counts (none is earliest), then the smallest by
@@ -35,12 +38,13 @@ def user_changes(bronze: DataFrame, earlier: DataFrame, segments: Sequence[str])
         bronze: user_id, join_date, country, device_type, subscription_type, extra_columns (JSON object),
             malformed_row (text as delivered) and landing_date (date) of some days.
         earlier: all versions that begin before these days.
-        segments: see `attributes`; columns that not every users file has come from extra_columns.
+        segments: see `attributes`; columns that not every users file has come from bronze's extra_columns.
+        extra_columns: columns of events, which no user has.
 
     Returns:
         valid_from (landing date), user_id, join_date (date) and its `attributes` (null where empty).
     """
-    texts = attributes(segments)
+    texts = attributes(segments, extra_columns)
     extra = F.from_json("extra_columns", "map<string, string>")
     valid = judged(bronze).where("reason IS NULL")
     typed = valid.select(

@@ -17,7 +17,7 @@ from lakehouse_assets.calendar import Days
     "silver.users",
     description="Users over time, sorted by country: each version with its first day and the day it ended.",
     columns=lambda settings: {
-        **version_columns(settings.segments),
+        **version_columns(settings.segments, settings.extra_columns),
         "valid_to": day("First day of the user's next version; null without one.", nullable=True),
         "is_current": flag("Whether it is the user's newest version."),
     },
