@@ -347,14 +347,20 @@ def _days(options: argparse.Namespace) -> tuple[date, date]:
 
 
 def _run_range(options: argparse.Namespace, settings: Settings, first: date, last: date) -> None:
+    from lakehouse_assets.calendar import at_most, days_between, in_words
     from lakehouse_assets.landing.zone import landing_zone
 
     began = time.monotonic()
+    looks = landing_zone(settings).look_at_all()
+    without = [day for day in days_between(first, last) if not looks["interactions"].get(day)]
+    if without:
+        named = ", ".join(at_most(in_words(without), 3))
+        say(f"no file of interactions is landed under {named}; what other files hold of a day counts, else it is 0")
     size = None
     if not settings.spark_remote:  # a server's JVM runs already
         until = last + timedelta(days=settings.late_days)
-        looks = landing_zone(settings).look_at_all().values()
-        size = sum(file.size for look in looks for day in look if first <= day <= until for file in look[day])
+        found = looks.values()
+        size = sum(file.size for look in found for day in look if first <= day <= until for file in look[day])
     _start_early(settings, size)
     from lakehouse_assets.lakehouse import Lakehouse
     from lakehouse_assets.orchestration.runner import Runner
@@ -441,7 +447,20 @@ def _report(
 
 def _rejected(work: Sequence[Work], settings: Settings) -> list[str]:
     """How many of the rows that were looked at are rejected, and why: nobody should have to ask for that."""
-    return [*_rejected_interactions(work, settings), *_rejected_users(work, settings)]
+    return [*_rejected_interactions(work, settings), *_rejected_users(work, settings), *_duplicates(work, settings)]
+
+
+def _duplicates(work: Sequence[Work], settings: Settings) -> list[str]:
+    """How many valid rows are copies of others, so that nobody looks for them in vain."""
+    told = []
+    for table, what, equal in (
+        ("silver.interaction_counts", "interactions", "user, instant, action and page"),
+        ("silver.user_counts", "rows of users", "user and landing date"),
+    ):
+        query = f"SELECT NULL, sum(duplicate_rows)::BIGINT FROM {table} WHERE date BETWEEN $first AND $last"  # noqa: S608
+        if found := _counted(work, settings, (table,), query).get(None):
+            told.append(f"duplicates: {found:,} {what} with the {equal} of another; one of each counts; see {table}")
+    return told
 
 
 def _rejected_interactions(work: Sequence[Work], settings: Settings) -> list[str]:
@@ -617,10 +636,12 @@ def _sql(options: argparse.Namespace, settings: Settings) -> None:
     import duckdb
 
     from lakehouse_assets.storage.catalog import Catalog
-    from lakehouse_assets.storage.query import connect
+    from lakehouse_assets.storage.query import TABLES, connect
 
     try:
-        relation = connect(Catalog(settings)).sql(options.query)
+        connection = connect(Catalog(settings))
+        asked = " ".join(options.query.lower().rstrip("; \n").split())
+        relation = connection.sql(TABLES if asked in ("show tables", "show all tables") else options.query)
         if relation is not None:
             relation.show(max_width=shutil.get_terminal_size((200, 0)).columns, max_rows=200)
     except duckdb.Error as error:

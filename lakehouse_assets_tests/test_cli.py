@@ -457,6 +457,25 @@ def test_a_run_says_how_many_rows_were_rejected_and_why(home: Path) -> None:
     assert cli._rejected(work[1:], lakehouse.settings) == []
 
 
+def test_a_run_says_how_many_rows_are_duplicates(home: Path) -> None:
+    first, last = date(2024, 3, 1), date(2024, 3, 2)
+    counted = [{"date": day, "duplicate_rows": rows} for day, rows in ((first, 1200), (last, 4), (date(2024, 3, 3), 7))]
+    lakehouse = store(home, "silver.interaction_counts", counted)
+    work = [Work(("silver.interaction_counts",), first, last)]
+    assert cli._rejected(work, lakehouse.settings) == [
+        "duplicates: 1,204 interactions with the user, instant, action and page of another; one of each counts; see "
+        "silver.interaction_counts"
+    ]
+
+
+def test_show_tables_gives_names_that_a_query_can_have(lakehouse_command: Run, home: Path) -> None:
+    store(home, "gold.daily_metrics", [{}])
+    status, printed, _ = lakehouse_command("sql", "SHOW  tables;")
+    assert status == 0
+    assert "gold.daily_metrics" in printed
+    assert "gold__" not in printed
+
+
 def test_a_run_says_why_a_history_delivered_under_one_date_is_late(home: Path) -> None:
     day = date(2024, 3, 1)
     rows = [{"landing_date": day, "event_date": None, "reason": "late_event", "delivered_rows": 7}]

@@ -106,7 +106,8 @@ def test_a_trial_tells_reasons_samples_and_settings_and_leaves_nothing(make_lake
     settings = load_settings()
     trial = try_file(lake.lakehouse.engine, settings, "interactions", file, {}, None)
     assert trial.counts == {"bad_timestamp": 3, "malformed_row": 1, "missing_user_id": 1}
-    assert trial.samples["bad_timestamp"] == ["3/5/2024 10:00", "3/25/2024 10:01"]
+    assert trial.samples["bad_timestamp"] == {"3/5/2024 10:00": 2, "3/25/2024 10:01": 4}
+    assert any(line.endswith("missing_user_id: user_id '' (line 5)") for line in told("events.csv", trial))
     assert trial.unused == ["plan"]
     assert trial.proposed == {"timestamp_formats": ["%m/%d/%Y %H:%M"], "allowed_actions": ["login", "edit"]}
     assert (trial.accepted_then, trial.rows) == (2, 5)

@@ -136,7 +136,7 @@ def _shown(value: object) -> object:
 
 
 def assert_columns(wanted: list[dict[str, Any]], table: str) -> None:
-    unknown_by_hand = ("extra_columns", "source_file", "ingested_at")
+    unknown_by_hand = ("extra_columns", "source_file", "source_line", "ingested_at")
     assert list(wanted[0]) == [name for name in TABLES[table].columns if name not in unknown_by_hand], table
 
 

@@ -181,6 +181,35 @@ def test_where_a_dirty_file_is_cut_never_changes_its_rows(lines: list[str], bloc
     ]
 
 
+@law(150)
+@given(
+    lines=st.lists(st.sampled_from(GOOD_LINES * 2 + DIRTY_LINES + ["", "b,t,e,p,1,1"]), max_size=14),
+    line_end=st.sampled_from(["\n", "\r\n"]),
+    top=st.sampled_from(["", "\n\n", "# made by hand\nsep=,\n"]),
+    block=sizes,
+    chunk=sizes,
+)
+def test_every_row_has_the_number_of_its_line(
+    lines: list[str], line_end: str, top: str, block: int, chunk: int
+) -> None:
+    data = (top + HEADER + "".join(f"{line}\n" for line in lines)).replace("\n", line_end).encode()
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = Path(folder) / "x.csv"
+        path.write_bytes(data)
+        patch.setattr(csv_files, "BLOCK_BYTES", len(top) + len(HEADER) + 9 + block)  # a header fits into one
+        inspection = inspect(path, COLUMNS)
+        patch.setattr(csv_files, "BLOCK_BYTES", block)
+        patch.setattr(csv_files, "CHUNK_BYTES", chunk)
+        batches = [batch for part in chunks(inspection, COLUMNS) for batch in read_chunk(part)]
+    found = [row for batch in batches for row in batch.to_pylist()]
+    written = data.decode().split(line_end)
+    for row in found:
+        begins = written[row["source_line"] - 1]
+        text = row["malformed_row"] if row["malformed_row"] is not None else row["user_id"]
+        assert text.split("\n")[0].rstrip("\r") in begins, (row, begins)
+    assert len({row["source_line"] for row in found}) == len(found)
+
+
 def test_a_block_that_ends_after_an_unclosed_quote_costs_no_other_row() -> None:
     lines = ['open,t,e,"p,1,1', 'b,t,e,"two\nlines",1,1', "c,t,e,p,1,1"]
     data = (HEADER + "\n".join(lines) + "\n").encode()

@@ -140,6 +140,7 @@ def test_what_is_landed_of_json_obeys_the_laws_of_csv(zone: LandingZone, tmp_pat
     assert row | {"extra_columns": json.loads(row["extra_columns"])} == {
         "day": "2024-03-01", "user_id": "7", "join_date": "2024-01-01", "country": "DE", "device_type": "ios",
         "subscription_type": "", "extra_columns": {"geo": {"cc": "DE"}, "beta": True}, "malformed_row": None,
+        "source_line": 2,
     }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lakehouse_assets.assets.columns import Column, day, instant, text
+from lakehouse_assets.assets.columns import Column, at_least, day, instant, text, whole
 from lakehouse_assets.assets.datasets import DATASETS
 
 
@@ -16,5 +16,6 @@ def delivered(dataset: str) -> dict[str, Column]:
             "The row as delivered where it does not fit the header; the other columns are null.", nullable=True
         ),
         "source_file": text("Name of the delivered file."),
+        "source_line": whole("Line of that file, as landed, on which the row begins.", at_least(1), nullable=True),
         "ingested_at": instant("When the run that read the file began."),
     }

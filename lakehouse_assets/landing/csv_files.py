@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, BinaryIO, Self, TypeAlias, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ from lakehouse_assets.assets.division import PART
 from lakehouse_assets.settings import in_utf8
 from lakehouse_assets.storage.s3 import SCHEME, S3Path, name_of, open_object, readable
 
+SOURCE_LINE = "source_line"  # the line of the file that a row begins on
 EXTRA_COLUMNS = "extra_columns"  # what bronze keeps of further columns: a JSON object
 BLOCK_BYTES = 4 << 20
 CHUNK_BYTES = 32 << 20
@@ -66,6 +67,12 @@ SEPARATORS = ",;\t|"  # that a header may be divided by
 _QUOTED_VALUE = r'"(?:[^"\x00-\x08\x0a-\x1f\x7f]|"")*"'
 
 
+_Kept = TypeVar("_Kept")
+Numbers = npt.NDArray[Any]  # of lines
+Numbered: TypeAlias = tuple[int, _Kept]  # with the number of its line
+Chosen = tuple[bytes, npt.NDArray[np.bool_]]  # lines of a block, and which they are
+
+
 class FileRefused(ValueError):
     """A delivered file that can't be read as what it claims to be; the message names the file and the reason."""
 
@@ -92,6 +99,7 @@ class Inspection:
         carriage_returns_only: lines end with CR alone.
         complete_last_row: the last row ends with a line end.
         separator: what divides the values of a row.
+        counted: offsets in the text, and how many line feeds are before each.
     """
 
     path: str
@@ -106,11 +114,15 @@ class Inspection:
     carriage_returns_only: bool
     complete_last_row: bool
     separator: str = ","
+    counted: tuple[tuple[int, int], ...] = ((0, 0),)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A part of a file that one task reads: whole rows that begin in [start, end)."""
+    """A part of a file that one task reads: whole rows that begin in [start, end).
+
+    ``counted`` is an offset before the start, and how many line feeds are before it.
+    """
 
     path: str
     size: int
@@ -121,6 +133,7 @@ class Chunk:
     quoted: bool
     carriage_returns_only: bool
     separator: str = ","
+    counted: tuple[int, int] = (0, 0)
 
 
 def open_bytes(path: Path | str) -> tuple[io.BufferedReader, int]:
@@ -215,7 +228,8 @@ def _inspect(path: str, columns: Sequence[str]) -> Inspection:
                 digest.update(block)
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
     head = b""
-    text_size = 0
+    text_size = feeds = 0
+    counted = [(0, 0)]
     quoted = carriage_returns = line_feeds = False
     last = b""
     with open_text_bytes(path) as stream:
@@ -237,6 +251,8 @@ def _inspect(path: str, columns: Sequence[str]) -> Inspection:
             line_feeds = line_feeds or b"\n" in block
             carriage_returns = carriage_returns or b"\r" in block
             last = block[-1:]
+            feeds += block.count(b"\n")
+            counted.append((text_size, feeds))
     if text_size == 0:
         raise FileRefused(path, "is empty (0 bytes); a day without rows needs at least the header")
     if decoder.getstate()[0]:
@@ -256,6 +272,7 @@ def _inspect(path: str, columns: Sequence[str]) -> Inspection:
         carriage_returns_only=carriage_returns and not line_feeds,
         complete_last_row=last in (b"\n", b"\r"),
         separator=separator,
+        counted=tuple(counted),
     )
 
 
@@ -372,6 +389,7 @@ def chunks(inspection: Inspection, columns: Sequence[str]) -> list[Chunk]:
             quoted=inspection.quoted,
             carriage_returns_only=inspection.carriage_returns_only,
             separator=inspection.separator,
+            counted=max((mark for mark in inspection.counted if mark[0] < start), default=(0, 0)),
         )
         for start in range(inspection.data_start, max(inspection.size, inspection.data_start + 1), max(step, 1))
     ][: 1 if whole else None]
@@ -393,14 +411,27 @@ def whole_file(inspection: Inspection, columns: Sequence[str]) -> Chunk:
 
 
 def read_chunk(chunk: Chunk) -> Iterator[pa.RecordBatch]:
-    """The rows of a chunk: the expected columns, extra_columns (JSON) and malformed_row (text as delivered).
+    """The rows of a chunk: the expected columns, extra_columns (JSON), malformed_row (text) and `SOURCE_LINE`.
 
     Raises:
         FileRefused: the file is not the one that was inspected any more.
     """
     parser = BlockParser(chunk.header, chunk.columns, chunk.separator)
+    line = _first_row_line(chunk)
     for block in row_blocks(chunk):
-        yield from parser.parse(block)
+        yield from parser.parse(block, line)
+        line += block.count(b"\n")
+
+
+def _first_row_line(chunk: Chunk) -> int:
+    """The number of the line that a chunk's first row begins on; a file's first line is 1."""
+    offset, feeds = chunk.counted
+    line_end = b"\r" if chunk.carriage_returns_only else b"\n"
+    with open_text_bytes(chunk.path, chunk.size) as stream:
+        _skip(stream, offset)
+        before = stream.read(chunk.start - offset)
+    inside_a_line = bool(before) and not before.endswith(line_end)
+    return feeds + before.count(line_end) + 1 + inside_a_line
 
 
 def read_tasks(tasks: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -571,30 +602,36 @@ class BlockParser:
         self.columns = list(columns)
         self.extra = [name for name in header if name not in columns]
         self.schema = pa.schema([(name, pa.string()) for name in (*columns, EXTRA_COLUMNS, "malformed_row")])
+        self.schema = self.schema.append(pa.field(SOURCE_LINE, pa.int64()))
 
-    def parse(self, block: bytes) -> Iterator[pa.RecordBatch]:
-        """The rows of one block, in no particular order."""
-        malformed: list[str] = []
-        rows: list[list[str]] = []
+    def parse(self, block: bytes, first_line: int = 1) -> Iterator[pa.RecordBatch]:
+        """The rows of one block, in no particular order, with the number of the line that each begins on."""
+        malformed: list[Numbered[str]] = []
+        rows: list[Numbered[list[str]]] = []
         quoted = b""
+        numbers = quoted_numbers = np.arange(first_line, first_line + block.count(b"\n"))
         if _needs_care(block):
-            block, quoted = self._set_apart(block, rows, malformed)
+            (block, plain), (quoted, sound) = self._set_apart(block, first_line, rows, malformed)
+            numbers, quoted_numbers = numbers[plain], numbers[sound]
         else:
             block = block.replace(b"\r\n", b"\n")
         if block:
-            yield from self._parse_lines(block, malformed, quote_char=False)
+            yield from self._parse_lines(block, numbers, malformed, quote_char=False)
         if quoted:
-            yield from self._parse_lines(quoted, malformed, quote_char='"')
+            yield from self._parse_lines(quoted, quoted_numbers, malformed, quote_char='"')
         if rows:
-            values = list(zip(*rows, strict=True))
+            values = list(zip(*(row for _, row in rows), strict=True))
             table = pa.table([pa.array(column, pa.string()) for column in values], names=self.header)
-            yield from self._finish(table, malformed)
+            yield from self._finish(table, np.array([number for number, _ in rows]), malformed)
         if malformed:
             empty = pa.nulls(len(malformed), pa.string())
-            columns = [empty] * (len(self.schema) - 1) + [pa.array(malformed, pa.string())]
+            lines, texts = zip(*malformed, strict=True)
+            columns = [empty] * (len(self.schema) - 2) + [pa.array(texts, pa.string()), pa.array(lines, pa.int64())]
             yield pa.record_batch(columns, schema=self.schema)
 
-    def _set_apart(self, block: bytes, rows: list[list[str]], malformed: list[str]) -> tuple[bytes, bytes]:
+    def _set_apart(
+        self, block: bytes, first_line: int, rows: list[Numbered[list[str]]], malformed: list[Numbered[str]]
+    ) -> tuple[Chosen, Chosen]:
         """Take out of a block what needs a look of its own; return its plain lines and its soundly quoted ones.
 
         A line that is no row (see `rows_over_lines`) is malformed, and reading goes on with the next one.
@@ -614,15 +651,21 @@ class BlockParser:
             text = lines.text(first, last)
             row = quoted_row(text, len(self.header), self.separator) if quotes[first] else None
             if row is None or any(_has_control(value) for value in row):
-                malformed.append(text.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "replace"))
+                kept = text.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "replace")
+                malformed.append((first_line + first, kept))
             else:
-                rows.append(row)
+                rows.append((first_line + first, row))
             taken[first : last + 1] = True
-        return _joined(lines, ~special & ~taken), _joined(lines, sound & ~taken)
+        plain, soundly_quoted = ~special & ~taken, sound & ~taken
+        return (_joined(lines, plain), plain), (_joined(lines, soundly_quoted), soundly_quoted)
 
-    def _parse_lines(self, block: bytes, malformed: list[str], quote_char: str | bool) -> Iterator[pa.RecordBatch]:
+    def _parse_lines(
+        self, block: bytes, numbers: Numbers, malformed: list[Numbered[str]], quote_char: str | bool
+    ) -> Iterator[pa.RecordBatch]:
+        refused: list[str] = []
+
         def refuse(row: pacsv.InvalidRow) -> str:
-            malformed.append(row.text or "")
+            refused.append(row.text or "")
             return "skip"
 
         table = pacsv.read_csv(
@@ -638,23 +681,39 @@ class BlockParser:
                 check_utf8=False,
             ),
         )
-        yield from self._finish(table, malformed)
+        if len(table) < len(numbers):  # else every line is a row
+            fits, blank = self._fitting(block)
+            malformed.extend(zip(numbers[~fits & ~blank].tolist(), refused, strict=True))
+            numbers = numbers[fits]
+        yield from self._finish(table, numbers, malformed)
 
-    def _finish(self, table: pa.Table, malformed: list[str]) -> Iterator[pa.RecordBatch]:
+    def _fitting(self, block: bytes) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Which lines of a block are rows of the header's width, and which are blank and none."""
+        lines = Lines.of(block)
+        blank = lines.ends - lines.starts == 1
+        in_line = np.searchsorted(lines.ends, np.flatnonzero(lines.data == ord(self.separator)), side="right")
+        fits = np.bincount(in_line, minlength=len(lines.ends)) == len(self.header) - 1
+        for number in np.flatnonzero(lines.quotes).tolist():  # separators inside quotes are none
+            fits[number] = quoted_row(lines.text(number, number), len(self.header), self.separator) is not None
+        return fits & ~blank, blank
+
+    def _finish(self, table: pa.Table, numbers: Numbers, malformed: list[Numbered[str]]) -> Iterator[pa.RecordBatch]:
         first = self.header[0]
         if pc.any(pc.match_substring(table[first], first, ignore_case=True)).as_py():  # perhaps the header once more
             repeated = pc.equal(pc.utf8_lower(pc.utf8_trim_whitespace(table[first])), first.lower())
             for name in self.header[1:]:
                 same = pc.equal(pc.utf8_lower(pc.utf8_trim_whitespace(table[name])), name.lower())
                 repeated = pc.and_(repeated, same)
-            malformed.extend([self.separator.join(self.header)] * pc.sum(repeated).as_py())
-            table = table.filter(pc.invert(repeated))
+            again = repeated.to_numpy().astype(bool)
+            malformed.extend((number, self.separator.join(self.header)) for number in numbers[again].tolist())
+            table, numbers = table.filter(pc.invert(repeated)), numbers[~again]
         extra = pa.nulls(len(table), pa.string())
         if self.extra:
             kept = [self._kept(row) for row in table.select(self.extra).to_pylist()]
             extra = pa.array(kept, pa.string())
         columns = [table[name] for name in self.columns]
-        whole = pa.table([*columns, extra, pa.nulls(len(table), pa.string())], schema=self.schema)
+        no_text = pa.nulls(len(table), pa.string())
+        whole = pa.table([*columns, extra, no_text, pa.array(numbers, pa.int64())], schema=self.schema)
         yield from whole.combine_chunks().to_batches(max_chunksize=65_536)
 
     @staticmethod

@@ -16,7 +16,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from lakehouse_assets.assets.division import PART
 from lakehouse_assets.calendar import month_first
 from lakehouse_assets.engines.engine import Engine
-from lakehouse_assets.landing.csv_files import Inspection, chunks, read_tasks
+from lakehouse_assets.landing.csv_files import SOURCE_LINE, Inspection, chunks, read_tasks
 
 PARSED_HERE_BYTES = 8 << 20  # what takes less than Spark needs to start its Python workers is parsed by this process
 _BYTES_PER_ROW = 60  # of a typical delivered row; only decides how files are grouped
@@ -39,8 +39,8 @@ def read_deliveries(
         rows_per_file: rows a data file aims at.
 
     Returns:
-        landing_date, the expected columns, extra_columns (JSON), malformed_row, source_file, ingested_at, and the
-        write task of each row.
+        landing_date, the expected columns, extra_columns (JSON), malformed_row, source_line, source_file, ingested_at,
+        and the write task of each row.
     """
     dealt = _deal(files, columns, rows_per_file * _BYTES_PER_ROW)
     texts = [*columns, "extra_columns", "malformed_row"]
@@ -49,6 +49,7 @@ def read_deliveries(
             T.StructField(PART, T.IntegerType()),
             T.StructField("landing_date", T.DateType()),
             *(T.StructField(name, T.StringType()) for name in texts),
+            T.StructField(SOURCE_LINE, T.LongType()),
             T.StructField("source_file", T.StringType()),
         ]
     )

@@ -19,7 +19,7 @@ from lakehouse_assets.assets.silver.interactions import DUPLICATE_KEY
 from lakehouse_assets.assets.silver.rejected_users import judged
 from lakehouse_assets.assets.texts import trimmed
 from lakehouse_assets.engines.engine import Engine
-from lakehouse_assets.landing.csv_files import EXTRA_COLUMNS, FileRefused, Inspection, inspect
+from lakehouse_assets.landing.csv_files import EXTRA_COLUMNS, SOURCE_LINE, FileRefused, Inspection, inspect
 from lakehouse_assets.landing.deliveries import read_deliveries
 from lakehouse_assets.landing.records import CONSTANT, as_csv, names_in
 from lakehouse_assets.settings import EARLIEST_LANDING_DATE, Settings
@@ -69,7 +69,7 @@ class Trial:
     Attributes:
         rows: delivered rows.
         counts: rows by reason, and accepted ones.
-        samples: some of the values that a reason is about.
+        samples: some of the values that a reason is about, with the first line that has each.
         duplicates: accepted rows that another one stands for.
         understood: our columns, where each comes from and its first value.
         unused: names in the file that nothing is computed from.
@@ -77,11 +77,12 @@ class Trial:
         refusal: why it would not be taken at all as the settings are.
         days: first and last day of its accepted rows.
         accepted_then: rows that would be accepted with the proposed settings.
+        by_line: whether the lines that are counted are those of the file itself.
     """
 
     rows: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
-    samples: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    samples: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     duplicates: int = 0
     understood: Sequence[tuple[str, str, str]] = ()
     unused: Sequence[str] = ()
@@ -89,6 +90,7 @@ class Trial:
     refusal: str = ""
     days: tuple[date, date] | None = None
     accepted_then: int = 0
+    by_line: bool = True
 
     @property
     def accepted(self) -> int:
@@ -187,6 +189,7 @@ def _read(
     with as_csv(source, columns, renames, lambda: folder) as (path, left):
         theirs = [left.get(name, name) for name in columns]
         inspection = inspect(path, theirs)
+        trial.by_line = path == source
         rows = _frame(engine, inspection, theirs, columns, day or datetime.now(tz=UTC).date(), settings)
         rows = rows.drop("landing_date").withColumn("landing_date", _landing_date(settings, dataset, day))
         judge = judged if dataset == "users" else _classified(settings)
@@ -210,7 +213,7 @@ def _frame(
     frame = read_deliveries(engine, {day: [inspection]}, theirs, datetime.now(tz=UTC), settings.rows_per_file)
     for name, their in zip(ours, theirs, strict=True):
         frame = frame.withColumnRenamed(their, name)
-    return frame.select("landing_date", *ours, EXTRA_COLUMNS, "malformed_row")
+    return frame.select("landing_date", *ours, EXTRA_COLUMNS, "malformed_row", SOURCE_LINE)
 
 
 def _landing_date(settings: Settings, dataset: str, day: date | None) -> Column:
@@ -250,11 +253,13 @@ def _count(table: DataFrame, dataset: str, trial: Trial) -> None:
         days = accepted.agg(F.min("event_date").alias("first"), F.max("event_date").alias("last")).toArrow().to_pylist()
         trial.days = (days[0]["first"], days[0]["last"]) if days[0]["first"] else None
     trial.duplicates = trial.counts.get(_ACCEPTED, 0) - accepted.select(*key).distinct().count()
-    samples = {}
+    samples = dict[str, Mapping[str, int]]()
     for reason in trial.counts.keys() - {_ACCEPTED}:
         about = _ABOUT.get(reason, "duration_ms")
-        values = table.where(F.col("reason") == reason).groupBy(about).count().orderBy(F.desc("count"), about)
-        samples[reason] = [str(row[about] or "") for row in values.limit(_SAMPLES).toArrow().to_pylist()]
+        found = table.where(F.col("reason") == reason).groupBy(about)
+        values = found.agg(F.count(F.lit(1)).alias("rows"), F.min(SOURCE_LINE).alias("line"))
+        most = values.orderBy(F.desc("rows"), about).limit(_SAMPLES).toArrow().to_pylist()
+        samples[reason] = {str(row[about] or ""): row["line"] for row in most}
     trial.samples = samples
 
 
@@ -290,7 +295,8 @@ def told(name: str, trial: Trial) -> Iterator[str]:
     yield "  rows:"
     for reason, rows in trial.counts.items():
         about = _ABOUT.get(reason, "duration_ms")
-        shown = ", ".join(repr(text[:60]) for text in trial.samples.get(reason, ()))
+        lines = trial.samples.get(reason, {})
+        shown = ", ".join(repr(text[:60]) + (f" (line {lines[text]:,})" if trial.by_line else "") for text in lines)
         yield f"    {rows:>9,} {reason}" + (f": {about} {shown}" if shown else "")
     if trial.duplicates:
         yield f"    {trial.duplicates:>9,} of the accepted are duplicates, and one of each counts"

@@ -17,6 +17,12 @@ from pyiceberg.table import Table as IcebergTable
 from lakehouse_assets.storage.catalog import Catalog
 from lakehouse_assets.storage.coverage import COVERAGE, SOURCES, cover
 
+# what `show tables` is to answer: names that a query can have
+TABLES = (
+    "SELECT table_schema || '.' || table_name AS name FROM information_schema.tables "
+    "WHERE table_schema <> 'main' ORDER BY name"
+)
+
 
 class QueryError(ValueError):
     """A question or an export that can't be answered; the message says why."""

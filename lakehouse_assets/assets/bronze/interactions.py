@@ -14,12 +14,13 @@ from lakehouse_assets.assets.table import table_asset
     columns=delivered_columns("interactions"),
     partition_column="landing_date",
     landed="interactions",
+    version=2,
     calendar="landings",
 )
 def interactions(delivered: DataFrame) -> DataFrame:
     """The rows of the landed files as they are.
 
     Args:
-        delivered: the files' columns as text, landing_date, source_file, ingested_at and what did not fit.
+        delivered: the files' columns as text, landing_date, source_file, source_line, ingested_at and what did not fit.
     """
     return delivered

@@ -14,6 +14,7 @@ from lakehouse_assets.assets.table import table_asset
     columns=delivered_columns("users"),
     partition_column="landing_date",
     landed="users",
+    version=2,
     calendar="users",
     by_month=True,
 )
@@ -21,6 +22,6 @@ def users(delivered: DataFrame) -> DataFrame:
     """The rows of the landed files as they are.
 
     Args:
-        delivered: the files' columns as text, landing_date, source_file, ingested_at and what did not fit.
+        delivered: the files' columns as text, landing_date, source_file, source_line, ingested_at and what did not fit.
     """
     return delivered
