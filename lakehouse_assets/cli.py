@@ -24,6 +24,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lakehouse_assets.errors import LakehouseError, sentence_of
 from lakehouse_assets.stopping import SENTENCE, STATUS, STOP
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ _DEV_GRACE_SECONDS = 30  # Dagster ends its web server, daemon and code server o
 _FORMATS = {".csv": "csv", ".parquet": "parquet", ".json": "json", ".jsonl": "json"}
 
 
-class UsageError(ValueError):
+class UsageError(LakehouseError):
     """An option that can't be used; the message names it."""
 
 
@@ -93,7 +94,7 @@ def _command(arguments: Sequence[str] | None = None) -> int:
         try:
             options.command(options, settings)
         except Exception as error:
-            if _sentence(error) is None:
+            if sentence_of(error) is None:
                 _name_trouble(error, settings)
             raise
     except KeyboardInterrupt:
@@ -102,63 +103,13 @@ def _command(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     except Exception as error:
-        sentence = _sentence(error)
+        sentence = sentence_of(error)
         if sentence is None:
             raise
         for line in sentence.splitlines():
             print(f"lakehouse: {line}", file=sys.stderr)
         return 1
     return 0
-
-
-def _sentence(error: BaseException | None) -> str | None:
-    """The plain message inside an error, if somebody can act on it."""
-    from lakehouse_assets.engines.runtime import SetupError
-    from lakehouse_assets.landing.csv_files import FileRefused
-    from lakehouse_assets.landing.files import LandingError
-    from lakehouse_assets.settings import SettingsError
-    from lakehouse_assets.storage.s3 import StorageError
-
-    expected: tuple[type[BaseException], ...] = (
-        FileRefused,
-        LandingError,
-        SetupError,
-        SettingsError,
-        StorageError,
-        UsageError,
-    )
-    if "lakehouse_assets.storage.catalog" in sys.modules:
-        from lakehouse_assets.storage.catalog import CatalogError
-
-        expected += (CatalogError,)
-    if "lakehouse_assets.storage.query" in sys.modules:
-        from lakehouse_assets.storage.query import QueryError
-
-        expected += (QueryError,)
-    if "lakehouse_assets.orchestration.runner" in sys.modules:
-        from lakehouse_assets.orchestration.runner import DaysLeftOut
-
-        expected += (DaysLeftOut,)
-    if "lakehouse_assets.reports.profiles" in sys.modules:
-        from lakehouse_assets.reports.profiles import ProfileError
-
-        expected += (ProfileError,)
-    if "lakehouse_assets.orchestration.planner" in sys.modules:
-        from lakehouse_assets.orchestration.planner import DroppedDays, RangeError
-
-        expected += (DroppedDays, RangeError)
-    if "lakehouse_assets.storage.warehouse" in sys.modules:
-        from lakehouse_assets.engines.engine import OutOfMemory
-        from lakehouse_assets.storage.warehouse import ContractViolation, PublishConflict
-
-        expected += (ContractViolation, OutOfMemory, PublishConflict)
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:  # Dagster wraps errors in circles
-        if isinstance(error, expected):
-            return str(error)
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def _init(options: argparse.Namespace, settings: Settings) -> None:

@@ -7,6 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from lakehouse_assets.calendar import span_in_words
+from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.failures import days_of_run
 from lakehouse_assets.orchestration.io_manager import IcebergIOManager
@@ -15,7 +16,7 @@ from lakehouse_assets.settings import SettingsError
 from lakehouse_assets.storage.catalog import sqlite_file
 
 
-class NoSuchDays(ValueError):
+class NoSuchDays(LakehouseError):
     """A run for days that there are no partitions for, or for none; the message names those there are."""
 
 

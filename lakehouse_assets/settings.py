@@ -26,6 +26,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.timestamps import formats_of
 
 SETTINGS_FILE = "lakehouse.toml"
@@ -59,7 +60,7 @@ _NO_EXTRAS = (
 )  # columns of interactions and of users
 
 
-class SettingsError(ValueError):
+class SettingsError(LakehouseError):
     """A setting has a value the lakehouse can't work with; the message names the variable."""
 
 
@@ -95,6 +96,9 @@ class Settings(BaseSettings):
     )
     tables: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Tables to keep, with all they are computed from; default every table."
+    )
+    table_modules: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Python modules of yours that declare further tables (docs/your-own-tables.md)."
     )
     success_marker: bool = Field(
         False, description="Whether a landing date is complete only once its folder holds a file `_SUCCESS`."

@@ -146,7 +146,8 @@ def computed_by(
         return spoil(function(**given))
 
     patch.setitem(vars(declared), "function", spoilt)
-    patch.setitem(table._DECLARATIONS, name, lambda settings: replace(declaration(settings), function=spoilt))
+    changed = declaration._replace(under=lambda settings: replace(declaration.under(settings), function=spoilt))
+    patch.setitem(table._DECLARATIONS, name, changed)
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from dagster._utils.error import serializable_error_info_from_exc_info
 from pyspark.sql import functions as F
 
 from lakehouse_assets import cli
+from lakehouse_assets.errors import sentence_of
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration import assets
 from lakehouse_assets.orchestration.failures import _innermost
@@ -72,11 +73,6 @@ def spans_wrong_on(day):
     return lambda sessions: sessions.withColumn("session_span_ms", span)
 
 
-def sentence(error):
-    """What the command would say about an error of a run; None where it would show a stack trace."""
-    return cli._sentence(error)
-
-
 @pytest.fixture(scope="module")
 def lake(make_lake):
     """Three days, up to date; each test changes the second, breaks something, and leaves the lake healed."""
@@ -102,7 +98,7 @@ def test_a_range_that_fails_on_one_day_publishes_none_of_its_days(lake, monkeypa
         "left: gold.daily_session_metrics, following from gold.session_metrics",
         "everything else that is complete is up to date",
     ]
-    assert sentence(failed.value) == told
+    assert sentence_of(failed.value) == told
     after = published(lake)
     for name in ("gold.session_metrics", "gold.daily_session_metrics"):
         assert after[name] == before[name]

@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from functools import cached_property, partial, reduce
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
@@ -234,8 +234,15 @@ def optional(function: Function) -> set[str]:
     return {name for name, one in inspect.signature(function).parameters.items() if one.default is not one.empty}
 
 
-_DECLARATIONS: dict[str, Callable[[Settings], Table]] = {}
-_ONLY_WITH: dict[str, str] = {}
+class _Declaration(NamedTuple):
+    """What declares a table: the module it stands in, the setting without which there is none, and the table."""
+
+    module: str
+    only_with: str
+    under: Callable[[Settings], Table]
+
+
+_DECLARATIONS: dict[str, _Declaration] = {}
 
 
 def table_asset(
@@ -306,8 +313,12 @@ def table_asset(
             _check_parameters(table)
             return table
 
-        _DECLARATIONS[name] = under
-        _ONLY_WITH[name] = only_with
+        there = _DECLARATIONS.get(name)
+        if there and there.module != function.__module__:
+            raise TypeError(f"{name} is declared twice, in {there.module} and in {function.__module__}")
+        if name.split(".")[0] not in LAYERS:
+            raise TypeError(f"{name}: name it by its layer, as in gold.{name.split('.')[-1]}")
+        _DECLARATIONS[name] = _Declaration(function.__module__, only_with, under)
         return function
 
     return declared
@@ -328,15 +339,26 @@ def _check_parameters(table: Table) -> None:
 
 
 def declare(settings: Settings) -> Mapping[str, Table]:
-    """All tables of a lakehouse with these settings, by name, each after what it is computed from."""
+    """All tables of a lakehouse with these settings, by name, each after what it is computed from.
+
+    Raises:
+        SettingsError: a module of LAKEHOUSE_TABLE_MODULES can't be imported.
+    """
     for layer in LAYERS:
         package = import_module(f"lakehouse_assets.assets.{layer}")
         for module in iter_modules(package.__path__):
             import_module(f"{package.__name__}.{module.name}")
+    for name in settings.table_modules:
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise SettingsError(f"LAKEHOUSE_TABLE_MODULES names {name}, which can't be imported: {error}") from error
+    homes = ("lakehouse_assets.assets", *settings.table_modules)
     tables = {
-        name: under(settings)
-        for name, under in _DECLARATIONS.items()
-        if not _ONLY_WITH[name] or getattr(settings, _ONLY_WITH[name])
+        name: one.under(settings)
+        for name, one in _DECLARATIONS.items()
+        if any(f"{one.module}.".startswith(f"{home}.") for home in homes)
+        and (not one.only_with or getattr(settings, one.only_with))
     }
     waiting = sorted(tables.values(), key=lambda t: (LAYERS.index(t.layer), t.name))
     ordered: dict[str, Table] = {}

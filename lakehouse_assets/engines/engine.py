@@ -15,6 +15,7 @@ from pyiceberg.table import Transaction
 from pyspark.sql import Column, DataFrame, SparkSession
 
 from lakehouse_assets.engines.runtime import SetupError
+from lakehouse_assets.errors import LakehouseError
 
 COPY = "_copy"  # a number above 1 for a row whose key was there before
 
@@ -23,7 +24,7 @@ class EngineGone(SetupError):
     """What a run computes with has ended; the message says what to do."""
 
 
-class OutOfMemory(RuntimeError):
+class OutOfMemory(LakehouseError):
     """A table needs more memory than the settings give an engine; nothing was published."""
 
 

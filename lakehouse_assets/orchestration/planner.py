@@ -22,6 +22,7 @@ from pyiceberg.table import Table as IcebergTable
 from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.assets.table import Input, Table, settings_of
 from lakehouse_assets.calendar import DAY, EVER, as_of, days_between, stretches
+from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.landing.csv_files import FileRefused
 from lakehouse_assets.landing.files import LandedFile, LandingError
 from lakehouse_assets.landing.zone import LandingZone, Looks
@@ -38,11 +39,11 @@ Spans = Mapping[str, tuple[date, date]]  # first and last day of each table
 ROUTING = "silver.interaction_routing"
 
 
-class RangeError(ValueError):
+class RangeError(LakehouseError):
     """Days that a lakehouse has not; the message names those that it has."""
 
 
-class DroppedDays(ValueError):
+class DroppedDays(LakehouseError):
     """Days that can't be computed again, as cleanup has dropped them or what they look back on."""
 
 

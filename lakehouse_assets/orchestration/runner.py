@@ -13,6 +13,7 @@ import dagster as dg
 
 from lakehouse_assets.calendar import at_most, days_between, some
 from lakehouse_assets.definitions import build_definitions
+from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing.zone import Looks, signatures
 from lakehouse_assets.orchestration.failures import (
@@ -33,7 +34,7 @@ _TOLD = 3  # files that can't be read, named in one sentence
 _FAILURES_TOLD = 30
 
 
-class DaysLeftOut(ValueError):
+class DaysLeftOut(LakehouseError):
     """What a run could not compute, one line each: files that can't be read, tables that failed, what waits for them.
 
     Attributes:

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from lakehouse_assets.assets.table import Table
+from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.storage.catalog import Catalog
 from lakehouse_assets.storage.query import connect
 
@@ -26,7 +27,7 @@ NOT_INSTALLED = "profiles need the package fg-data-profiling, 0.4 GB; install it
 _SEED = 1
 
 
-class ProfileError(RuntimeError):
+class ProfileError(LakehouseError):
     """A profile that can't be made; the message says why and what to do."""
 
 

@@ -32,6 +32,7 @@ from sqlalchemy import URL, event
 from sqlalchemy.exc import OperationalError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.file_io import StoreFileIO
 from lakehouse_assets.storage.locks import one_at_a_time
@@ -72,7 +73,7 @@ _TABLE_PROPERTIES = {
 }
 
 
-class CatalogError(RuntimeError):
+class CatalogError(LakehouseError):
     """The catalog or the warehouse can't be used; the message says why."""
 
 

@@ -14,6 +14,7 @@ import pyarrow.dataset as ds
 from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
 from pyiceberg.table import Table as IcebergTable
 
+from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.storage.catalog import Catalog
 from lakehouse_assets.storage.coverage import COVERAGE, SOURCES, cover
 
@@ -24,7 +25,7 @@ TABLES = (
 )
 
 
-class QueryError(ValueError):
+class QueryError(LakehouseError):
     """A question or an export that can't be answered; the message says why."""
 
 

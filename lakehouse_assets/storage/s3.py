@@ -16,6 +16,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
+from lakehouse_assets.errors import LakehouseError
+
 if TYPE_CHECKING:
     from pyarrow import NativeFile
     from pyarrow.fs import S3FileSystem
@@ -28,7 +30,7 @@ _CONNECT_SECONDS, _ANSWER_SECONDS = 10, 30  # longest waits of one attempt
 _BUFFER_BYTES = 4 << 20  # what one request reads
 
 
-class StorageError(RuntimeError):
+class StorageError(LakehouseError):
     """The S3 store can't be used as it is set; the message says what to mend."""
 
 

@@ -27,6 +27,7 @@ from lakehouse_assets.assets.frames import stacked
 from lakehouse_assets.assets.table import IN_ITS_PARTITION, NO_DUPLICATE_KEY, Rule, Table
 from lakehouse_assets.calendar import DAY, EVER, Days, days_between, month_first, month_last, span_in_words
 from lakehouse_assets.engines.engine import COPY, Engine, Staging
+from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import (
     NO_ANSWER,
@@ -48,11 +49,11 @@ _SAMPLE_ROWS = 5
 Record = Callable[[Transaction, IcebergTable], None]  # puts what is known of the days into a commit on a table
 
 
-class ContractViolation(RuntimeError):
+class ContractViolation(LakehouseError):
     """What was about to be published breaks the table's contract; nothing was published."""
 
 
-class PublishConflict(RuntimeError):
+class PublishConflict(LakehouseError):
     """Another run published some of the same days meanwhile; compute again from the newer inputs."""
 
 
