@@ -184,7 +184,7 @@ class Settings(BaseSettings):
         description="`sc://host:port` of a Spark Connect server instead of the embedded Spark.",
     )
 
-    @field_validator("allowed_actions", "segments", "extra_columns", "tables", mode="before")
+    @field_validator("allowed_actions", "segments", "extra_columns", "tables", "table_modules", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
