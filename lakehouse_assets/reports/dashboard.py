@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import duckdb
 import vl_convert
 
+from lakehouse_assets.engines.runtime import cache_dir, write_whole
 from lakehouse_assets.reports.charts import (
     CARDS,
     CHARTS,
@@ -44,7 +47,7 @@ def write_dashboard(catalog: Catalog, target: Path) -> Path:
     parts = {
         "css": _themes() + (template / "dashboard.css").read_text("utf-8"),
         "script": (template / "dashboard.js").read_text("utf-8"),
-        "bundle": vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
+        "bundle": _bundle(),
         # what was delivered, such as an action's name, stays data: no text can end the script element
         "data": json.dumps(_content(connection, catalog.settings, tables), separators=(",", ":")).replace(
             "<", "\\u003c"
@@ -56,6 +59,18 @@ def write_dashboard(catalog: Catalog, target: Path) -> Path:
     temporary.write_text(page, encoding="utf-8")
     temporary.replace(target)
     return target
+
+
+def _bundle() -> str:
+    """The program that draws the charts, put together once for a machine: that takes more than a second."""
+    kept = cache_dir() / "charts" / f"vega-{vl_convert.get_vega_version()}-by-{version('vl-convert-python')}.js"
+    try:
+        return kept.read_text("utf-8")
+    except OSError:
+        bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    with suppress(OSError):  # a cache that can't be written only costs the next page the same second
+        write_whole(kept, bundle)
+    return bundle
 
 
 def _themes() -> str:

@@ -316,13 +316,13 @@ class Warehouse:
     ) -> tuple[DataFrame, Sequence[str]]:
         """The new rows and the rows of other days that sit in files about to be replaced; what they are sorted by."""
         kept = [f for f in replaced.values() if f[1] < first or f[2] > last]
-        divided = PART in frame.columns
+        divided, ordered = PART in frame.columns, ORDER in frame.columns
         # a row of another day would wipe or double its neighbours, so the write itself stops at the first one
         day = F.col(declared.partition_column)
         own_day = F.when(day.between(F.lit(first), F.lit(last)), day).otherwise(F.raise_error(_STRAY).cast("date"))
         rows = frame.withColumn(declared.partition_column, own_day)
         if divided:
-            rows = _copies_counted(declared, rows)
+            rows = _copies_counted(declared, rows, [ORDER] if ordered else [])
         if kept:
             low, high = min(f[1] for f in kept), max(f[2] for f in kept)
             inside = _between(declared, low, high) & ~_between(declared, first, last)
@@ -333,19 +333,19 @@ class Warehouse:
             rows = stacked(rows, old)
         if not divided:
             return self._arranged(declared, rows)
-        return rows, [ORDER, declared.partition_column, *declared.key] if ORDER in rows.columns else []
+        return rows, [ORDER, declared.partition_column, *declared.key] if ordered else []
 
     def _arranged(self, declared: Table, rows: DataFrame) -> tuple[DataFrame, Sequence[str]]:
         """Rows that are not divided into write tasks yet: a task per month, in the order of the key."""
         month = F.year(declared.partition_column) * 12 + F.month(declared.partition_column)
         rows = self.engine.gathered(rows.withColumn(PART, month), one_task=declared.by_month)
         order = [PART, *declared.sorted_by, declared.partition_column, *declared.key]
-        return _copies_counted(declared, rows), list(dict.fromkeys(order))
+        return _copies_counted(declared, rows, []), list(dict.fromkeys(order))
 
     def _current(self, declared: Table, table: IcebergTable, files: Iterable[tuple[DataFile, date, date]]) -> DataFrame:
         """A table's rows as of the loaded snapshot, columns as declared; ``files`` are those that will be read."""
         frame = self.engine.read(table, [file for file, _, _ in files])
-        for column in set(declared.columns) - set(frame.columns):
+        for column in set(declared.columns) - set(table.schema().column_names):
             frame = frame.withColumn(column, F.lit(None).cast(declared.spark_schema[column].dataType))
         return frame.select(*declared.columns)
 
@@ -555,21 +555,21 @@ def _breaks(rule: Rule) -> Column:
     return ~F.coalesce(rule.holds(), F.lit(False))
 
 
-def _copies_counted(declared: Table, rows: DataFrame) -> DataFrame:
+def _copies_counted(declared: Table, rows: DataFrame, order: Sequence[str]) -> DataFrame:
     """Rows in write tasks (`PART`) with a number that is above 1 for a row whose key has been there before.
 
     Rows of a key are always in one task, so this takes no shuffle, and no sort where the task is sorted like this.
     """
     if not declared.key:
         return rows
-    order = [ORDER] if ORDER in rows.columns else []
     key = Window.partitionBy(*order, PART, *declared.key).orderBy(declared.key[0])
     return rows.withColumn(COPY, F.row_number().over(key))
 
 
 def _check_schema(declared: Table, frame: DataFrame) -> None:
     """Names and types against the declared schema, without reading a row."""
-    delivered = {field.name: field.dataType for field in frame.drop(ORDER, PART).schema.fields}
+    # asked of the frame itself, which remembers it: with Sail each new frame's columns are a call of the server
+    delivered = {field.name: field.dataType for field in frame.schema.fields if field.name not in (ORDER, PART)}
     wanted = {field.name: field.dataType for field in declared.spark_schema.fields}
     if delivered != wanted:
         names = sorted(name for name in delivered.keys() | wanted.keys() if delivered.get(name) != wanted.get(name))
