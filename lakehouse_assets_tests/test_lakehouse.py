@@ -518,3 +518,17 @@ def test_checks_show_a_result_for_every_day_of_a_range(make_lake):
             records = instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
             assert {r.partition for r in records} == {"2024-03-01", "2024-03-02", "2024-03-03"}
             assert {r.status.value for r in records} == {"SUCCEEDED"}
+
+
+def test_what_is_stale_says_which_file_or_setting_changed(make_lake):
+    lake, day = make_lake(tables=("silver.rejected_interactions",)), date(2024, 3, 1)
+    lake.rows("2024-03-01", "u,2024-03-01 10:00:00,edit,p,10,1", name="a, b=c.csv")
+    lake.rows("2024-03-01", "u,2024-03-01 11:00:00,edit,p,10,1", name="gone.csv").touch()
+    lake.run()
+    lake.rows("2024-03-01", "u,2024-03-01 10:00:00,edit,p,11,1", name="a, b=c.csv")
+    lake.rows("2024-03-01", "u,2024-03-01 12:00:00,edit,p,10,1", name="new.csv")
+    (lake.lakehouse.zone.folder("interactions", day) / "gone.csv").unlink()
+    assert lake.stale()["bronze.interactions"] == {day: "a, b=c.csv changed, gone.csv is gone, new.csv is new"}
+    lake.run()
+    named = lake.under(late_days=5, timestamp_formats=("%d.%m.%Y",))
+    assert named.stale()["silver.rejected_interactions"] == {day: "late_days, timestamp_formats changed"}

@@ -117,5 +117,5 @@ def test_a_day_is_final_when_all_it_looks_back_on_is_computed_from_the_files_up(
     # a correction opens every window that looks back on it
     deliveries.interactions(3, "b.csv", 99)
     day = FIRST + timedelta(3)
-    assert waits("gold.daily_metrics", 13) == f"bronze.interactions {day}: its files changed"
+    assert waits("gold.daily_metrics", 13) == f"bronze.interactions {day}: b.csv is new"
     assert waits("gold.daily_session_metrics", 13) == ""

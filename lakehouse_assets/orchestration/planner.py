@@ -16,19 +16,20 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cache
+from urllib.parse import quote, unquote
 
 from pyiceberg.table import Table as IcebergTable
 
 from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.assets.table import Input, Table, settings_of
-from lakehouse_assets.calendar import DAY, EVER, as_of, days_between, stretches
+from lakehouse_assets.calendar import DAY, EVER, as_of, at_most, days_between, stretches
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.landing.csv_files import FileRefused
 from lakehouse_assets.landing.files import LandedFile, LandingError
 from lakehouse_assets.landing.zone import LandingZone, Looks
 from lakehouse_assets.orchestration.shared_runs import grouped
 from lakehouse_assets.settings import Settings
-from lakehouse_assets.storage.catalog import Catalog, kept_from, read_stamps
+from lakehouse_assets.storage.catalog import Catalog, kept_from, read_settings, read_stamps
 
 Recorded = Callable[[str], Mapping[date, str]]  # the stamps of a table
 Loaded = Callable[[str], IcebergTable | None]  # a table
@@ -36,6 +37,8 @@ Routes = Callable[[], Mapping[date, set[date]]]  # event dates that each landing
 Stale = dict[str, dict[date, str]]  # days of each table that are to be computed, and why
 Days = dict[str, list[date]]  # days of the lake, by the calendar of tables
 Spans = Mapping[str, tuple[date, date]]  # first and last day of each table
+_FILES_NAMED = 20  # in a stamp
+_FILES_TOLD = 3
 ROUTING = "silver.interaction_routing"
 
 
@@ -194,8 +197,11 @@ class Stamps:
             for i in reversed(table.inputs):  # the first that holds is told
                 why |= dict.fromkeys(_reached(i, stale.get(i.table, {}), days, landed), f"follows from {i.table}")
             expected = self._expected(name, [d for d in days if d in recorded], tables.stamps, tables.routes)
-            changed = "its files changed" if table.layer == "bronze" else "its inputs or settings changed"
-            why |= {day: changed for day, stamp in expected.items() if recorded[day] != stamp}
+            differ = {day: stamp for day, stamp in expected.items() if recorded[day] != stamp}
+            if differ and table.layer == "bronze":
+                why |= {day: _what_changed_of_files(recorded[day], stamp) for day, stamp in differ.items()}
+            elif differ:
+                why |= dict.fromkeys(differ, _what_changed(table, self._settings, tables.load(name)))
             why |= {day: "not computed yet" for day in days if day not in recorded}
             why |= dict.fromkeys(gone, "nothing landed belongs to it any more")
             if table.reads_itself and why:
@@ -428,7 +434,9 @@ class Stamps:
 
     def _of_files(self, table: Table, day: date) -> str:
         files = self._zone.files(table.name.removeprefix("bronze."), day)
-        return _hash(table.version, [(file.path.name, self._content_of(file)) for file in files])
+        contents = [(file.path.name, self._content_of(file)) for file in files]
+        named = ",".join(f"{quote(name)}={_hash(content)[:8]}" for name, content in contents[:_FILES_NAMED])
+        return f"{_hash(table.version, contents)} {named}".rstrip()
 
     def _content_of(self, file: LandedFile) -> str:
         """A file's fingerprint; of one that can't be read why, so that its day is stale and nobody computes it."""
@@ -530,6 +538,27 @@ def _reached(i: Input, stale: Collection[date], days: Sequence[date], landed: Lo
         delivered = _delivered_users(landed)
         return (day for day in days if delivered and as_of(day, delivered) in stale)
     return (day for stretch in stretches(stale) for day in i.days_reached(stretch, days[0], days[-1]))
+
+
+def _what_changed_of_files(recorded: str, expected: str) -> str:
+    """Which files of a landing date are new, changed or gone, as far as its stamps name them."""
+    before, now = (
+        dict(part.split("=") for part in stamp.partition(" ")[2].split(",") if part) for stamp in (recorded, expected)
+    )
+    told = dict.fromkeys(now.keys() - before.keys(), "is new") | dict.fromkeys(before.keys() - now.keys(), "is gone")
+    told |= {name: "changed" for name in now.keys() & before.keys() if now[name] != before[name]}
+    named = [f"{unquote(name)} {what}" for name, what in sorted(told.items())]
+    return ", ".join(at_most(named, _FILES_TOLD)) if named and " " in recorded else "its files changed"
+
+
+def _what_changed(table: Table, settings: Settings, loaded: IcebergTable | None) -> str:
+    """Which settings a table was last computed with that have another value now; else what it is computed from."""
+    before = read_settings(loaded) if loaded else {}
+    now = json.loads(json.dumps(settings_of(table, settings), default=str))
+    changed = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)] if before else []
+    if changed:
+        return f"{', '.join(changed)} changed"
+    return f"{' or '.join(dict.fromkeys(i.table for i in table.inputs))} changed, or a setting for some of its days"
 
 
 def _hash(*parts: object) -> str:

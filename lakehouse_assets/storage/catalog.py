@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import date, timedelta
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from pyiceberg.catalog import Catalog as PyIcebergCatalog
 from pyiceberg.catalog.sql import SqlCatalog
@@ -43,6 +43,7 @@ from lakehouse_assets.storage.s3 import SCHEME, Store
 CATALOG = "lake"
 _STAMPS = "lakehouse.stamps."
 _KEPT_FROM = "lakehouse.kept-from"
+_SETTINGS = "lakehouse.settings"
 _ALTER_ATTEMPTS = 50
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 60  # longest waits for a REST catalog, which PyIceberg would wait for for ever
 Altered = TypeVar("Altered")
@@ -298,6 +299,19 @@ def set_stamps(transaction: Transaction, table: IcebergTable, days: Iterable[dat
         if day in stamps:
             of_month[day.isoformat()[8:]] = stamps[day]
     transaction.set_properties({_STAMPS + month: json.dumps(of, sort_keys=True) for month, of in months.items()})
+
+
+def read_settings(table: IcebergTable) -> dict[str, Any]:
+    """The settings that some days of a loaded table were last computed with; empty where none are recorded."""
+    found: dict[str, Any] = json.loads(table.properties.get(_SETTINGS, "{}"))
+    return found
+
+
+def set_settings(transaction: Transaction, table: IcebergTable, settings: Mapping[str, Any]) -> None:
+    """Put the settings that days are computed with into a transaction; only a person reads them."""
+    written = json.dumps(settings, sort_keys=True, default=str)
+    if table.properties.get(_SETTINGS) != written:
+        transaction.set_properties({_SETTINGS: written})
 
 
 def kept_from(table: IcebergTable) -> date | None:

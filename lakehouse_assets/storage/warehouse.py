@@ -24,7 +24,7 @@ from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.division import ORDER, PART
 from lakehouse_assets.assets.frames import stacked
-from lakehouse_assets.assets.table import IN_ITS_PARTITION, NO_DUPLICATE_KEY, Rule, Table
+from lakehouse_assets.assets.table import IN_ITS_PARTITION, NO_DUPLICATE_KEY, Rule, Table, settings_of
 from lakehouse_assets.calendar import DAY, EVER, Days, days_between, month_first, month_last, span_in_words
 from lakehouse_assets.engines.engine import COPY, Engine, Staging
 from lakehouse_assets.errors import LakehouseError
@@ -38,6 +38,7 @@ from lakehouse_assets.storage.catalog import (
     forget_stamps,
     head_of,
     kept_from,
+    set_settings,
     set_stamps,
 )
 
@@ -226,6 +227,7 @@ class Warehouse:
             if base.stamps and min(base.stamps) < (kept_from(now) or date.min):
                 raise PublishConflict(f"{name}: days from {min(base.stamps)} on were dropped meanwhile; run it again")
             set_stamps(transaction, now, days_between(first, last), base.stamps)
+            set_settings(transaction, now, settings_of(declared, self.settings))
 
         snapshot = self._publish_or_discard(declared, staging, replaced, (low, high), vouch, properties)
         written = sum(file.file_size_in_bytes for file in staging.files)
