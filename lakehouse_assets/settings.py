@@ -401,6 +401,16 @@ def load_settings(**overrides: object) -> Settings:
         raise SettingsError(f"{given} can't be used: {first['msg'].removeprefix('Value error, ')}.") from None
 
 
+def folder_settings(home: str | Path, **overrides: object) -> Settings:
+    """Settings of a lakehouse in a folder, whatever services the environment names: a notebook's own, for instance.
+
+    Raises:
+        SettingsError: one sentence naming the variable, or the file and key, whose value is wrong.
+    """
+    services = ("warehouse", "landing", "catalog_uri", "catalog_name", "catalog_credential", "spark_remote")
+    return load_settings(home=home, **dict.fromkeys((*services, "dagster_postgres_url"), ""), **overrides)
+
+
 def unreadable_name(path: str | Path) -> str:
     """What is wrong with the name of a file or folder, if tables, catalogs and Java could not hold it as text."""
     try:

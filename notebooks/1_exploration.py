@@ -14,13 +14,13 @@ from IPython.display import SVG
 from lakehouse_assets.etl import DataLakehouseETL
 from lakehouse_assets.landing.deliver import deliver, split
 from lakehouse_assets.reports.charts import CHARTS, LOOKS, spec
-from lakehouse_assets.settings import load_settings
+from lakehouse_assets.settings import folder_settings
 from lakehouse_assets.storage.query import connect
 
 DATA = Path.cwd().parent / "data"
 HOME = Path(tempfile.mkdtemp(prefix="lakehouse-"))
 TABLES = ("silver.rejected_interactions", "silver.interaction_counts", "gold.daily_metrics", "gold.action_metrics")
-settings = load_settings(home=HOME, tables=TABLES, driver_memory="1g")
+settings = folder_settings(HOME, tables=TABLES, driver_memory="1g")
 etl = DataLakehouseETL(settings)
 
 # %% [markdown]

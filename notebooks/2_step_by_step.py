@@ -19,9 +19,9 @@ from lakehouse_assets.assets.silver.rejected_interactions import rejected_intera
 from lakehouse_assets.assets.silver.user_days import user_days
 from lakehouse_assets.calendar import Days
 from lakehouse_assets.engines.spark import start_spark
-from lakehouse_assets.settings import load_settings
+from lakehouse_assets.settings import folder_settings
 
-settings = load_settings(home=tempfile.mkdtemp(prefix="lakehouse-"), driver_memory="1g")
+settings = folder_settings(tempfile.mkdtemp(prefix="lakehouse-"), driver_memory="1g")
 spark = start_spark(settings)
 
 # %% [markdown]

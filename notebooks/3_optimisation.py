@@ -28,9 +28,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse_assets.engines.spark import start_spark
-from lakehouse_assets.settings import load_settings
+from lakehouse_assets.settings import folder_settings
 
-spark = start_spark(load_settings(home=FOLDER, driver_memory="2g"))
+spark = start_spark(folder_settings(FOLDER, driver_memory="2g"))
 ROWS, USERS, DAYS = 2_000_000, 20_000, 60
 
 

@@ -14,12 +14,12 @@ from pyiceberg.expressions import And, GreaterThanOrEqual, LessThanOrEqual
 
 from lakehouse_assets.etl import DataLakehouseETL
 from lakehouse_assets.landing.deliver import split
-from lakehouse_assets.settings import load_settings
+from lakehouse_assets.settings import folder_settings
 from lakehouse_assets.storage.query import connect
 
 # %%
-settings = load_settings(
-    home=tempfile.mkdtemp(prefix="lakehouse-"),
+settings = folder_settings(
+    tempfile.mkdtemp(prefix="lakehouse-"),
     tables=("gold.daily_metrics", "gold.daily_session_metrics"),
     driver_memory="1g",
 )
