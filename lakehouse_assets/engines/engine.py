@@ -16,12 +16,17 @@ from pyspark.sql import Column, DataFrame, SparkSession
 
 from lakehouse_assets.engines.runtime import SetupError
 from lakehouse_assets.errors import LakehouseError
+from lakehouse_assets.settings import SettingsError
 
 COPY = "_copy"  # a number above 1 for a row whose key was there before
 
 
 class EngineGone(SetupError):
     """What a run computes with has ended; the message says what to do."""
+
+
+class ServerGone(SettingsError):
+    """The server that a run computes with does not answer, or has forgotten the run's session; the next one may do."""
 
 
 class OutOfMemory(LakehouseError):
@@ -71,6 +76,14 @@ class Engine(Protocol):
 
         Raises:
             EngineGone: it does not.
+            ServerGone: it does not, and `begin_again` may help.
+        """
+
+    def begin_again(self) -> None:
+        """Begin another session where there is none or the one there was is gone, once its server is there.
+
+        Raises:
+            ServerGone: it does not come back.
         """
 
     def read(self, table: IcebergTable, files: Sequence[DataFile]) -> DataFrame:

@@ -113,6 +113,9 @@ class SailEngine:
     def check(self) -> None:
         """It is a part of this process."""
 
+    def begin_again(self) -> None:
+        """It ends with this process alone."""
+
     def read(self, table: IcebergTable, files: Sequence[DataFile]) -> DataFrame:
         """The rows of these files, columns that came later null.
 

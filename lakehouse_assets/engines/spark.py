@@ -17,6 +17,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
 from pyiceberg.manifest import DataFile
@@ -30,8 +31,8 @@ from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.division import ORDER, PART
 from lakehouse_assets.engines import runtime
-from lakehouse_assets.engines.engine import EngineGone
-from lakehouse_assets.settings import Settings, SettingsError
+from lakehouse_assets.engines.engine import EngineGone, ServerGone
+from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import (
     ANSWER_SECONDS,
     CATALOG,
@@ -48,6 +49,7 @@ _STAGING = re.compile(r"stage_(\d+)_[0-9a-f]{32}")
 _SMALLEST_SPLIT_BYTES = 1 << 18
 _LARGEST_SPLIT_BYTES = 128 << 20
 BRIEF_BYTES = 8 << 20  # delivered files up to this are computed sooner than Java's second compiler pays for itself
+_RESTART_SECONDS = 180  # in which a server that ended is started again by whoever keeps it
 _STARTING = threading.Lock()  # of the session, which a thread may be doing already
 
 
@@ -66,7 +68,7 @@ def start_spark(settings: Settings, brief: bool = False) -> SparkSession:
         brief: the process computes at most `BRIEF_BYTES` of deliveries and ends.
 
     Raises:
-        SettingsError: nobody answers at ``SPARK_REMOTE``.
+        ServerGone: nobody answers at ``SPARK_REMOTE``.
     """
     prepare_environment(settings)
     check_server(settings)
@@ -76,7 +78,13 @@ def start_spark(settings: Settings, brief: bool = False) -> SparkSession:
     with _STARTING:
         if not settings.spark_remote:
             _start_java(config)
-        return builder.getOrCreate()
+        session = builder.getOrCreate()
+    if settings.spark_remote:
+        from pyspark.sql.connect.client.retries import DefaultPolicy  # brings gRPC, which others need not
+
+        # for a network that stutters, 15 s in all; the client's own would wait ten minutes for a server that has ended
+        cast("Any", session).client.set_retry_policies([DefaultPolicy(max_retries=6, max_backoff=5000)])
+    return session
 
 
 def _start_java(config: Mapping[str, str]) -> None:
@@ -106,11 +114,17 @@ def check_spark(spark: SparkSession, settings: Settings) -> None:
 
     Raises:
         EngineGone: it does not.
+        ServerGone: it does not, and it is a server's.
     """
     try:
         check_server(settings)
         spark.range(1).count()
     except Exception:
+        if settings.spark_remote:
+            raise ServerGone(
+                "the Spark Connect server at SPARK_REMOTE has ended in the middle of the run, or was started again; "
+                "nothing half done was published. Look at its log, and run again when it is back"
+            ) from None
         raise EngineGone(
             "Spark has ended in the middle of the run: it was killed, or had no memory left; nothing half done was "
             "published. Run again, with a larger LAKEHOUSE_DRIVER_MEMORY if memory was short"
@@ -121,7 +135,7 @@ def check_server(settings: Settings) -> None:
     """Fail at once where no Spark Connect server is; Spark's client would go on trying for ten minutes and say nothing.
 
     Raises:
-        SettingsError: nobody answers at ``SPARK_REMOTE``.
+        ServerGone: nobody answers at ``SPARK_REMOTE``.
     """
     if not settings.spark_remote:
         return
@@ -130,7 +144,7 @@ def check_server(settings: Settings) -> None:
     try:
         socket.create_connection((host, port), CONNECT_SECONDS).close()
     except OSError as error:
-        raise SettingsError(
+        raise ServerGone(
             f"SPARK_REMOTE: no Spark Connect server answers at {host}:{port} ({error.strerror or error}); "
             "start it there, or unset SPARK_REMOTE for the embedded Spark"
         ) from None
@@ -141,6 +155,7 @@ def prepare_environment(settings: Settings) -> None:
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     if not settings.spark_remote:
         os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)  # what a process with a session of Connect left its children
+        os.environ.pop("SPARK_REMOTE", None)  # of a lakehouse in a folder beside a server, which PySpark would go to
         os.environ["JAVA_HOME"] = str(runtime.java_home())
         os.environ.update(runtime.utf8_locale())
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nothing of the embedded Spark listens beyond loopback
@@ -244,13 +259,33 @@ class SparkEngine:
 
     def check(self) -> None:
         """A JVM that was killed, or a server that nobody answers at, is gone."""
-        check_spark(self.session, self._settings)
+        if "session" in vars(self):  # none was asked for yet, so none has ended
+            check_spark(self.session, self._settings)
 
     @cached_property
     def session(self) -> SparkSession:
         """The Spark session."""
         # kept: finding the session again hands all of its settings over again
         return self._start()
+
+    def begin_again(self) -> None:
+        """Forget the session, once its server answers again.
+
+        Raises:
+            ServerGone: it does not come back.
+        """
+        deadline = time.monotonic() + _RESTART_SECONDS
+        while True:
+            try:
+                check_server(self._settings)
+                break
+            except ServerGone:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
+        gone = vars(self).pop("session", None)
+        with suppress(Exception):  # the server does not know it any more
+            gone.stop()
 
     def read(self, table: IcebergTable, files: Sequence[DataFile]) -> DataFrame:
         """The rows of the loaded snapshot; ``files`` are those that will be read."""

@@ -37,14 +37,15 @@ def _asset(lakehouse: Lakehouse, table: Table, partitions: dg.DailyPartitionsDef
     others = {name: dg.AssetKey(i.table.split(".")) for name, i in table.reads.items() if i.table != table.name}
 
     def compute(context: dg.AssetExecutionContext, **frames: Any) -> DataFrame:
-        days = days_of(context)
-        if table.landed:
-            frames["delivered"] = _delivered(lakehouse, table, context)
+        days, tables = days_of(context), context.resources.iceberg
         for name, i in table.reads.items():
             if i.table == table.name:
-                frames[name] = context.resources.iceberg.earlier(context)
+                frames[name] = tables.earlier(context)
         divide = partial(lakehouse.warehouse.divide, table, days)
-        return table.rows(frames, days, lakehouse.settings, divide)
+        with tables.naming_trouble(context.run.run_id, table.name, context.retry_number):
+            if table.landed:
+                frames["delivered"] = _delivered(lakehouse, table, context)
+            return table.rows(frames, days, lakehouse.settings, divide)
 
     layer, short = table.name.split(".")
     return dg.asset(
@@ -66,8 +67,8 @@ def _asset(lakehouse: Lakehouse, table: Table, partitions: dg.DailyPartitionsDef
             "dagster/code_references": _code_of(table.function),
         },
         io_manager_key="iceberg",
-        # for what no input loads: delivered files, and a table's own earlier days
-        required_resource_keys={"iceberg"} if table.reads_itself or table.landed else set(),
+        # for what no input loads (delivered files, and a table's own earlier days), and for an engine that ends
+        required_resource_keys={"iceberg"},
     )(compute)
 
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import dagster as dg
 from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from lakehouse_assets.assets.table import Table
 from lakehouse_assets.assets.users_as_of import UsersAsOf
 from lakehouse_assets.calendar import DAY, Days, days_between, span_in_words
-from lakehouse_assets.engines.engine import EngineGone
+from lakehouse_assets.engines.engine import EngineGone, ServerGone
 from lakehouse_assets.engines.runtime import SetupError
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.own_assets import DAY_COLUMN, read_table, store
@@ -29,6 +29,7 @@ from lakehouse_assets.storage.s3 import StorageError
 from lakehouse_assets.storage.warehouse import Base, ContractViolation, PublishConflict, Published
 
 _MOST_RETRIES, _LONGEST_WAIT_SECONDS = 20, 3.0
+_MOST_SERVERS = 3  # that a step may see end, before it is what ends them
 
 
 class IcebergIOManager(dg.IOManager):
@@ -46,21 +47,25 @@ class IcebergIOManager(dg.IOManager):
         For another asset all its days, or those that the asset's own partitions map to (`own_assets`).
         """
         step, source = context.step_context, table_name(context.asset_key)
-        if table_name(step.step.key) in self._lakehouse.tables:
-            return self._read(step.run_id, table_name(step.step.key), source, step.partition_key_range)
+        name = table_name(step.step.key)
+        if name in self._lakehouse.tables:
+            return self._read(step.run_id, name, source, step.partition_key_range, step.previous_attempt_count)
         days = Days(*_range(context.asset_partition_key_range)) if context.has_asset_partitions else None
         return read_table(self._lakehouse, source, days, context.dagster_type.typing_type)
 
     def earlier(self, context: dg.AssetExecutionContext) -> DataFrame:
         """The days of the asset's own table before those of the run."""
         name = table_name(context.asset_key)
-        return cast("DataFrame", self._read(context.run.run_id, name, name, context.partition_key_range))
+        tried = context.retry_number
+        return cast("DataFrame", self._read(context.run.run_id, name, name, context.partition_key_range, tried))
 
-    def _read(self, run_id: str, name: str, source: str, keys: dg.PartitionKeyRange) -> DataFrame | UsersAsOf:
+    def _read(
+        self, run_id: str, name: str, source: str, keys: dg.PartitionKeyRange, tried: int
+    ) -> DataFrame | UsersAsOf:
         first, last = _range(keys)
         declared = next(i for i in self._lakehouse.tables[name].inputs if i.table == source)
         low, high = declared.span_read(first, last)
-        with self._naming_trouble(run_id, name):
+        with self.naming_trouble(run_id, name, tried):
             self.note_base(run_id, name, first, last)
             if declared.as_of:
                 snapshots = self._lakehouse.stamps.snapshots(source, first, last)
@@ -89,7 +94,9 @@ class IcebergIOManager(dg.IOManager):
             "lakehouse.engine": self._lakehouse.engine.name,
         }
         try:
-            with self._naming_trouble(context.run_id, name):  # only now the inputs are read
+            with self.naming_trouble(
+                context.run_id, name, context.step_context.previous_attempt_count
+            ):  # only now the inputs are read
                 published = self._lakehouse.warehouse.write(name, obj, first, last, base, properties)
         except (PublishConflict, CatalogLocked) as passing:  # nothing else gets better by itself
             if isinstance(passing, CatalogLocked) and context.step_context.previous_attempt_count >= _MOST_RETRIES:
@@ -108,14 +115,20 @@ class IcebergIOManager(dg.IOManager):
         context.add_output_metadata({"dagster/table_name": name, "dagster/column_schema": dg.TableSchema(columns)})
 
     @contextmanager
-    def _naming_trouble(self, run_id: str, name: str) -> Iterator[None]:
-        """Say which file or folder an error comes from; one that concerns every table fails later steps at once."""
+    def naming_trouble(self, run_id: str, name: str, tried: int) -> Iterator[None]:
+        """Say which file or folder an error comes from; one that concerns every table fails later steps at once.
+
+        Raises:
+            RetryRequested: Spark's server had ended and is there again; what the old one was asked is to be asked anew.
+        """
         self._lakehouse.trouble.raise_met(run_id)
         try:
             with self._lakehouse.repair.naming_damage([name, *(i.table for i in self._lakehouse.tables[name].inputs)]):
                 yield
         except (ContractViolation, PublishConflict, DamagedTable, CatalogLocked):
             raise
+        except ServerGone as gone:
+            self._begin_again(run_id, gone, tried)
         except (CatalogError, StorageError, SettingsError, SetupError) as error:
             self._lakehouse.trouble.note(run_id, error)
             raise
@@ -125,7 +138,20 @@ class IcebergIOManager(dg.IOManager):
             except EngineGone as gone:
                 self._lakehouse.trouble.note(run_id, gone)
                 raise gone from None
+            except ServerGone as gone:
+                self._begin_again(run_id, gone, tried)
             raise
+
+    def _begin_again(self, run_id: str, gone: ServerGone, tried: int) -> NoReturn:
+        """Wait for the server and have the step tried again, unless it has been often enough."""
+        try:
+            if tried >= _MOST_SERVERS:
+                raise gone from None
+            self._lakehouse.engine.begin_again()
+        except ServerGone as still:
+            self._lakehouse.trouble.note(run_id, still)
+            raise
+        raise dg.RetryRequested(max_retries=_MOST_SERVERS) from gone
 
     def _name_what_is_missing(self, name: str, first: date, last: date, violation: ContractViolation) -> None:
         """Say which input is not computed, where that may be why rows break a law.
