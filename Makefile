@@ -6,11 +6,13 @@ DEV := $(VENV)/.dev
 TOOLS := $(VENV)/.stack-tools
 TESTS := lakehouse_assets_tests/test_
 ON_BOTH := $(addprefix $(TESTS),golden.py transforms.py metrics.py properties.py numbers.py)
+# needs nothing but a Python, so that the stack needs nothing but Docker
+STACK_ENV = $(PYTHON) lakehouse_assets/stack/environment.py
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-s3 demo dev test tests-on-sail tests-of-spark tests-of-dev test-spark test-stack fresh test-faults browser test-browser screenshots profiles test-profiles notebooks test-notebooks lint format bench diagrams docs lock clean
-.PHONY: stack stack-env stack-images stack-demo stack-down rehearsal
+.PHONY: stack stack-env stack-images stack-demo stack-down stack-check rehearsal
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,16 +33,17 @@ setup-s3: $(READY) ## also the jar that a warehouse in an S3 store needs (69 MB)
 	$(BIN)/python -m lakehouse_assets.engines.runtime --s3
 
 ##@ Stack
-stack-env: $(READY) ## .env with random keys, mode 600, if there is none
-	$(BIN)/python -m lakehouse_assets.stack.environment .env
+stack-env: ## .env with random keys, mode 600, if there is none
+	$(STACK_ENV) .env
 
 stack-images: .env ## ask Docker for the digests of the images that are pinned by it (needs a network)
-	$(BIN)/python -m lakehouse_assets.stack.environment .env --digests
+	$(STACK_ENV) .env --digests
 
 .env:
 	$(MAKE) stack-env
 
 stack: .env ## build and start the whole stack with Docker; the UI on http://127.0.0.1:3000
+	$(STACK_ENV) .env --ports
 	docker compose up --detach --wait postgres
 	docker compose exec -T postgres psql -U postgres -d polaris -Atc "select to_regclass('polaris_schema.entities')" \
 	  | grep -q entities || docker compose run --rm polaris-bootstrap
@@ -49,8 +52,11 @@ stack: .env ## build and start the whole stack with Docker; the UI on http://127
 stack-demo: ## sample data through the stack
 	docker compose exec dagster-code lakehouse demo
 
-stack-down: ## stop the stack; its volumes stay
-	docker compose down
+stack-down: ## stop the stack, Jupyter and the history server too; its volumes stay
+	docker compose --profile '*' down
+
+stack-check: $(DEV) $(TOOLS) ## start the stack with a Docker of its own and break it (root, docker.io, iptables, docker-registry, mmdebstrap)
+	$(BIN)/python -m lakehouse_assets_tests.stack.check
 
 rehearsal: $(DEV) $(TOOLS) ## the stack as plain processes, without Docker: demo, backfill from the UI's API, same digests
 	$(BIN)/python -m lakehouse_assets_tests.stack.rehearsal
@@ -144,7 +150,7 @@ $(DEV): $(READY) requirements-dev.lock
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode --require-hashes -r requirements-dev.lock
 	@touch $@
 
-$(TOOLS): $(DEV) requirements-services.lock lakehouse_assets_tests/stack/tools.py lakehouse_assets_tests/stack/RestCatalog.java
+$(TOOLS): $(DEV) requirements-services.lock lakehouse_assets_tests/stack/tools.py lakehouse_assets_tests/stack/RestCatalog.java lakehouse_assets_tests/stack/Polaris.java
 	$(BIN)/python -m lakehouse_assets.engines.runtime --s3
 	$(BIN)/python -m lakehouse_assets_tests.stack.tools
 	@touch $@

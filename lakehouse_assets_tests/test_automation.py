@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 import pytest
 from dagster._core.launcher import WorkerStatus
-from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG, PARTITION_NAME_TAG, RUN_KEY_TAG
+from dagster._core.storage.tags import GRPC_INFO_TAG, MAX_RUNTIME_SECONDS_TAG, PARTITION_NAME_TAG, RUN_KEY_TAG
 
 from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.calendar import EVER, days_between, month_first, month_last
@@ -27,7 +28,13 @@ from lakehouse_assets.landing.deliver import split
 from lakehouse_assets.landing.files import LandingError
 from lakehouse_assets.orchestration import sensors
 from lakehouse_assets.orchestration.failures import failure_of
-from lakehouse_assets.orchestration.instance import PROCESS_TAG, WatchingRunLauncher, terminal_instance
+from lakehouse_assets.orchestration.instance import (
+    HOST_TAG,
+    PROCESS_TAG,
+    WatchingRunLauncher,
+    process_tags,
+    terminal_instance,
+)
 from lakehouse_assets.orchestration.jobs import DASHBOARD_JOB, JOB, daily_partitions, run_tags
 from lakehouse_assets.orchestration.planner import RangeError, Stamps, Work
 from lakehouse_assets.orchestration.runner import DaysLeftOut
@@ -768,6 +775,28 @@ def test_a_run_whose_process_is_gone_is_noticed(tmp_path):
         assert health(**{PROCESS_TAG: str(os.getpid())}) == WorkerStatus.RUNNING
         assert health(**{PROCESS_TAG: str(gone.pid)}) == WorkerStatus.FAILED
         assert health() == WorkerStatus.NOT_FOUND
+        # another container may have a process of the same number, or none
+        assert health(**{PROCESS_TAG: str(gone.pid), HOST_TAG: "elsewhere"}) == WorkerStatus.RUNNING
+        assert health(**{PROCESS_TAG: str(gone.pid), GRPC_INFO_TAG: '{"host": "dagster-code"}'}) == WorkerStatus.RUNNING
+        assert health(**process_tags()) == WorkerStatus.RUNNING
+
+
+def test_who_starts_on_a_machine_ends_the_runs_that_died_on_it(tmp_path):
+    lakehouse = planned_only(tmp_path)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with daemon_of(lakehouse) as daemon:
+        here, elsewhere = (
+            daemon.instance.create_run_for_job(
+                daemon.job,
+                tags={PROCESS_TAG: str(gone.pid), GRPC_INFO_TAG: json.dumps({"host": host})},
+                status=dg.DagsterRunStatus.STARTED,
+            ).run_id
+            for host in (platform.node(), "elsewhere")
+        )
+        with terminal_instance(lakehouse.settings) as instance:
+            found = {run.run_id: run.status for run in instance.get_runs()}
+        assert found == {here: dg.DagsterRunStatus.FAILURE, elsewhere: dg.DagsterRunStatus.STARTED}
 
 
 def test_whoever_opens_an_empty_lakehouse_at_once_finds_it_whole(tmp_path):

@@ -24,6 +24,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yaml").read_tex
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 ONCE = {"volumes-ready", "provision", "polaris-bootstrap"}
 VARIABLE = re.compile(r"\$\{(\w+):\?[^}]+\}")
+VARIABLE_PORT = re.compile(r"127\.0\.0\.1:\$\{(\w+):-(?:\d+)\}:\d+")
 
 
 def test_the_file_is_what_the_compose_specification_says() -> None:
@@ -47,12 +48,66 @@ def test_images_are_pinned_by_digest_or_do_not_start_without_one() -> None:
     for name, service in SERVICES.items():
         if "build" in service:
             assert VARIABLE.fullmatch(service["build"]["args"]["PYTHON_DIGEST"]), name
+        if service["image"] == "lakehouse_assets:local":
             continue
         digest = service["image"].partition("@")[2]
         assert re.fullmatch(r"sha256:[0-9a-f]{64}", digest) or VARIABLE.fullmatch(digest), name
     assert (
         "FROM docker.io/library/python:3.11-slim-bookworm@${PYTHON_DIGEST}" in (ROOT / "spark/Dockerfile").read_text()
     )
+
+
+def test_one_service_builds_the_image_and_no_other_asks_a_registry_for_it() -> None:
+    """A second service that builds makes an image of its own under the same tag, and Compose all containers anew."""
+    ours = {name: service for name, service in SERVICES.items() if service["image"] == "lakehouse_assets:local"}
+    assert [name for name in SERVICES if "build" in SERVICES[name]] == ["volumes-ready"]
+    assert {service["pull_policy"] for name, service in ours.items() if name != "volumes-ready"} == {"never"}
+
+
+def test_spark_may_load_its_libraries_from_tmp() -> None:
+    """Docker mounts a tmpfs noexec unless told otherwise, and Spark's compression is a library unpacked there."""
+    for name, service in SERVICES.items():
+        for mount in service.get("tmpfs", ()):
+            folder, _, options = mount.partition(":")
+            assert folder != "/tmp" or "exec" in options.split(","), name
+
+
+def test_every_service_that_lasts_says_how_it_is_and_none_lives_in_another_one() -> None:
+    for name, service in SERVICES.items():
+        assert name in ONCE or "healthcheck" in service, name
+        assert not {"pid", "ipc"} & service.keys(), name  # one that is killed would take the other with it, for good
+
+
+def test_every_published_port_can_be_another_one() -> None:
+    published = {
+        name: VARIABLE_PORT.fullmatch(port).group(1)  # type: ignore[union-attr]
+        for name, service in SERVICES.items()
+        for port in service.get("ports", ())
+    }
+    assert published == stack_env.PORTS
+
+
+def test_dagsters_home_is_made_before_anything_of_dagster_starts() -> None:
+    assert any(mount.startswith("home:") for mount in SERVICES["provision"]["volumes"])
+    assert "DAGSTER_POSTGRES_URL" in SERVICES["provision"]["environment"]
+    assert "provision" in SERVICES["dagster-code"]["depends_on"]
+    for name in ("dagster-daemon", "dagster-webserver"):
+        assert "dagster-code" in SERVICES[name]["depends_on"]
+
+
+def test_stopping_the_stack_stops_what_profiles_started() -> None:
+    rule = re.search(r"^stack-down:.*\n\t(.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert rule is not None
+    assert rule[1] == "docker compose --profile '*' down"
+
+
+def test_a_digest_is_that_of_the_images_own_repository() -> None:
+    mirror, own = "127.0.0.1:5000/library/postgres@sha256:aa", "postgres@sha256:bb"
+    image = stack_env.IMAGES["POSTGRES_DIGEST"]
+    assert stack_env.digest_of(image, [mirror, own]) == stack_env.digest_of(image, [own, mirror]) == "sha256:bb"
+    assert stack_env.digest_of("docker.io/apache/polaris:1.4.1", ["apache/polaris@sha256:cc"]) == "sha256:cc"
+    with pytest.raises(LookupError, match=r"127\.0\.0\.1:5000"):
+        stack_env.digest_of(image, [mirror])
 
 
 def test_nothing_is_published_beyond_loopback_and_nobody_is_root() -> None:
@@ -100,7 +155,7 @@ def test_spark_defaults_have_a_reason_above_every_line_and_no_secret() -> None:
 
 def test_the_env_file_is_for_its_owner_only_and_never_made_twice(tmp_path: Path) -> None:
     file = tmp_path / ".env"
-    make = [sys.executable, "-m", "lakehouse_assets.stack.environment", str(file)]
+    make = [sys.executable, "-I", stack_env.__file__, str(file)]  # with nothing but Python
     subprocess.run(make, check=True, capture_output=True)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     first = file.read_text()

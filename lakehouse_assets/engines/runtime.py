@@ -562,11 +562,12 @@ def _exercise_spark(folder: Path, java_options: str) -> None:
 # --- Setup ------------------------------------------------------------------------------------------------------------
 
 
-def setup(jars: Sequence[Jar] = JARS) -> None:
+def setup(jars: Sequence[Jar] = JARS, *, with_archive: bool = True) -> None:
     """Find or install Java, fetch the jars, make the class archive: whatever of it is not there yet.
 
     Args:
         jars: what to fetch; those of `JARS` and perhaps more.
+        with_archive: make the class archive too.
 
     Raises:
         SetupError: something could not be had; says what and why.
@@ -575,6 +576,7 @@ def setup(jars: Sequence[Jar] = JARS) -> None:
     if java is None:
         java = _install_java()
     _say(f"Java {java.major} in {java.home}")
+    _without_vector_flag(java.home)  # now, as later the cache may be read-only
 
     absent = [jar for jar in jars if not _is_intact(jar)]
     if absent:
@@ -582,6 +584,8 @@ def setup(jars: Sequence[Jar] = JARS) -> None:
         _fetch_jars(java, absent)
     _say(f"{len(jars)} jars in {_jar_dir()}")
 
+    if not with_archive:
+        return
     archive = _archive_path(java)
     if not archive.exists():
         _say("letting Java remember Spark's classes, once, for faster starts (about a minute)")
@@ -636,6 +640,7 @@ def main() -> int:
     """`python -m lakehouse_assets.engines.runtime`: set up what Spark needs."""
     parser = argparse.ArgumentParser(prog="python -m lakehouse_assets.engines.runtime", description=main.__doc__)
     parser.add_argument("--s3", action="store_true", help="also fetch what a warehouse in an S3 store needs (69 MB)")
+    parser.add_argument("--no-archive", action="store_true", help="make no archive of Spark's classes")
     parser.add_argument("--exercise-spark", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
     parser.add_argument("--java-options", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -643,7 +648,7 @@ def main() -> int:
         if options.exercise_spark:
             _exercise_spark(options.exercise_spark, options.java_options)
         else:
-            setup(JARS + S3_JARS if options.s3 else JARS)
+            setup(JARS + S3_JARS if options.s3 else JARS, with_archive=not options.no_archive)
     except (SetupError, OSError, subprocess.SubprocessError) as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,12 +15,14 @@ import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from lakehouse_assets.engines.runtime import SetupError, cache_dir, write_whole
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.locks import one_at_a_time
 
 PROCESS_TAG = "lakehouse/process"
+HOST_TAG = "lakehouse/host"  # of the machine or container whose process it is
 
 _INSTANCE = """\
 # Made by lakehouse_assets when the file was missing; yours to change.
@@ -86,7 +89,8 @@ _IN_A_TERMINAL = {
 class WatchingRunLauncher(DefaultRunLauncher):
     """Dagster's launcher, which also notices that the process of a run is gone, so that no run is stuck as started.
 
-    The default leaves that to the code server that started the process, and nobody tells when both have died.
+    The default leaves that to the code server that started the process, and nobody tells when both have died. Of a
+    process of another machine or container it can't tell; there `end_dead_runs` does when the code server starts.
     """
 
     @property
@@ -96,6 +100,8 @@ class WatchingRunLauncher(DefaultRunLauncher):
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Whether the process of a started run still exists on this machine."""
+        if not _is_here(run):
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "its process is another machine's")
         process = run.tags.get(PROCESS_TAG) or self._process_of(run.run_id)
         if process is None:
             return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "the run has not said which process it is")
@@ -109,6 +115,18 @@ class WatchingRunLauncher(DefaultRunLauncher):
             if "pid" in data.metadata:
                 return str(data.metadata["pid"].value)
         return None
+
+
+def process_tags() -> dict[str, str]:
+    """What a run says of the process that executes it, this one."""
+    return {PROCESS_TAG: str(os.getpid()), HOST_TAG: platform.node()}
+
+
+def _is_here(run: dg.DagsterRun) -> bool:
+    """Whether the process of a run is one of this machine: that of a command, or of a code server."""
+    server = json.loads(run.tags.get(GRPC_INFO_TAG, "{}")).get("host", "localhost")
+    host = run.tags.get(HOST_TAG, server)
+    return host in ("localhost", "127.0.0.1", platform.node())
 
 
 def _died(process: str) -> str:
@@ -176,14 +194,17 @@ def terminal_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     with one_at_a_time(home):
         instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=_IN_A_TERMINAL))
     with instance:
-        if not settings.dagster_postgres_url.get_secret_value() and os.access(home, os.W_OK):
-            _end_dead_runs(instance)
+        if os.access(home, os.W_OK):
+            end_dead_runs(instance)
         yield instance
 
 
-def _end_dead_runs(instance: dg.DagsterInstance) -> None:
-    """Give runs their end that commands of this machine began and did not live to end; no daemon may ever look."""
+def end_dead_runs(instance: dg.DagsterInstance) -> None:
+    """Give runs their end that processes of this machine began and did not live to end; no daemon may ever look."""
+    if not instance.run_launcher.supports_check_run_worker_health:
+        return
     for run in instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
-        process = run.tags.get(PROCESS_TAG)
-        if process and not _answers(int(process)):
-            instance.report_run_failed(run, _died(process))
+        health = instance.run_launcher.check_run_worker_health(run)
+        now = instance.get_run_by_id(run.run_id)  # it may have come to its end meanwhile
+        if health.status == WorkerStatus.FAILED and now and not now.is_finished:
+            instance.report_run_failed(run, health.msg)

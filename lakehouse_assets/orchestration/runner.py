@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from lakehouse_assets.orchestration.failures import (
     left_because,
     table_of_step,
 )
-from lakehouse_assets.orchestration.instance import PROCESS_TAG, terminal_instance
+from lakehouse_assets.orchestration.instance import process_tags, terminal_instance
 from lakehouse_assets.orchestration.jobs import JOB, run_tags
 from lakehouse_assets.orchestration.planner import Following, Stale, Stamps, Work, without
 
@@ -150,7 +149,7 @@ class Runner:
             instance=instance,
             run_id=run_id,
             asset_selection=[dg.AssetKey(name.split(".")) for name in work.tables],
-            tags=run_tags(work) | {PROCESS_TAG: str(os.getpid())},
+            tags=run_tags(work) | process_tags(),
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             raise_on_error=False,  # what does not follow from a table that fails is computed all the same
         )

@@ -1,15 +1,21 @@
 """Makes the stack's `.env`: random keys, and the digests of images that are not pinned in docker-compose.yaml itself.
 
-python -m lakehouse_assets.stack.environment .env              # make the file, mode 600, unless it is there
-python -m lakehouse_assets.stack.environment .env --digests    # ask Docker which images the tags are, and add them
+python3 lakehouse_assets/stack/environment.py .env              # make the file, mode 600, unless it is there
+python3 lakehouse_assets/stack/environment.py .env --digests    # ask Docker which images the tags are, and add them
+python3 lakehouse_assets/stack/environment.py .env --ports      # fail where a port that the stack publishes is taken
+
+Only the standard library is imported, so that whoever has Docker needs nothing else to start the stack.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import secrets
+import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 SECRETS = (
@@ -29,6 +35,13 @@ IMAGES = {
     "POLARIS_DIGEST": "docker.io/apache/polaris:1.4.1",
     "POLARIS_ADMIN_DIGEST": "docker.io/apache/polaris-admin-tool:1.4.1",
 }
+PORTS = {
+    "dagster-webserver": "PORT_DAGSTER",
+    "jupyter": "PORT_JUPYTER",
+    "s3": "PORT_S3_CONSOLE",
+    "spark-history": "PORT_SPARK_HISTORY",
+    "spark-master": "PORT_SPARK",
+}
 
 
 def fresh() -> str:
@@ -44,38 +57,101 @@ def digests() -> dict[str, str]:
 
     Raises:
         OSError, subprocess.CalledProcessError: there is no Docker, or no network.
+        LookupError: Docker does not say it.
     """
     found = {}
     for variable, image in IMAGES.items():
-        subprocess.run(["docker", "pull", "--quiet", image], check=True, capture_output=True, text=True)
-        ask = ["docker", "image", "inspect", "--format", "{{index .RepoDigests 0}}", image]
-        told = subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip()
-        found[variable] = told.rpartition("@")[2]
+        _docker("pull", "--quiet", image)
+        told = json.loads(_docker("image", "inspect", "--format", "{{json .RepoDigests}}", image))
+        found[variable] = digest_of(image, told)
     return found
 
 
+def digest_of(image: str, told: Iterable[str]) -> str:
+    """The digest of an image in its own repository, out of those by which Docker knows the same content.
+
+    Raises:
+        LookupError: there is none.
+    """
+    repository = _full_name(image.rpartition(":")[0])
+    for one in told:
+        name, _, digest = one.partition("@")
+        if _full_name(name) == repository:
+            return digest
+    raise LookupError(f"it knows {image} from other places only: {', '.join(told) or 'none'}")
+
+
+def _full_name(repository: str) -> str:
+    """A repository with its registry, as Docker leaves out its own: `postgres` is `docker.io/library/postgres`."""
+    first = repository.split("/", 1)[0]
+    if "/" not in repository:
+        return f"docker.io/library/{repository}"
+    return repository if "." in first or ":" in first or first == "localhost" else f"docker.io/{repository}"
+
+
+def taken() -> list[str]:
+    """What to do about each port that the stack publishes and something else listens at.
+
+    Raises:
+        OSError, subprocess.CalledProcessError: there is no Docker or no Compose, or a variable is missing.
+    """
+    services = json.loads(_docker("compose", "config", "--format", "json"))["services"]
+    running = map(json.loads, _docker("compose", "ps", "--format", "json").splitlines())
+    ours = {where["PublishedPort"] for container in running for where in container["Publishers"] or ()}
+    return [
+        f"port {port} of this machine is taken; let {PORTS[name]} in .env name another, as {PORTS[name]}={port + 1}"
+        for name, service in services.items()
+        for port in (int(where["published"]) for where in service.get("ports", ()))
+        if port not in ours and not _is_free(port)
+    ]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _docker(*arguments: str) -> str:
+    return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout
+
+
 def main() -> int:
-    """Make the file, or add digests to it."""
-    parser = argparse.ArgumentParser(prog="python -m lakehouse_assets.stack.environment", description=__doc__)
+    """Make the file, add digests to it, or look at the ports."""
+    parser = argparse.ArgumentParser(
+        prog="environment.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file", type=Path)
     parser.add_argument("--digests", action="store_true")
+    parser.add_argument("--ports", action="store_true")
     options = parser.parse_args()
     if not options.file.exists():
         options.file.touch(mode=0o600)
         options.file.write_text(fresh())
         print(f"{options.file} made, with random keys, readable by you alone; next: make stack-images, make stack")
-    if options.digests:
-        try:
-            found = digests()
-        except (OSError, subprocess.CalledProcessError) as error:
-            why = getattr(error, "stderr", "") or str(error)
-            print(f"stack-images: Docker could not say what the images are: {why.strip()}", file=sys.stderr)
+    try:
+        if options.digests:
+            _add_digests(options.file)
+        if options.ports and (wrong := taken()):
+            print(*(f"stack: {line}" for line in wrong), sep="\n", file=sys.stderr)
             return 1
-        kept = [line for line in options.file.read_text().splitlines() if line.partition("=")[0] not in IMAGES]
-        options.file.write_text("\n".join([*kept, *(f"{name}={digest}" for name, digest in found.items())]) + "\n")
-        for name, digest in found.items():
-            print(f"{IMAGES[name]}@{digest}")
+    except (OSError, LookupError, subprocess.CalledProcessError) as error:
+        why = getattr(error, "stderr", "") or str(error)
+        print(f"stack: Docker can't do it: {why.strip()}", file=sys.stderr)
+        return 1
     return 0
+
+
+def _add_digests(file: Path) -> None:
+    found = digests()
+    kept = [line for line in file.read_text().splitlines() if line.partition("=")[0] not in IMAGES]
+    file.write_text("\n".join([*kept, *(f"{name}={digest}" for name, digest in found.items())]) + "\n")
+    for name, digest in found.items():
+        print(f"{IMAGES[name]}@{digest}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Makes the stack's bucket, the user whose policy lets it use that bucket only, and Polaris's catalog in it.
+"""Makes the stack's bucket, the user whose policy lets it use that bucket only, Polaris's catalog and Dagster's home.
 
 Doing it again changes nothing.
 
@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from lakehouse_assets.orchestration.instance import terminal_instance
 from lakehouse_assets.settings import Settings, load_settings
 
 POLICY = "lakehouse-jobs"
@@ -128,7 +129,9 @@ def main() -> int:
     settings = load_settings()
     if settings.catalog_name:
         make_catalog(settings)
-    print(f"provision: bucket {given['S3_BUCKET']} and its user are there")
+    with terminal_instance(settings):  # Dagster's settings and tables, before its services ask for them at once
+        pass
+    print(f"provision: bucket {given['S3_BUCKET']}, its user, the catalog and {settings.dagster_path} are there")
     return 0
 
 
