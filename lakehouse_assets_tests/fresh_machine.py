@@ -25,8 +25,10 @@ ROOT = Path(__file__).parents[1]
 SUITE = "bookworm"  # the oldest Debian with a Python that the project runs on, 3.11
 PACKAGES = ("python3", "python3-venv", "make", "git", "ca-certificates")
 USERS = {"root": "/root", "tester": "/home/tester"}
-_TAKEN_ALONG = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf", "/etc/resolv.conf", "/etc/hosts")
-_PACKAGE_CLIENTS = ("PIP_", "UV_", "SSL_CERT", "REQUESTS_CA", "GOPROXY", "GOSUMDB", "HTTP_", "HTTPS_", "NO_PROXY")
+# what the package clients of this machine need to reach their registries
+CLIENTS_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")
+_NAMES = ("/etc/resolv.conf", "/etc/hosts")
+_CLIENTS_VARIABLES = ("PIP_", "UV_", "SSL_CERT", "REQUESTS_CA", "GOPROXY", "GOSUMDB", "HTTP_", "HTTPS_", "NO_PROXY")
 
 
 def build(machine: Path) -> None:
@@ -34,10 +36,15 @@ def build(machine: Path) -> None:
     subprocess.run(
         ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, machine], check=True
     )
-    for place in map(Path, _TAKEN_ALONG):
+    for place in map(Path, CLIENTS_FILES + _NAMES):
         if place.exists():
             shutil.copyfile(place, machine / place.relative_to("/"))
     subprocess.run(["chroot", machine, "useradd", "--create-home", "tester"], check=True)
+
+
+def clients_variables() -> dict[str, str]:
+    """What the package clients of this machine have in their environment."""
+    return {key: value for key, value in os.environ.items() if key.upper().startswith(_CLIENTS_VARIABLES)}
 
 
 @contextmanager
@@ -57,12 +64,11 @@ def mounted(machine: Path) -> Iterator[None]:
 def run(machine: Path, user: str, folder: str, command: str, **environment: str) -> bool:
     """Run a command as a user of the machine; says how long it took, and where it failed its last lines."""
     home = USERS[user]
-    clients = {key: value for key, value in os.environ.items() if key.upper().startswith(_PACKAGE_CLIENTS)}
     inside = {
         "HOME": home,
         "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin",
         "LANG": "C.UTF-8",
-        **clients,
+        **clients_variables(),
         **environment,
     }
     began = time.monotonic()

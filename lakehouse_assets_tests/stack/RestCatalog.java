@@ -52,7 +52,7 @@ public class RestCatalog {
   private final JdbcCatalog catalog = new JdbcCatalog();
   private final ObjectMapper json = new ObjectMapper();
 
-  private RestCatalog(Map<String, String> properties) {
+  RestCatalog(Map<String, String> properties) {
     json.setVisibility(PropertyAccessor.FIELD, Visibility.ANY);
     json.setPropertyNamingStrategy(PropertyNamingStrategies.KEBAB_CASE);
     json.configure(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES, false);
@@ -68,18 +68,19 @@ public class RestCatalog {
     }
     RestCatalog served = new RestCatalog(properties);
     HttpServer server = HttpServer.create(new InetSocketAddress("127.0.0.1", Integer.parseInt(arguments[0])), 0);
-    server.createContext("/v1/", served::answer);
+    server.createContext("/v1/", exchange -> served.answer(exchange, exchange.getRequestURI().getRawPath()));
     server.setExecutor(Executors.newCachedThreadPool());
     server.start();
     System.out.println("ready");
   }
 
-  private void answer(HttpExchange exchange) throws IOException {
+  /** Answers a request whose path, without what a server has in front of it, is {@code /v1/...}. */
+  void answer(HttpExchange exchange, String path) throws IOException {
     byte[] body = new byte[0];
     int status = 200;
     try {
       byte[] asked = exchange.getRequestBody().readAllBytes();
-      Object found = route(exchange.getRequestMethod(), exchange.getRequestURI().getRawPath().split("/"), asked);
+      Object found = route(exchange.getRequestMethod(), path.split("/"), asked);
       if (found == null) {
         status = 204;
       } else {

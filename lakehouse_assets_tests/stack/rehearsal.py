@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -99,10 +99,26 @@ def ask(port: int, query: str, **variables: Any) -> dict[str, Any]:
     return told["data"]
 
 
-def backfill(port: int, first: str, last: str) -> str:
-    """Backfill every table for a range as the UI does, and wait for its end; its final state."""
+def backfill(
+    port: int,
+    first: str,
+    last: str,
+    tables: Collection[str] = (),
+    meanwhile: Callable[[], None] = lambda: None,
+) -> str:
+    """Backfill tables for a range as the UI does, and wait for its end; its final state.
+
+    Args:
+        port: of Dagster's web server.
+        first: of the days.
+        last: of the days.
+        tables: default every table.
+        meanwhile: called when the backfill is launched.
+    """
     nodes = ask(port, _ASSETS)["assetNodes"]
     keys = [node["assetKey"] for node in nodes if node["isPartitioned"]]
+    if tables:
+        keys = [key for key in keys if ".".join(key["path"]) in tables]
     params = {
         "partitionsByAssets": [
             {"assetKey": key, "partitions": {"range": {"start": first, "end": last}}} for key in keys
@@ -112,6 +128,7 @@ def backfill(port: int, first: str, last: str) -> str:
     launched = ask(port, _LAUNCH, params=params)["launchPartitionBackfill"]
     if launched["__typename"] != "LaunchBackfillSuccess":
         raise RehearsalFailed(f"the backfill was not launched: {launched}")
+    meanwhile()
     deadline = time.monotonic() + BACKFILL_SECONDS
     while time.monotonic() < deadline:
         state = ask(port, _STATE, id=launched["backfillId"])["partitionBackfillOrError"]

@@ -90,16 +90,16 @@ class Service:
         """End it as a power cut would."""
         self._signal(signal.SIGKILL)
 
-    def stop(self) -> None:
-        """End it as it wants to be ended, and if it does not listen at once."""
-        self._signal(signal.SIGTERM)
+    def stop(self, seconds: float = 10) -> None:
+        """End it as it wants to be ended, and if it does not listen within so many seconds at once."""
+        self._signal(signal.SIGTERM, seconds)
 
-    def _signal(self, what: signal.Signals) -> None:
+    def _signal(self, what: signal.Signals, seconds: float = 10) -> None:
         if self.process is None:
             return
         try:
             os.killpg(self.process.pid, what)
-            self.process.wait(10)
+            self.process.wait(seconds)
         except ProcessLookupError:
             pass
         except subprocess.TimeoutExpired:

