@@ -21,7 +21,7 @@ from lakehouse_assets.orchestration.jobs import (
 from lakehouse_assets.orchestration.maintenance_assets import maintenance_job, maintenance_specs
 from lakehouse_assets.orchestration.report_assets import dashboard_asset, profiles_job, profiles_spec
 from lakehouse_assets.orchestration.sensors import dashboard_sensor, day_end_schedule, failure_sensor, landing_sensor
-from lakehouse_assets.resources import iceberg_resource
+from lakehouse_assets.resources import resources
 
 
 def build_definitions(lakehouse: Lakehouse) -> dg.Definitions:
@@ -55,7 +55,7 @@ def _build(lakehouse: Lakehouse) -> dg.Definitions:
             *([failure_sensor(lakehouse)] if settings.webhook_url else []),
         ],
         schedules=[day_end_schedule(lakehouse), maintenance_schedule(), profiles_schedule()],
-        resources={"iceberg": iceberg_resource(lakehouse, partitions)},
+        resources=resources(lakehouse, partitions),
         # one JVM a run: an executor with a process per step would start Spark for every table and check
         executor=dg.in_process_executor,
     )

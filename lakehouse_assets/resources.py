@@ -1,9 +1,12 @@
-"""The lakehouse's tables as a resource of Dagster's: what its page of resources shows."""
+"""Dagster's resources of a lakehouse: its tables, the session that computes them, and the S3 store."""
 
 import re
 from collections.abc import Collection
+from typing import Any
 
 import dagster as dg
+from dagster_aws.s3 import S3Resource
+from dagster_pyspark import LazyPySparkResource
 from pydantic import Field
 
 from lakehouse_assets.calendar import span_in_words
@@ -14,6 +17,7 @@ from lakehouse_assets.orchestration.io_manager import IcebergIOManager
 from lakehouse_assets.orchestration.jobs import RUNS_OF_TABLES
 from lakehouse_assets.settings import SettingsError
 from lakehouse_assets.storage.catalog import sqlite_file
+from lakehouse_assets.storage.s3 import SCHEME
 
 
 class NoSuchDays(LakehouseError):
@@ -53,6 +57,36 @@ def iceberg_resource(
 
     IcebergTables.__qualname__ = IcebergTables.__name__  # the page shows it
     return IcebergTables(**places)
+
+
+def resources(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) -> dict[str, Any]:
+    """By name what an asset can ask for; the S3 store only where the lakehouse uses one.
+
+    Keys of the store are in no resource: its client finds them where AWS's own does.
+    """
+    settings = lakehouse.settings
+    found: dict[str, Any] = {
+        "iceberg": iceberg_resource(lakehouse, partitions),
+        "spark": spark_resource(lakehouse),
+    }
+    if any(place.startswith(SCHEME) for place in (settings.warehouse_uri, settings.landing_uri)):
+        found["s3"] = S3Resource(region_name=settings.s3_region, endpoint_url=settings.s3_endpoint or None)
+    return found
+
+
+def spark_resource(lakehouse: Lakehouse) -> LazyPySparkResource:
+    """The session that computes the lakehouse's tables, started when it is first asked for."""
+
+    class LakehouseSession(LazyPySparkResource):
+        """The PySpark session of the lakehouse's engine: Sail, or Apache Spark."""
+
+        spark_config: dict[str, Any] = Field({}, description="None: the session follows the lakehouse's settings.")
+
+        def _init_session(self) -> None:
+            self._spark_session = lakehouse.engine.session
+
+    LakehouseSession.__qualname__ = LakehouseSession.__name__  # the page shows it
+    return LakehouseSession(spark_config={})
 
 
 def check_days(run: dg.DagsterRun, partitions: dg.DailyPartitionsDefinition) -> None:

@@ -4,20 +4,25 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from statistics import median_low
 
+import dagster as dg
 import duckdb
 import pyarrow as pa
 import pytest
+from dagster_pyspark import LazyPySparkResource
 
 from lakehouse_assets.assets.table import declare
 from lakehouse_assets.calendar import Days
+from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.own_assets import OwnAssetError, read_table, store
 from lakehouse_assets.settings import SettingsError, load_settings
 from lakehouse_assets.storage.query import connect
+from lakehouse_assets_tests.conftest import Lake
 
 PACKAGE = Path(__file__).parents[1] / "examples" / "own_package"
 TABLE = "gold.actions_per_user"
@@ -83,6 +88,18 @@ def test_plain_assets_read_tables_and_store_their_own(home: Path) -> None:
     assert [row["weekday"] for row in stored] == [5, 6, 7]
     assert [row["mean_active_users"] for row in stored] == [4, 0, 2]
     assert [row["share_of_actions"] for row in stored] == [pytest.approx(15 / 24), 0, pytest.approx(9 / 24)]
+
+
+def test_any_asset_can_ask_for_the_session(make_lake: Callable[..., Lake]) -> None:
+    @dg.asset
+    def of_the_session(spark: LazyPySparkResource) -> int:
+        return spark.spark_session.range(7).count()
+
+    lake = make_lake()
+    resources = build_definitions(lake.lakehouse).resources
+    assert set(resources or {}) == {"iceberg", "spark"}
+    done = dg.materialize([of_the_session], resources=resources)
+    assert done.output_for_node("of_the_session") == 7
 
 
 def test_an_own_asset_replaces_its_days_alone(home: Path) -> None:

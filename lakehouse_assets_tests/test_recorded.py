@@ -1,12 +1,17 @@
-"""What an upgrade must not change by accident: the definitions that Dagster loads, and the stamps of a fixed lake.
+"""What a change must not do by accident: the definitions that Dagster loads, the stamps of a fixed lake, tables' code.
 
-`python -m lakehouse_assets_tests.test_recorded` writes both down again, where a change is meant.
+Where a change is meant `python -m lakehouse_assets_tests.test_recorded` writes them down again. If a table's rows
+change with its code, raise its `version` first: without that, days that are computed already count as up to date.
 """
 
+import ast
+import hashlib
+import importlib
 import shutil
 import tempfile
 from collections.abc import Iterator
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 from lakehouse_assets.definitions import build_definitions
@@ -15,6 +20,10 @@ from lakehouse_assets.orchestration.planner import Work
 from lakehouse_assets.settings import load_settings
 
 RECORDED = Path(__file__).parent / "recorded"
+COMPUTING = ("lakehouse_assets.assets", "lakehouse_assets.timestamps")
+DECLARING = tuple(
+    f"lakehouse_assets.assets.{name}" for name in ("table", "columns", "datasets", "delivered", "versions", "division")
+)
 GIVEN = Path(__file__).parent / "golden" / "segments_versions_and_performance" / "given"
 
 
@@ -54,13 +63,51 @@ def stamps(lakehouse: Lakehouse) -> Iterator[str]:
     return (f"{name} {aims[name]}" for name in sorted(aims))
 
 
+def code(lakehouse: Lakehouse) -> Iterator[str]:
+    """Version and code of every table: its function and all of the package that this uses, without texts and names."""
+    for name in sorted(lakehouse.tables):
+        table = lakehouse.tables[name]
+        used = "".join(computing(module) for module in sorted(modules(table.function.__module__)))
+        yield f"{name} version {table.version}: {hashlib.sha256(used.encode()).hexdigest()[:16]}"
+
+
+def modules(name: str) -> set[str]:
+    """A module of the package and those it imports from where tables are computed."""
+    found, waiting = set(), [name]
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            tree = ast.parse(Path(importlib.import_module(module).__file__ or "").read_text())
+            imported = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+            waiting += [other for other in imported if other.startswith(COMPUTING) and other not in DECLARING]
+    return found
+
+
+@cache
+def computing(module: str) -> str:
+    """The code of a module but for imports, docstrings and declarations."""
+    tree = ast.parse(Path(importlib.import_module(module).__file__ or "").read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
+            if ast.get_docstring(node):
+                node.body = node.body[1:] or [ast.Pass()]
+            if isinstance(node, ast.FunctionDef):
+                node.decorator_list = []
+    return "\n".join(ast.unparse(node) for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom))
+
+
 def found(home: Path) -> dict[str, list[str]]:
     lakehouse = Lakehouse(load_settings(home=home))
     shutil.copytree(GIVEN, lakehouse.zone.root)
-    return {"definitions": [*definitions(lakehouse)], "stamps": [*stamps(lakehouse)]}
+    return {
+        "definitions": [*definitions(lakehouse)],
+        "stamps": [*stamps(lakehouse)],
+        "code": [*code(lakehouse)],
+    }
 
 
-def test_definitions_and_stamps_are_those_written_down(tmp_path: Path) -> None:
+def test_definitions_stamps_and_code_are_those_written_down(tmp_path: Path) -> None:
     for name, lines in found(tmp_path).items():
         assert lines == (RECORDED / f"{name}.txt").read_text().splitlines(), f"{name}: see the head of this file"
 
