@@ -26,6 +26,7 @@ _EPOCH_DIGITS = (10, 13, 16)  # of seconds, ms and us of today; other numbers ar
 _UNREAD = 100  # texts that are kept to tell what they might be
 _AT_MOST_BLANKS = 8  # around a value; more are looked at singly
 _UNREADABLE, _SINGLY = 0, -1  # stand beside the ordinals of days
+_DAY_0 = date(1970, 1, 1).toordinal()
 _FIRST = EARLIEST_LANDING_DATE.toordinal()
 _BLANKS = np.frombuffer(BLANKS.encode(), np.uint8)
 _CARRIAGE_RETURN = ord("\r")
@@ -177,7 +178,10 @@ class DayReader:
             whole &= texts[:, 0] != ord("0")
             seconds = (texts[whole].astype(np.int64) - ord("0")) @ (10 ** np.arange(9, -1, -1, dtype=np.int64))
             minutes = seconds // 60
-            if len(minutes):
+            if self.reporting_zone.key == "UTC":
+                found = seconds // 86_400 + _DAY_0
+                days[rows[whole]] = np.where((found >= _FIRST) & (found <= self._last), found, _UNREADABLE)
+            elif len(minutes):
                 heads = np.concatenate(([True], minutes[1:] != minutes[:-1]))
                 found = np.array([self._day_of_minute(minute) for minute in minutes[heads].tolist()], np.int64)
                 days[rows[whole]] = found[np.cumsum(heads) - 1]

@@ -94,6 +94,8 @@ def value_at(row: Any, path: str) -> Any:
     A part of the path is a key; in a list a number, or the ``key`` of an object whose ``value`` is meant. A text that
     is JSON is what it says. A value that BigQuery wraps by its type (``{"int_value": 7}``) is that value.
     """
+    if "." not in path and not isinstance(value := row.get(path, _MISSING), dict):  # most are
+        return value
     value = row
     for part in (path,) if path in row else path.split("."):
         if isinstance(value, str) and value[:1] in ("{", "["):
@@ -203,7 +205,7 @@ def _json_rows(source: Path, columns: Sequence[str], paths: Mapping[str, str]) -
     """Rows of a JSON Lines file; a line that is no object is a row of its text."""
     ours = {name: path for name, path in paths.items() if name in columns}
     further = {name: path for name, path in paths.items() if name not in columns}
-    lacking, known = dict(ours), dict[str, None]()
+    lacking, known, taken = dict(ours), dict[str, None](), frozenset(paths.values())
     empty = True
     with open_text_bytes(source) as stream:
         for line in _lines(source, stream):
@@ -216,7 +218,7 @@ def _json_rows(source: Path, columns: Sequence[str], paths: Mapping[str, str]) -
             if lacking:
                 lacking = {name: path for name, path in lacking.items() if values[name] is _MISSING}
                 known |= dict.fromkeys(_names(row)) if len(known) < _SHOWN_NAMES else {}
-            rest = {name: value for name, value in row.items() if name not in paths.values() and value is not None}
+            rest = {name: value for name, value in row.items() if name not in taken and value is not None}
             rest |= {name: values[name] for name in further if values[name] not in (_MISSING, None)}
             yield [*(_text(values[name]) for name in ours), _json(rest)]
     if empty:
@@ -244,7 +246,7 @@ def _lines(source: Path, stream: BinaryIO) -> Iterator[bytes]:
 
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        row = json.loads(line, parse_constant=_no_number)
+        row = _DECODER.decode(line.decode())
         if b"\\u" in line:  # half a character has no UTF-8
             json.dumps(row, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
@@ -261,6 +263,9 @@ def _loaded(text: str) -> Any:
 
 def _no_number(text: str) -> None:
     raise ValueError(text)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
 def _names(row: Mapping[str, Any]) -> Iterator[str]:
@@ -283,9 +288,12 @@ def _json(value: Any) -> str:
     if value == {}:
         return ""
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain, allow_nan=False)
+        return _ENCODER.encode(value)
     except ValueError:  # NaN and infinity, which JSON has not
         return json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), default=_plain)
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=lambda one: _plain(one), allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
