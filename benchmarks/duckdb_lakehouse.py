@@ -1,8 +1,8 @@
 """The lakehouse's tables by DuckDB alone: landed CSV files in, one Parquet folder per table out.
 
-Written from METRICS.md and not from the Spark transforms, so it is two things: the fair opponent of the benchmark and
+Written from docs/metrics and not from the Spark transforms, so it is two things: the fair opponent of the benchmark and
 an independent answer to compare with. It serves the default settings (UTC, three late days, five actions, two hours)
-and files with the columns of METRICS.md in that order. It computes everything each time; it has no stamps, no audits,
+and files with the columns of docs/metrics in that order. It computes everything each time; it has no stamps, no audits,
 no history.
 """
 

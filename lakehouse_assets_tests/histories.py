@@ -128,7 +128,7 @@ def _plain(value: Any) -> Any:
 
 
 def differences(lakehouse: Lakehouse) -> list[str]:
-    """Tables of a lake whose published rows are not those of a clean rebuild, in the columns that METRICS.md names."""
+    """Tables of a lake whose published rows are not those of a clean rebuild, in the columns of docs/metrics."""
     recorded = {name: sorted(lakehouse.catalog.stamps(name)) for name in lakehouse.tables}
     clean = rebuilt(dict(lakehouse.tables), lakehouse.zone, lakehouse.settings, recorded.__getitem__)
     return [name for name in lakehouse.tables if published(lakehouse, name, clean[name]) != _of(clean[name])]

@@ -1,4 +1,4 @@
-"""The tables by METRICS.md in plain Python: one day of a table from the days of its inputs, no Spark."""
+"""The tables by docs/metrics in plain Python: one day of a table from the days of its inputs, no Spark."""
 
 import csv
 from collections.abc import Callable, Sequence

@@ -43,7 +43,7 @@ def records(path: Path) -> Iterator[list[str]]:
 
 
 def reason(record: list[str]) -> str | None:
-    """Why METRICS.md refuses a record of a file split by event date, or None."""
+    """Why docs/metrics refuses a record of a file split by event date, or None."""
     if len(record) != len(INTERACTION_COLUMNS):
         return "malformed_row"
     user_id, timestamp, action, _, duration, _ = record

@@ -111,7 +111,7 @@ def _read(text: str, kind: str) -> object:
         return None
     if kind == "timestamp":
         return datetime.fromisoformat(text).replace(tzinfo=UTC)
-    if kind == "double":  # METRICS fixes what a quotient means, not how it is rounded
+    if kind == "double":  # docs/metrics fixes what a quotient means, not how it is rounded
         return pytest.approx(float(Fraction(text)), rel=2e-6)
     if kind == "date":
         return date.fromisoformat(text)

@@ -1,4 +1,4 @@
-"""Laws that hold for any input, tried on random ones; each is compared with a plain reading of METRICS in Python.
+"""Laws that hold for any input, tried on random ones; each is compared with a plain reading of docs/metrics in Python.
 
 A Spark job costs a second whatever its size, so an example holds many histories: far apart in time where windows
 must not mix, side by side otherwise.
@@ -404,7 +404,7 @@ raw_rows = st.fixed_dictionaries(
 
 
 def reason_of(row: dict[str, Any], late_days: int = 3) -> str | None:
-    """The first reason of METRICS that holds, in plain Python."""
+    """The first reason of docs/metrics that holds, in plain Python."""
     try:
         text = (row["timestamp"] or "").strip(" \t")
         well_formed = len(text) >= 19 and text[10] in " T" and text[-1] != "."
@@ -646,7 +646,8 @@ offsets = st.one_of(st.sampled_from([0, 1, 6, 7, 8, 27, 28, 29, 30, 31]), st.int
 histories_of_activity = st.lists(
     st.lists(st.tuples(st.sampled_from("abcde"), offsets), min_size=1, max_size=25), min_size=6, max_size=6
 )
-WINDOWS = {"weekly_active_users": 7, "monthly_active_users_28d": 28, "monthly_active_users_30d": 30}  # as in METRICS
+# as in docs/metrics
+WINDOWS = {"weekly_active_users": 7, "monthly_active_users_28d": 28, "monthly_active_users_30d": 30}
 Activity = dict[date, set[str]]
 
 

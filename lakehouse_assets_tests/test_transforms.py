@@ -1,4 +1,4 @@
-"""The transforms one by one, at the edges of METRICS that the golden cases don't need."""
+"""The transforms one by one, at the edges of docs/metrics that the golden cases don't need."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime

@@ -2,7 +2,7 @@
 
 Two kinds. *Uniform* is the public challenge's data: every column drawn uniformly, rows in random order, nothing wrong
 with them. *Realistic* is what a product's log looks like: sessions, a weekly rhythm, growth, churn, power users,
-app versions that roll out, and about 2 % dirt of every reject reason of METRICS.md, each counted as it is planted.
+app versions that roll out, and about 2 % dirt of every reject reason of docs/metrics, each counted as it is planted.
 
 The same arguments give the same bytes, on any machine and for any number of threads. Three habits keep it so: rows come
 in blocks of a fixed size, each with its own random stream; draws are integers only, mapped through tables built with
