@@ -303,15 +303,13 @@ def _days(options: argparse.Namespace) -> tuple[date, date]:
 
 
 def _run_range(options: argparse.Namespace, settings: Settings, first: date, last: date) -> None:
-    from lakehouse_assets.calendar import at_most, days_between, in_words
+    from lakehouse_assets.calendar import days_between
     from lakehouse_assets.landing.zone import landing_zone
 
     began = time.monotonic()
     looks = landing_zone(settings).look_at_all()
-    without = [day for day in days_between(first, last) if not looks["interactions"].get(day)]
-    if without:
-        named = ", ".join(at_most(in_words(without), 3))
-        say(f"no file of interactions is landed under {named}; what other files hold of a day counts, else it is 0")
+    if without := [day for day in days_between(first, last) if not looks["interactions"].get(day)]:
+        say(_without_file(without))
     size = None
     if not settings.spark_remote:  # a server's JVM runs already
         until = last + timedelta(days=settings.late_days)
@@ -322,6 +320,13 @@ def _run_range(options: argparse.Namespace, settings: Settings, first: date, las
     from lakehouse_assets.orchestration.runner import Runner
 
     _report(options, lambda: Runner(Lakehouse(settings), say).run_range(first, last), settings, began)
+
+
+def _without_file(days: Sequence[date]) -> str:
+    from lakehouse_assets.calendar import at_most, in_words
+
+    named = ", ".join(at_most(in_words(days), 3))
+    return f"no file of interactions is landed under {named}; what other files hold of a day counts, else it is 0"
 
 
 def _run_stale(options: argparse.Namespace, settings: Settings) -> None:
@@ -564,7 +569,8 @@ def _status(options: argparse.Namespace, settings: Settings) -> None:
     for place in strays[:_STRAYS_TOLD]:
         say(
             f"{in_utf8(str(place))} is not read: what is delivered lies in DATASET/date=YYYY-MM-DD/, "
-            f"{settings.start_date} … today (UTC), and ends in .csv, .csv.gz or the like"
+            f"{settings.start_date} … today (UTC), and ends in .csv, .csv.gz or the like; `lakehouse land` reads JSON "
+            "Lines and Parquet too"
         )
     if len(strays) > _STRAYS_TOLD:
         say(f"and {len(strays) - _STRAYS_TOLD:,} more that are not read")

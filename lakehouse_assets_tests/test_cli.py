@@ -468,6 +468,12 @@ def test_a_run_says_how_many_rows_are_duplicates(home: Path) -> None:
     ]
 
 
+def test_a_range_of_days_without_a_file_is_named_before_it_is_computed(lakehouse_command: Run) -> None:
+    status, printed, told = lakehouse_command("run", "--start", "2024-03-05", "--end", "2024-03-06")
+    assert "no file of interactions is landed under 2024-03-05 … 2024-03-06; what other files hold" in printed
+    assert (status, told) == (1, "lakehouse: there are no days to compute: no interactions are landed yet\n")
+
+
 def test_show_tables_gives_names_that_a_query_can_have(lakehouse_command: Run, home: Path) -> None:
     store(home, "gold.daily_metrics", [{}])
     status, printed, _ = lakehouse_command("sql", "SHOW  tables;")
