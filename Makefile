@@ -103,8 +103,8 @@ test-profiles: $(DEV) profiles ## the tests of profiles, with the package that d
 test-notebooks: $(DEV) ## run the notebooks, 4 minutes
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
 
-bench: $(DEV) ## a million rows, and one more day, beside the same work in DuckDB: 10 to 20 minutes
-	$(BIN)/python -m benchmarks.run --more-day -o benchmark.json
+bench: $(DEV) ## a million rows, and one more day, with Sail, with Spark and in DuckDB
+	$(BIN)/python -m benchmarks.run --all-tables --more-day -o benchmark.json
 
 lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -12,24 +12,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.comparison import digests
 from benchmarks.run import LAKEHOUSE, generate, land, say, timed
 from lakehouse_assets.landing.zone import LandingZone
-from lakehouse_assets.settings import Settings, load_settings
-from lakehouse_assets.storage.catalog import Catalog
-from lakehouse_assets.storage.query import connect
-
-
-def digests(settings: Settings) -> dict[str, tuple[int, int]]:
-    """Count and digest of every table's rows in any order, but for the time at which bronze was read."""
-    catalog = Catalog(settings)
-    connection = connect(catalog)
-    found = {}
-    for name in catalog.names():
-        rows = connection.table(name)
-        columns = ", ".join(f'"{column}"' for column in rows.columns if column != "ingested_at")
-        count, total = rows.aggregate(f"count(*), sum(hash({columns})::hugeint)").fetchall()[0]
-        found[name] = (int(count), int(total or 0))
-    return found
+from lakehouse_assets.settings import load_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,6 +7,9 @@ from pathlib import Path
 import duckdb
 
 from benchmarks.duckdb_lakehouse import connect
+from lakehouse_assets.settings import Settings
+from lakehouse_assets.storage import query
+from lakehouse_assets.storage.catalog import Catalog
 
 TABLES = (
     "bronze.interactions",
@@ -64,6 +67,19 @@ def landed_differently(lakehouse: Path, duckdb_landing: Path) -> list[str]:
             [folder],
         )
     return [f"landing: {sentence}" for sentence in _differences(connection)]
+
+
+def digests(settings: Settings) -> dict[str, tuple[int, int]]:
+    """Count and digest of every table's rows in any order, but for the time at which bronze was read."""
+    catalog = Catalog(settings)
+    connection = query.connect(catalog)
+    found = {}
+    for name in catalog.names():
+        rows = connection.table(name)
+        columns = ", ".join(f'"{column}"' for column in rows.columns if column != "ingested_at")
+        count, total = rows.aggregate(f"count(*), sum(hash({columns})::hugeint)").fetchall()[0]
+        found[name] = (int(count), int(total or 0))
+    return found
 
 
 def _differences(connection: duckdb.DuckDBPyConnection) -> list[str]:

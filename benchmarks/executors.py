@@ -12,8 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.backfills import digests
-from benchmarks.comparison import TABLES
+from benchmarks.comparison import TABLES, digests
 from benchmarks.run import LAKEHOUSE, Timed, generate, land, say, timed
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets_tests.stack.services import running
@@ -34,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for executors in (1, 2):
             with running(Path(folder) / str(executors), spark=True, workers=executors) as stack:
                 environment = {**os.environ, **stack.environment, "LAKEHOUSE_TABLES": ",".join(TABLES)}
+                environment["LAKEHOUSE_ENGINE"] = "spark"
                 land(data, environment)
                 took[executors] = timed([*LAKEHOUSE, "run"], environment)
                 os.environ.update(stack.environment)  # for the keys, which come from nowhere else

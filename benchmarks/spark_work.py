@@ -93,6 +93,7 @@ def measure(root: Path, options: argparse.Namespace, skew: float | None) -> tupl
     )
     environment = os.environ | {
         "LAKEHOUSE_HOME": str(root / "home"),
+        "LAKEHOUSE_ENGINE": "spark",
         "LAKEHOUSE_DRIVER_MEMORY": options.heap,
         "SPARK_CONF_DIR": str(root),
     }

@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.add_argument(f"{name}_file", type=Path)
     options = parser.parse_args(arguments)
     settings = load_settings()
-    prepare_environment(settings)
+    if settings.engine != "sail":
+        prepare_environment(settings)
     lakehouse = Lakehouse(settings)
     runner = Runner(lakehouse, lambda line: print(line, flush=True))
     _one_day(lakehouse, runner, options.first_day, options.first_file)
