@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 import tomllib
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -154,7 +155,17 @@ class Settings(BaseSettings):
         description="What computes the tables: `spark` (embedded, or at `SPARK_REMOTE`), or `sail` in the process, "
         "which needs no Java and is faster where a run has few rows.",
     )
-    driver_memory: str = Field("4g", pattern=r"^\d+[gm]$", description="Heap of the embedded Spark, such as `4g`.")
+    driver_memory: str = Field(
+        "4g",
+        pattern=r"^\d+[gm]$",
+        description="Heap of the embedded Spark, or Sail's pool for what it sorts and groups, such as `4g`.",
+    )
+    spill: str = Field(
+        "",
+        examples=["spill"],
+        description="Folder of this machine for what does not fit in that memory; default the folder of temporary "
+        "files (`TMPDIR`). `SPARK_LOCAL_DIRS` goes before it.",
+    )
     rows_per_file: int = Field(
         1_000_000, ge=1000, description="Rows a data file aims at; consecutive small days share one file up to it."
     )
@@ -293,6 +304,12 @@ class Settings(BaseSettings):
     def home_path(self) -> Path:
         """HOME as an absolute path."""
         return self.home.expanduser().resolve()
+
+    @cached_property
+    def spill_path(self) -> Path:
+        """Where an engine of this machine puts what does not fit in its memory."""
+        given = os.environ.get("SPARK_LOCAL_DIRS", "").split(",")[0] or self.spill or tempfile.gettempdir()
+        return Path(given).expanduser().resolve()
 
     @cached_property
     def landing_uri(self) -> str:

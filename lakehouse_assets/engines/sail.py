@@ -6,6 +6,7 @@ Nobody sees a file before a commit names it, so staging needs no branch. A proce
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -71,6 +72,7 @@ def sail_environment(settings: Settings) -> dict[str, str]:
         # without a pool ten million rows took 16 GB; with one what does not fit is spilled, or is an error
         "SAIL_RUNTIME__MEMORY_POOL__TYPE": "fair",
         "SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": str(number << {"m": 20, "g": 30}[unit]),
+        "SAIL_RUNTIME__TEMPORARY_FILES__PATHS": json.dumps([str(settings.spill_path)]),
     }
     if settings.warehouse_uri.startswith(SCHEME):
         environment["AWS_REGION"] = settings.s3_region

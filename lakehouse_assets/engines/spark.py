@@ -204,7 +204,11 @@ def _embedded(brief: bool) -> dict[str, str]:
 
 
 def _memory(settings: Settings) -> dict[str, str]:
-    return {"spark.driver.memory": settings.driver_memory, "spark.driver.maxResultSize": "512m"}
+    return {
+        "spark.driver.memory": settings.driver_memory,
+        "spark.driver.maxResultSize": "512m",
+        "spark.local.dir": str(settings.spill_path),
+    }
 
 
 def iceberg_config(settings: Settings) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from lakehouse_assets.settings import Settings
@@ -69,8 +68,7 @@ def check_writable(settings: Settings) -> None:
 
 
 def _room(settings: Settings) -> str:
-    spill = Path(os.environ.get("SPARK_LOCAL_DIRS") or tempfile.gettempdir())
-    folders = [*_folders(settings).values(), spill]
+    folders = [*_folders(settings).values(), settings.spill_path]
     free = {folder: shutil.disk_usage(_existing(folder)).free for folder in folders}
     return ", ".join(f"{folder} has {room / 1e6:,.0f} MB free" for folder, room in free.items())
 
