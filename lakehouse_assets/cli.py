@@ -608,6 +608,7 @@ def _sql(options: argparse.Namespace, settings: Settings) -> None:
             relation.show(max_width=shutil.get_terminal_size((200, 0)).columns, max_rows=200)
     except duckdb.Error as error:
         said = " ".join(str(error).partition("\nLINE ")[0].split())  # where in the query it is, in a drawing
+        said = said.removeprefix("Catalog Error: ")
         said = said if said.endswith("?") else f"{said.rstrip('.!')};"
         raise UsageError(f"{said} `lakehouse tables` lists what is there") from None
 
