@@ -1,6 +1,9 @@
 """Exports of analytics tools land through the settings beside them (examples/exports); `land --try` says so before."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -120,3 +123,26 @@ def test_a_trial_tells_reasons_samples_and_settings_and_leaves_nothing(make_lake
         "map_users": {"user_id": "id", "join_date": "joined", "device_type": "device", "subscription_type": "plan"}
     }
     assert of_users.counts == {"accepted": 1, "missing_user_id": 1}
+
+
+def test_the_command_prints_a_trial_ends_with_0_only_if_every_row_would_be_accepted_and_lands_nothing(
+    tmp_path: Path,
+) -> None:
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        tool = [sys.executable, "-m", "lakehouse_assets.cli", "land", "interactions", "--try", *arguments]
+        chosen = {"LAKEHOUSE_HOME": str(tmp_path / "home"), "LAKEHOUSE_ENGINE": "sail"}
+        return subprocess.run(tool, env=os.environ | chosen, capture_output=True, text=True, check=False)
+
+    shutil.copy(file_of("ga4"), tmp_path / "events.jsonl")
+    shutil.copy(EXPORTS / "ga4" / "lakehouse.toml", tmp_path)
+    good = command("events.jsonl")
+    assert (good.returncode, good.stderr) == (0, "")
+    assert "page_id            from event_params.page_location, such as 'https://example.test/0'" in good.stdout
+    assert "       12 accepted" in good.stdout
+    (tmp_path / "lakehouse.toml").unlink()
+    bad = command("events.jsonl")
+    assert (bad.returncode, bad.stderr) == (1, "lakehouse: events.jsonl would not be taken\n")
+    proposed = bad.stdout.partition("proposed for lakehouse.toml, with which 12 of 12 would be accepted:\n")[2]
+    (tmp_path / "lakehouse.toml").write_text("".join(line.strip() + "\n" for line in proposed.splitlines()))
+    assert command("events.jsonl").returncode == 0
+    assert not (tmp_path / "home").exists()
