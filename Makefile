@@ -63,7 +63,7 @@ rehearsal: $(DEV) $(TOOLS) ## the stack as plain processes, without Docker: demo
 
 ##@ Develop
 test: $(DEV) ## the test suite in three parts side by side; needs nothing but what `make demo` needs
-	@echo "three parts side by side, each shows its tests when it ends; together they take 5 minutes"
+	@echo "three parts side by side, each shows its tests when it ends"
 	@$(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target tests-on-sail tests-of-spark tests-of-dev
 
 tests-on-sail: $(DEV)
