@@ -713,6 +713,53 @@ def _cleanup(options: argparse.Namespace, settings: Settings) -> None:
         say_next("maintain", why=f" frees the space {settings.snapshot_days} days from now")
 
 
+def _forget(options: argparse.Namespace, settings: Settings) -> None:
+    from lakehouse_assets.calendar import some
+    from lakehouse_assets.people import BLANKS, People
+    from lakehouse_assets.storage.catalog import has_tables
+
+    given = list(options.users)
+    if options.file:
+        try:
+            given += options.file.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"{options.file} can't be read ({error}); name a text file with a user_id a line"
+            ) from None
+    people = People({one.strip(BLANKS) for one in given} - {""})
+    if not people.ids:
+        raise UsageError("no user_id is given; name users, or a file with --file")
+    what = f"every row of {some(len(people.ids), 'user')} in {settings.home_path}"
+    if not options.yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"this deletes {what} for good; say --yes")
+        if input(f"This deletes {what} for good. Type yes: ").strip().lower() != "yes":
+            raise UsageError("nothing was deleted")
+    if not has_tables(settings) and not Path(settings.landing_uri).exists() and "://" not in settings.landing_uri:
+        raise UsageError(f"there is no lakehouse in {settings.home_path} yet")
+    from lakehouse_assets.lakehouse import Lakehouse
+    from lakehouse_assets.orchestration.forget import RECORD, forget
+
+    began = time.monotonic()
+    done = forget(Lakehouse(settings), people, say, recompute=options.recompute)
+    if options.recompute:
+        _up_to_date(settings)
+        _draw(settings)
+    if options.json:
+        answer(asdict(done))
+    found = sum(done.rows.values())
+    say(
+        f"done in {time.monotonic() - began:.1f} s: {some(done.landed_rows, 'row')} out of "
+        f"{some(done.landed_files, 'landed file')}, {some(found, 'row')} out of {some(len(done.rows), 'table')}; "
+        f"{some(done.stored_files, 'stored file')} deleted, {some(done.records, 'record')} of Dagster's changed; "
+        f"aggregates {done.aggregates}. On record, without ids, in {settings.home_path / RECORD}"
+    )
+    if done.mentions:
+        say(f"  {some(done.mentions, 'row')} of other users name one of them, as a page or otherwise; these stay")
+    if done.left:
+        raise UsageError("\n".join(done.left))
+
+
 def _take_back(options: argparse.Namespace, settings: Settings) -> None:
     from lakehouse_assets.calendar import in_words, some
     from lakehouse_assets.lakehouse import Lakehouse
@@ -909,6 +956,17 @@ def _parser() -> argparse.ArgumentParser:
     cleanup.add_argument("--landing", action="store_true", help="delete the landed files of the dropped days too")
     cleanup.add_argument("--dry-run", action="store_true", help="only say what would be dropped")
     cleanup.set_defaults(command=_cleanup)
+
+    forgetting = add("forget", "take every row of some users out, wherever the lakehouse keeps one", acts, tells)
+    forgetting.add_argument("users", nargs="*", metavar="USER", help="user_id")
+    forgetting.add_argument("--file", type=Path, metavar="FILE", help="a text file with a user_id a line")
+    forgetting.add_argument("--yes", action="store_true", help="do not ask")
+    forgetting.add_argument(
+        "--recompute",
+        action="store_true",
+        help="compute aggregates again without them; otherwise these stay as they are",
+    )
+    forgetting.set_defaults(command=_forget)
 
     dev = add("dev", "the Dagster UI on this lakehouse")
     dev.add_argument("--port", type=int, default=3000)

@@ -10,7 +10,6 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property, reduce
 from operator import add
@@ -19,18 +18,13 @@ from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import (
     PyArrowFileIO,
-    compute_statistics_plan,
-    data_file_statistics_from_parquet_metadata,
-    parquet_path_to_id_mapping,
     schema_to_pyarrow,
 )
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table import Transaction
-from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.update import AssertRefSnapshotId
 from pyiceberg.transforms import IdentityTransform
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -42,6 +36,7 @@ from lakehouse_assets.assets.division import PART
 from lakehouse_assets.engines.engine import OutOfMemory
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import head_of
+from lakehouse_assets.storage.data_files import DataFileWriter
 from lakehouse_assets.storage.s3 import SCHEME
 
 CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"  # PySpark's functions make Connect's columns while the environment has it
@@ -170,7 +165,7 @@ class FileStaging:
         self._engine = engine
         self._table = table
         self._published_before = datetime.now(tz=UTC) + abandoned_after - _MARGIN
-        self._writers: dict[str, _Writer] = {}
+        self._writers: dict[str, DataFileWriter] = {}
         self._rows_by_met: dict[int, int] = {}
         self._base: int | None = None
         self.files: Sequence[DataFile] = ()
@@ -185,7 +180,7 @@ class FileStaging:
             parts = pc.unique(batch[PART]).to_pylist()
             for part in parts:
                 if part not in self._writers:
-                    self._writers[part] = _Writer(self._table, f"{name}-{len(self._writers):05}.parquet")
+                    self._writers[part] = DataFileWriter(self._table, f"{name}-{len(self._writers):05}.parquet")
                 own = batch if len(parts) == 1 else batch.filter(pc.equal(batch[PART], part))
                 self._writers[part].add(own.drop_columns([PART, _MET]))
             while sum(writer.buffered_bytes for writer in self._writers.values()) > _BUFFERED_BYTES:
@@ -220,65 +215,6 @@ class FileStaging:
         """Delete the files, also those begun."""
         for writer in self._writers.values():
             writer.discard()
-
-
-class _Writer:
-    """One data file, written in row groups."""
-
-    def __init__(self, table: IcebergTable, name: str) -> None:
-        metadata = table.metadata
-        self._table = table
-        self._path = load_location_provider(metadata.location, metadata.properties).new_data_location(name)
-        self._schema = schema_to_pyarrow(table.schema())  # with the field ids that Iceberg's readers go by
-        self._buffered: list[pa.Table] = []
-        self.buffered_bytes = 0
-        self._stream: Any = table.io.new_output(self._path).create()
-        # checksums as Spark's files have them: repair finds a damaged page by them
-        self._parquet = pq.ParquetWriter(
-            self._stream, self._schema, compression="zstd", write_page_checksum=True, store_schema=False
-        )
-
-    def add(self, rows: pa.Table) -> None:
-        """Hold rows for the next row group."""
-        self._buffered.append(rows.cast(self._schema))
-        self.buffered_bytes += rows.nbytes
-
-    def flush(self) -> None:
-        """Write the held rows as a row group."""
-        if self._buffered:
-            self._parquet.write_table(pa.concat_tables(self._buffered))
-        self._buffered, self.buffered_bytes = [], 0
-
-    def finished(self) -> DataFile:
-        """End the file; what the commit has to know of it."""
-        self.flush()
-        self._parquet.close()
-        self._stream.close()
-        metadata, schema = self._table.metadata, self._table.schema()
-        statistics = data_file_statistics_from_parquet_metadata(
-            parquet_metadata=self._parquet.writer.metadata,
-            stats_columns=compute_statistics_plan(schema, metadata.properties),
-            parquet_column_mapping=parquet_path_to_id_mapping(schema),
-        )
-        return DataFile.from_args(
-            content=DataFileContent.DATA,
-            file_path=self._path,
-            file_format=FileFormat.PARQUET,
-            partition=statistics.partition(metadata.spec(), schema),
-            file_size_in_bytes=len(self._table.io.new_input(self._path)),
-            sort_order_id=None,
-            spec_id=metadata.default_spec_id,
-            equality_ids=None,
-            key_metadata=None,
-            **statistics.to_serialized_dict(),
-        )
-
-    def discard(self) -> None:
-        """Delete the file."""
-        for close in (self._parquet.close, self._stream.close):
-            with suppress(Exception):  # of a file that is to go
-                close()
-        self._table.io.delete(self._path)
 
 
 def _spark_schema(table: IcebergTable) -> StructType:

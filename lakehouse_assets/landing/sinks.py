@@ -31,6 +31,7 @@ from lakehouse_assets.stopping import STOP
 
 _SHOWN_BYTES = 100  # of a row that a message shows
 _BUFFERED_BYTES = 64 << 20
+_CARRIAGE_RETURN = ord("\r")
 
 
 @dataclass(frozen=True)
@@ -153,12 +154,16 @@ def check_replaced(dataset: str, name: str, day: date, earlier: LandedFile, rows
 
 
 def count_rows(whole: Chunk) -> int:
-    """Rows of a file; one that is too long counts too."""
+    """Rows of a file; one that is too long counts too, a blank line does not."""
     rows = 0
     for block in row_blocks(whole):
         lines = Lines.of(block)
         over_lines, _ = rows_over_lines(lines, len(whole.header), whole.separator)
-        rows += len(lines.ends) - sum(last - first for first, last in over_lines.items())
+        lengths, first_byte = lines.ends - lines.starts, lines.data[lines.starts]
+        counted = (lengths > 1) & ((lengths > 2) | (first_byte != _CARRIAGE_RETURN))
+        for first, last in over_lines.items():
+            counted[first : last + 1] = False
+        rows += int(counted.sum()) + len(over_lines)
     return rows
 
 

@@ -116,6 +116,16 @@ class Stamps:
         self.check_not_dropped([name], min(days))
         return self._expected(name, self._days_of_the_lake(name, days), self._catalog.stamps, self._routes)
 
+    def vouching(self, name: str, days: Iterable[date]) -> dict[date, str]:
+        """The stamp that each day of a table would have, were it computed from its inputs as they are recorded now."""
+        return self._expected(name, sorted(days), cache(self._catalog.stamps), cache(self._routes))
+
+    def of_contents(self, name: str, contents: Iterable[tuple[str, str]]) -> str:
+        """The stamp of a landing date whose files have these names and fingerprints, in the order of their names."""
+        contents = list(contents)
+        named = ",".join(f"{quote(file)}={_hash(content)[:8]}" for file, content in contents[:_FILES_NAMED])
+        return f"{_hash(self._tables[name].version, contents)} {named}".rstrip()
+
     def check_not_dropped(self, names: Iterable[str], first: date) -> None:
         """Refuse days of tables that would be computed from less than they were.
 
@@ -434,9 +444,7 @@ class Stamps:
 
     def _of_files(self, table: Table, day: date) -> str:
         files = self._zone.files(table.name.removeprefix("bronze."), day)
-        contents = [(file.path.name, self._content_of(file)) for file in files]
-        named = ",".join(f"{quote(name)}={_hash(content)[:8]}" for name, content in contents[:_FILES_NAMED])
-        return f"{_hash(table.version, contents)} {named}".rstrip()
+        return self.of_contents(table.name, [(file.path.name, self._content_of(file)) for file in files])
 
     def _content_of(self, file: LandedFile) -> str:
         """A file's fingerprint; of one that can't be read why, so that its day is stale and nobody computes it."""

@@ -41,6 +41,7 @@ from lakehouse_assets.storage.catalog import (
     set_settings,
     set_stamps,
 )
+from lakehouse_assets.storage.forgetting import check_none
 
 _PUBLISH_ATTEMPTS = 50
 _STRAY = "lakehouse: a row lies outside the days being written"
@@ -150,7 +151,11 @@ class Warehouse:
             name: ``layer.table``.
             stamps: for each day to be written, the stamp of the inputs it is about to be computed from; a day without
                 one has none afterwards.
+
+        Raises:
+            ErasureUnfinished: users are being forgotten.
         """
+        check_none(self.settings)
         declared = self.tables[name]
         kinds = {f.name: f.dataType.simpleString() for f in declared.spark_schema.fields}
         table = self.catalog.ensure(name, kinds, declared.partition_column)
