@@ -135,19 +135,19 @@ lock: $(DEV) ## compile the lock files again
 clean: ## remove the virtual environment and caches of this folder
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 
-# what the lakehouse runs with; a demo waits for no more
-$(READY): pyproject.toml requirements-build.lock requirements.lock requirements-java.lock lakehouse_assets/engines/runtime.py
+# what the lakehouse runs with; a demo waits for no more. What Spark needs is fetched when it is first needed
+$(READY): pyproject.toml requirements-build.lock requirements.lock
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "Python 3.11 or 3.12 is needed; name one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-build.lock
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
-	$(BIN)/python -m lakehouse_assets.engines.runtime
 	@touch $@
 
-# and what developing it needs
-$(DEV): $(READY) requirements-dev.lock
+# and what developing it needs, Spark included
+$(DEV): $(READY) requirements-dev.lock requirements-java.lock lakehouse_assets/engines/runtime.py
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m lakehouse_assets.engines.runtime
 	@touch $@
 
 $(TOOLS): $(DEV) requirements-services.lock lakehouse_assets_tests/stack/tools.py lakehouse_assets_tests/stack/RestCatalog.java lakehouse_assets_tests/stack/Polaris.java

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -187,6 +188,21 @@ def test_a_download_with_another_content_is_refused_by_name_and_kept_out(cache, 
     download.write_bytes(content)
     runtime.adopt_jar(download, jar)
     assert (cache / "jars" / jar.file_name).read_bytes() == content
+
+
+def test_a_download_says_how_much_has_arrived_and_about_how_long_is_left(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(runtime, "_SAID_EVERY_SECONDS", 0.2)
+    slow = ["sh", "-c", f"head -c 3000000 /dev/zero > {tmp_path}/part; sleep 1; echo there"]
+    assert runtime._watched(slow, os.environ, tmp_path, 12_000_000).stdout == "there\n"
+    said = capsys.readouterr()
+    assert said.out == ""  # where an answer may be read by a program
+    assert re.fullmatch(r"(setup:   3 of 12 MB, about \d+ s left\n)+", said.err)
+
+
+@pytest.mark.spark
+def test_where_all_is_there_that_spark_needs_nothing_is_said_or_fetched(capsys):
+    runtime.ensure(JARS)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.spark

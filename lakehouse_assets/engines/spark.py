@@ -154,12 +154,14 @@ def prepare_environment(settings: Settings) -> None:
     """What the JVM and the Python workers read from the environment."""
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     if not settings.spark_remote:
+        on_s3 = settings.warehouse_uri.startswith(SCHEME)
+        runtime.ensure(runtime.JARS + runtime.S3_JARS if on_s3 else runtime.JARS)
         os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)  # what a process with a session of Connect left its children
         os.environ.pop("SPARK_REMOTE", None)  # of a lakehouse in a folder beside a server, which PySpark would go to
         os.environ["JAVA_HOME"] = str(runtime.java_home())
         os.environ.update(runtime.utf8_locale())
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nothing of the embedded Spark listens beyond loopback
-        if settings.warehouse_uri.startswith(SCHEME):
+        if on_s3:
             # behind Spark's own jars, as the class archive is only good for a class path that begins as it did
             os.environ["SPARK_DIST_CLASSPATH"] = os.pathsep.join(map(str, runtime.jar_paths(runtime.S3_JARS)))
 
