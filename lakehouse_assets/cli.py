@@ -625,7 +625,6 @@ def _maintain(options: argparse.Namespace, settings: Settings) -> None:
     tables = maintenance.tables()
     if not tables:
         raise UsageError("there are no tables to maintain yet; make some with `lakehouse run`")
-    _start_early(settings)
     began = time.monotonic()
     files = size = 0
     for name in tables:

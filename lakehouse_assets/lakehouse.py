@@ -92,14 +92,9 @@ class Lakehouse:
     @cached_property
     def maintenance(self) -> Maintenance:
         """Keeping the tables small."""
-        from lakehouse_assets.engines.choice import spark_engine
         from lakehouse_assets.storage.maintenance import Maintenance
-        from lakehouse_assets.storage.warehouse import Warehouse
 
-        if self.engine.name == "spark":
-            return Maintenance(self.warehouse, self.zone)
-        spark = spark_engine(self.settings, self.catalog)
-        return Maintenance(Warehouse(self.settings, self.tables, self.catalog, lambda: spark), self.zone)
+        return Maintenance(self.warehouse, self.zone)
 
     @cached_property
     def repair(self) -> Repair:

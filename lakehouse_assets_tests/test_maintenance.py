@@ -76,7 +76,6 @@ def test_small_neighbours(files, wanted):
     ]
 
 
-@pytest.mark.spark
 def test_daily_files_are_put_together_and_old_snapshots_go_while_rows_and_stamps_stay(make_lake, spark):
     lake = make_lake()
     for day in days_between(date(2024, 1, 30), date(2024, 2, 1)):
@@ -174,7 +173,6 @@ def test_a_run_whose_staging_was_removed_as_abandoned_computes_again(make_lake, 
     assert lake.table(NAME) == before
 
 
-@pytest.mark.spark
 def test_compaction_gives_way_to_a_publication_and_a_publication_to_a_compaction(make_lake, spark, monkeypatch):
     lake = make_lake()
     days = days_between(date(2024, 1, 1), date(2024, 1, 3))
@@ -255,7 +253,6 @@ def landed(lake, days):
         lake.rows(day.isoformat(), *[f"u{k},{day} {k:02}:00:00,edit,p,{k},1" for k in range(i % 3, i % 3 + 3)])
 
 
-@pytest.mark.spark
 def test_publications_beside_maintenance_change_nothing(make_lake, spark):
     lake = make_lake()
     days = [date(2024, 1, 30), date(2024, 1, 31), date(2024, 2, 1)]
@@ -277,7 +274,6 @@ def test_publications_beside_maintenance_change_nothing(make_lake, spark):
     beside_maintenance(lake, 1, rerun)
 
 
-@pytest.mark.spark
 @pytest.mark.faults
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -297,7 +293,6 @@ def test_backfills_beside_maintenance_change_nothing(make_lake, seed):
     assert lake.run() == []
 
 
-@pytest.mark.spark
 def test_cleanup_drops_days_of_a_shared_file_and_the_planner_leaves_them_alone(make_lake, spark):
     lake = make_lake()
     days = days_between(date(2024, 1, 1), date(2024, 1, 3))
@@ -327,7 +322,6 @@ def test_cleanup_drops_days_of_a_shared_file_and_the_planner_leaves_them_alone(m
         )
 
 
-@pytest.mark.spark
 @pytest.mark.faults
 def test_cleanup_drops_whole_days_of_every_table(make_lake):
     lake = make_lake()
@@ -363,7 +357,6 @@ def test_cleanup_drops_whole_days_of_every_table(make_lake):
         lake.lakehouse.stamps.expected("bronze.interactions", [first])
 
 
-@pytest.mark.spark
 @pytest.mark.faults
 def test_after_cleanup_new_and_late_rows_count_as_if_nothing_had_been_dropped(make_lake):
     lake = make_lake()
@@ -388,7 +381,6 @@ def test_after_cleanup_new_and_late_rows_count_as_if_nothing_had_been_dropped(ma
         assert row["date"] >= date(2024, 2, 12) or row == before[row["date"]]
 
 
-@pytest.mark.spark
 def test_the_maintenance_job_shows_what_it_did_per_table(make_lake, spark):
     lake = make_lake(retention_days=40)
     for day in (date(2024, 1, 1), date(2024, 2, 11)):

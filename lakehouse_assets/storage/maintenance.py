@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import cast
 
-from pyarrow.fs import FileSelector, FileType
+from pyarrow.fs import FileSelector, FileSystem, FileType
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.snapshots import ancestors_of
@@ -21,7 +21,7 @@ from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.calendar import EVER, month_first
 from lakehouse_assets.engines.spark import staging_began
 from lakehouse_assets.landing.zone import LandingZone
-from lakehouse_assets.storage.catalog import CATALOG, files_overlapping, forget_days, kept_from, read_stamps
+from lakehouse_assets.storage.catalog import files_overlapping, forget_days, kept_from, read_stamps
 from lakehouse_assets.storage.warehouse import PublishConflict, Warehouse
 
 _INTERACTIONS = "interactions"
@@ -90,7 +90,7 @@ class Maintenance:
         before = self._stored(name)
         branches, staged = self.remove_abandoned(name, now)
         compacted, gave_way = self.compact(name)
-        self._call("rewrite_manifests", name)
+        self.merge_manifests(name)
         snapshots = self.expire(name, now, staged)
         self.remove_orphans(name)
         gone = before.keys() - self._stored(name).keys()
@@ -150,20 +150,62 @@ class Maintenance:
         limit = now - timedelta(self._warehouse.settings.snapshot_days)
         newest_then = [e.snapshot_id for e in table.history() if e.timestamp_ms <= limit.timestamp() * 1000]
         kept_since = table.snapshot_by_id(newest_then[-1]) if newest_then else None
-        made = {snapshot.snapshot_id: snapshot.timestamp_ms for snapshot in table.snapshots()}
-        older_than = kept_since.timestamp_ms if kept_since else min(made.values())
-        if not also and older_than <= min(made.values()):
+        older_than = kept_since.timestamp_ms if kept_since else 0
+        old = {snapshot.snapshot_id for snapshot in table.snapshots() if snapshot.timestamp_ms < older_than} | {*also}
+
+        def remove(now: IcebergTable) -> int:
+            gone = old.intersection(each.snapshot_id for each in now.snapshots())
+            gone.difference_update(ref.snapshot_id for ref in now.refs().values())
+            if gone:
+                now.maintenance.expire_snapshots().by_ids(sorted(gone)).commit()
+            return len(gone)
+
+        if not old.difference(ref.snapshot_id for ref in table.refs().values()):
             return 0
-        arguments = {"older_than": datetime.fromtimestamp(older_than / 1000, tz=UTC), "retain_last": 1}
-        self._call("expire_snapshots", name, arguments | ({"snapshot_ids": list(also)} if also else {}))
-        return len(made.keys() - {snapshot.snapshot_id for snapshot in self._load(name).snapshots()})
+        expired = self._warehouse.catalog.alter(name, remove)
+        storage, _ = _storage(table)
+        folder = f"{storage.parse_location(table.location())[2]}/"
+        # what only the expired ones named: nothing that is written from now on can name it
+        for path in _needed(table) - _needed(self._load(name)):
+            if storage.parse_location(path)[2].startswith(folder):  # never a file of the lakehouse this is a copy of
+                table.io.delete(path)
+        return expired
 
     def remove_orphans(self, name: str) -> None:
-        """Delete files under the table's folder that no snapshot refers to and nobody can be writing any more."""
+        """Delete files under the table's folder that no snapshot refers to and nobody can be writing any more.
+
+        Raises:
+            OSError: a file that the table needs is not there, or lies where it was not listed; nothing is deleted.
+        """
         oldest = datetime.now(tz=UTC) - timedelta(hours=self._warehouse.settings.abandoned_hours)
-        if any(changed < oldest for _, changed in self._stored(name).values()):
-            on_s3 = self._load(name).location().startswith("s3://")
-            self._call("remove_orphan_files", name, {"older_than": oldest, "prefix_listing": on_s3})
+        old = {path for path, (_, changed) in self._stored(name).items() if changed < oldest}
+        if not old:
+            return
+        table = self._load(
+            name
+        )  # after the files were listed: what is published from now on is younger than ``oldest``
+        storage, files = _storage(table)
+        needed = {storage.parse_location(path)[2] for path in _needed(table)}
+        for file in files.get_file_info(sorted(needed - old)):  # deleted is nothing unless all that is needed was seen
+            if file.type == FileType.NotFound or file.mtime < oldest:
+                raise OSError(f"{file.path} belongs to {name} and is not where its files are listed")
+        metadata = [table.metadata_location, *(entry.metadata_file for entry in table.metadata.metadata_log)]
+        for path in old - needed - {storage.parse_location(path)[2] for path in metadata}:
+            files.delete_file(path)
+
+    def merge_manifests(self, name: str) -> None:
+        """Put a table's lists of files together, so that a reader opens few: each publication adds one."""
+
+        def merge(now: IcebergTable) -> None:
+            snapshot = now.current_snapshot()
+            if snapshot is None or len(snapshot.manifests(now.io)) < 2:
+                return
+            with now.transaction() as transaction:
+                appended = transaction.update_snapshot(snapshot_properties=_PROPERTIES).merge_append()  # of nothing
+                appended._merge_enabled, appended._min_count_to_merge = True, 2
+                appended.commit()
+
+        self._warehouse.catalog.alter(name, merge)
 
     def plan_cleanup(self, retention_days: int) -> list[Dropping]:
         """What each table would lose if it kept ``retention_days`` days before its newest, or more if others need more.
@@ -232,16 +274,26 @@ class Maintenance:
     def _stored(self, name: str) -> Mapping[str, tuple[int, datetime]]:
         """Size and time of change of every file under the table's folder, by path."""
         table = self._load(name)
-        storage = cast("PyArrowFileIO", table.io)
-        scheme, netloc, path = storage.parse_location(table.location())
-        files = storage.fs_by_scheme(scheme, netloc).get_file_info(FileSelector(path, recursive=True))
-        return {file.path: (file.size, file.mtime) for file in files if file.type == FileType.File}
+        storage, files = _storage(table)
+        listed = files.get_file_info(FileSelector(storage.parse_location(table.location())[2], recursive=True))
+        return {file.path: (file.size, file.mtime) for file in listed if file.type == FileType.File}
 
-    def _call(self, procedure: str, name: str, arguments: Mapping[str, object] | None = None) -> None:
-        """Call one of Iceberg's procedures for a declared table; values travel as parameters."""
-        values = {"table": self._warehouse.tables[name].name, **(arguments or {})}
-        named = ", ".join(f"{argument} => :{argument}" for argument in values)
-        self._warehouse.engine.session.sql(f"CALL {CATALOG}.system.{procedure}({named})", args=values).collect()
+
+def _storage(table: IcebergTable) -> tuple[PyArrowFileIO, FileSystem]:
+    storage = cast("PyArrowFileIO", table.io)
+    scheme, netloc, _ = storage.parse_location(table.location())
+    return storage, storage.fs_by_scheme(scheme, netloc)
+
+
+def _needed(table: IcebergTable) -> set[str]:
+    """Every file that a snapshot of a table refers to, as it names it."""
+    manifests = {}
+    for snapshot in table.snapshots():
+        manifests.update({manifest.manifest_path: manifest for manifest in snapshot.manifests(table.io)})
+    needed = {snapshot.manifest_list for snapshot in table.snapshots()} | manifests.keys()
+    for manifest in manifests.values():
+        needed.update(entry.data_file.file_path for entry in manifest.fetch_manifest_entry(table.io))
+    return needed
 
 
 def small_neighbours(
