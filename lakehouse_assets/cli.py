@@ -356,14 +356,24 @@ def _start_early(settings: Settings, size: int | None = None) -> None:
         settings: of the lakehouse.
         size: bytes of the deliveries that this process is going to compute, where that is known.
     """
-    from lakehouse_assets.engines.spark import BRIEF_BYTES, check_server, prepare_environment, start_spark
+    from lakehouse_assets.landing.deliveries import BYTES_PER_ROW
     from lakehouse_assets.storage.trouble import check_writable
 
     check_writable(settings)
-    if settings.engine == "sail":
+    many = size is not None and size > settings.sail_rows * BYTES_PER_ROW
+    if settings.engine == "sail" or (settings.engine == "auto" and not many):
         return
+    from lakehouse_assets.engines.spark import (
+        BRIEF_BYTES,
+        check_server,
+        claim_process,
+        prepare_environment,
+        start_spark,
+    )
+
     check_server(settings)
     prepare_environment(settings)
+    claim_process(settings)
 
     def start() -> None:
         start_spark(settings, brief=size is not None and size <= BRIEF_BYTES)
@@ -796,7 +806,6 @@ def _profile(options: argparse.Namespace, settings: Settings) -> None:
 
 
 def _dev(options: argparse.Namespace, settings: Settings) -> None:
-    from lakehouse_assets.engines.spark import prepare_environment
     from lakehouse_assets.orchestration.instance import dagster_home
 
     with socket.socket() as port:
@@ -805,7 +814,10 @@ def _dev(options: argparse.Namespace, settings: Settings) -> None:
             port.bind(("127.0.0.1", options.port))
         except (OSError, OverflowError) as error:
             raise UsageError(f"--port {options.port} can't be had ({error}); take another") from None
-    prepare_environment(settings)
+    if settings.engine == "spark":
+        from lakehouse_assets.engines.spark import prepare_environment
+
+        prepare_environment(settings)
     os.environ["DAGSTER_HOME"] = str(dagster_home(settings))
     os.environ["LAKEHOUSE_HOME"] = str(settings.home_path)
     # what would replace `dagster dev` wants a project of its own layout

@@ -20,6 +20,7 @@ from lakehouse_assets.storage.catalog import Catalog
 from lakehouse_assets.storage.trouble import Troubles
 
 if TYPE_CHECKING:
+    from lakehouse_assets.engines.choice import Choice, Engines
     from lakehouse_assets.engines.engine import Engine
     from lakehouse_assets.orchestration.repair import Repair
     from lakehouse_assets.storage.maintenance import Maintenance
@@ -42,14 +43,26 @@ class Lakehouse:
         self.tables = selected(self.declared, self.settings.tables)
         self.catalog = Catalog(self.settings)
         self.trouble = Troubles()
-        self._made = engine
+        self._given = engine
+
+    @property
+    def engine(self) -> Engine:
+        """What computes the table at hand."""
+        return self.engines.now
 
     @cached_property
-    def engine(self) -> Engine:
+    def engines(self) -> Engines:
         """What computes the tables."""
-        from lakehouse_assets.engines.choice import chosen_engine
+        from lakehouse_assets.engines.choice import Engines
 
-        return self._made(self.catalog) if self._made else chosen_engine(self.settings, self.catalog)
+        return Engines(self.settings, self.catalog, self._given(self.catalog) if self._given else None)
+
+    def begin(self, run_id: str, names: Collection[str], first: date, last: date) -> Choice:
+        """Choose what computes the tables of a run for the days ``first`` … ``last``."""
+        from lakehouse_assets.orchestration.intake import Intake
+
+        look = Intake(self.tables, self.catalog, self.zone)
+        return self.engines.begin(run_id, lambda: look.rows(names, first, last, self.settings.sail_rows))
 
     def changed_settings(self) -> list[str]:
         """Settings that the environment and the settings file give another value now than when this was made.
@@ -94,7 +107,7 @@ class Lakehouse:
         """Keeping the tables small."""
         from lakehouse_assets.storage.maintenance import Maintenance
 
-        return Maintenance(self.warehouse, self.zone)
+        return Maintenance(self.warehouse, self.zone, self.engines)
 
     @cached_property
     def repair(self) -> Repair:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -9,7 +10,8 @@ from dagster_aws.s3 import S3Resource
 from dagster_pyspark import LazyPySparkResource
 from pydantic import Field
 
-from lakehouse_assets.calendar import span_in_words
+from lakehouse_assets.calendar import EVER, span_in_words
+from lakehouse_assets.engines.choice import ENGINE_TAG
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.failures import days_of_run
@@ -53,6 +55,7 @@ def iceberg_resource(
                     raise SettingsError(f"the resource's {name} follows from the settings and can't be set for a run")
             if context.run and _computes(context.run, lakehouse.tables):
                 check_days(context.run, partitions)
+                begin(lakehouse, context.run, context.instance, context.log)
             return IcebergIOManager(lakehouse)
 
     IcebergTables.__qualname__ = IcebergTables.__name__  # the page shows it
@@ -87,6 +90,20 @@ def spark_resource(lakehouse: Lakehouse) -> LazyPySparkResource:
 
     LakehouseSession.__qualname__ = LakehouseSession.__name__  # the page shows it
     return LakehouseSession(spark_config={})
+
+
+def begin(
+    lakehouse: Lakehouse, run: dg.DagsterRun, instance: dg.DagsterInstance | None, log: dg.DagsterLogManager | None
+) -> None:
+    """Choose what computes a run, or judges what is computed, and let the run say so."""
+    keys = run.asset_selection or {check.asset_key for check in run.asset_check_selection or ()}
+    names = [name for name in (".".join(key.path) for key in keys) if name in lakehouse.tables]
+    first, last = (date.fromisoformat(day) if day else other for day, other in zip(days_of_run(run), EVER, strict=True))
+    choice = lakehouse.begin(run.run_id, names or list(lakehouse.tables), first, last)
+    if log:
+        log.info("%s", choice)
+    if instance and run.tags.get(ENGINE_TAG) != choice.name:
+        instance.add_run_tags(run.run_id, {ENGINE_TAG: choice.name})
 
 
 def check_days(run: dg.DagsterRun, partitions: dg.DailyPartitionsDefinition) -> None:

@@ -150,15 +150,18 @@ class Settings(BaseSettings):
         examples=[("%m/%d/%Y %H:%M", "%d.%m.%Y %H:%M:%S")],
         description="Further formats of interactions' timestamps, as strptime writes them; the first that fits counts.",
     )
-    engine: Literal["sail", "spark"] = Field(
-        "spark",
-        description="What computes the tables: `spark` (embedded, or at `SPARK_REMOTE`), or `sail` in the process, "
-        "which needs no Java and is faster where a run has few rows.",
+    engine: Literal["auto", "sail", "spark"] = Field(
+        "auto",
+        description="What computes the tables: `sail` in the process, which needs no Java and answers at once, `spark` "
+        "(embedded, or at `SPARK_REMOTE`), or `auto`: Sail what reads few rows, Spark the rest.",
+    )
+    sail_rows: int = Field(
+        10_000_000, ge=0, description="With `auto`: most rows that a run may read for Sail to compute it."
     )
     driver_memory: str = Field(
         "4g",
         pattern=r"^\d+[gm]$",
-        description="Heap of the embedded Spark, or Sail's pool for what it sorts and groups, such as `4g`.",
+        description="Memory that an engine may use in this process: Sail's pool, or the heap of the embedded Spark.",
     )
     spill: str = Field(
         "",
@@ -325,6 +328,11 @@ class Settings(BaseSettings):
         if given.startswith("s3://"):
             return given.rstrip("/")
         return str(Path(given).expanduser().resolve() if given else self.home_path / default)
+
+    @cached_property
+    def driver_bytes(self) -> int:
+        """What an engine may use of memory, in bytes."""
+        return int(self.driver_memory[:-1]) << {"m": 20, "g": 30}[self.driver_memory[-1]]
 
     @cached_property
     def dagster_path(self) -> Path:

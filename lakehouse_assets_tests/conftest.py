@@ -167,7 +167,7 @@ def make_lake(spark: SparkSession, catalog_home: Path, pytestconfig: pytest.Conf
             before.iceberg.drop_table(name)
 
         def engine(catalog: Catalog) -> Engine:
-            if chosen.engine == "sail":
+            if pytestconfig.getoption("--engine") == "sail":
                 return SailEngine(chosen, lambda: spark)
             return SparkEngine(chosen, catalog, lambda: spark)
 

@@ -160,3 +160,15 @@ def test_a_git_history_lands_through_its_settings(folder):
     merge = (folder / ".lakehouse/landing/interactions/date=2024-03-04/history.csv").read_text().splitlines()
     assert merge[0] == "user_id,timestamp,action_type,page_id,duration_ms,app_version"
     assert merge[1].startswith("a@example.org,2024-03-04T12:00:00+01:00,merge,")
+
+
+@pytest.mark.sail
+def test_the_demo_neither_needs_nor_fetches_a_java(folder):
+    environment = {name: value for name, value in os.environ.items() if name not in ("JAVA_HOME", "SPARK_HOME")}
+    environment |= {"HOME": str(folder), "LAKEHOUSE_CACHE": str(folder / "cache"), "PATH": "/nowhere"}
+    command = [sys.executable, "-m", "lakehouse_assets.cli", "demo"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert (folder / ".lakehouse" / "dashboard.html").exists()
+    assert not (folder / "cache").exists()

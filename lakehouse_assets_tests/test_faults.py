@@ -31,7 +31,9 @@ from lakehouse_assets.orchestration.failures import _innermost
 from lakehouse_assets.orchestration.repair import DamagedTable
 from lakehouse_assets.orchestration.runner import DaysLeftOut
 from lakehouse_assets.orchestration.status import FAILED
-from lakehouse_assets.storage.catalog import Catalog, CatalogError, sqlite_file
+from lakehouse_assets.sample_data.generate import generate
+from lakehouse_assets.settings import load_settings
+from lakehouse_assets.storage.catalog import Catalog, CatalogError, head_of, sqlite_file
 from lakehouse_assets.storage.trouble import StorageTrouble
 from lakehouse_assets.storage.warehouse import Warehouse
 from lakehouse_assets_tests.conftest import CORE, HEADERS, computed_by, small_disk
@@ -510,3 +512,38 @@ def test_a_full_disk_and_a_read_only_one_are_named_and_change_nothing(make_lake,
         assert lake.stale() == {}
         for name in lake.lakehouse.catalog.names():
             lake.lakehouse.catalog.iceberg.drop_table(name)
+
+
+@pytest.mark.spark
+def test_a_table_that_sail_has_not_the_memory_for_is_computed_by_spark_in_the_same_run(make_lake, tmp_path):
+    lake = make_lake(("gold.daily_metrics",))
+    made = generate(tmp_path / "rows", users=3000, days=20, rows=30_000, seed=1)
+    environment = os.environ | {
+        "LAKEHOUSE_ENGINE": "auto",
+        "LAKEHOUSE_HOME": str(tmp_path / "home"),
+        "LAKEHOUSE_TABLES": "gold.daily_metrics",
+        "LAKEHOUSE_DRIVER_MEMORY": "4m",
+    }
+    for command in (["land", "interactions", str(made.interactions_path)], ["run"]):
+        process = [sys.executable, "-m", "lakehouse_assets.cli", *command]
+        done = subprocess.run(process, env=environment, capture_output=True, text=True, check=False, timeout=600)
+        assert done.returncode == 0, done.stderr
+    catalog = Catalog(load_settings(home=tmp_path / "home"))
+    tables = {name: catalog.iceberg.load_table(name) for name in catalog.names()}
+    engines = {}
+    for name, table in tables.items():
+        (newest,) = [one for one in table.snapshots() if one.snapshot_id == head_of(table)]
+        engines[name] = newest.model_dump()["summary"]["lakehouse.engine"]
+    assert engines["bronze.interactions"] == "sail"
+    went_over = {name for name, engine in engines.items() if engine == "spark"}
+    assert "silver.interaction_routing" in went_over
+    told = re.findall(r"^  (\S+) needs more than the 4 MB that Sail has \(.+\): Spark computes it$", done.stdout, re.M)
+    assert sorted(told) == sorted(went_over)
+
+    shutil.copytree(tmp_path / "home" / "landing", lake.lakehouse.zone.root, dirs_exist_ok=True)
+    lake.run()
+    for name, table in tables.items():
+        found = table.scan().to_arrow().to_pylist()
+        rows = sorted(found, key=lambda row: [str(value) for value in row.values()])
+        expected = lake.table(name)
+        assert [{**row, "ingested_at": 0} for row in rows] == [{**row, "ingested_at": 0} for row in expected], name

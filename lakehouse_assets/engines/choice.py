@@ -1,23 +1,137 @@
-"""Which engine computes."""
+"""Which engine computes: the one that the settings name, or the one that fits the rows that a run reads.
+
+Sail answers at once and holds what it works on in memory; Spark takes half a minute to start and works beyond it.
+A process that has started Spark computes everything with it: it has paid for the start, and Sail's sessions and those
+of an embedded Spark can't be in one process. Where Sail has computed first, Spark is a server beside it.
+"""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TypeVar
 
-from lakehouse_assets.engines.engine import Engine
-from lakehouse_assets.engines.sail import SailEngine, start_sail
-from lakehouse_assets.engines.spark import SparkEngine, start_spark
+from pyspark.sql import SparkSession
+
+from lakehouse_assets.engines.engine import Engine, OutOfMemory
+from lakehouse_assets.engines.sail import SailEngine, sail_runs, start_sail
+from lakehouse_assets.engines.spark import SparkEngine, connect_beside, embedded_spark_runs, start_spark
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import Catalog
 
-
-def chosen_engine(settings: Settings, catalog: Catalog) -> Engine:
-    """The engine that the settings name; its session starts when it is first needed."""
-    if settings.engine == "sail":
-        return SailEngine(settings, partial(start_sail, settings))
-    return spark_engine(settings, catalog)
+Done = TypeVar("Done")
+ENGINE_TAG = "lakehouse/engine"  # of a run: what computes it
 
 
-def spark_engine(settings: Settings, catalog: Catalog) -> SparkEngine:
-    """Spark, whatever the settings name: Iceberg's procedures are Spark's alone. A process has Sail or Spark."""
-    return SparkEngine(settings, catalog, partial(start_spark, settings))
+@dataclass(frozen=True)
+class Choice:
+    """An engine by name, and why it computes."""
+
+    name: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.name} computes: {self.why}"
+
+
+class Engines:
+    """The engines of a process, and the one that computes now."""
+
+    def __init__(self, settings: Settings, catalog: Catalog, given: Engine | None = None) -> None:
+        """Engines, each started when it is first needed.
+
+        Args:
+            settings: of the lakehouse.
+            catalog: the lakehouse's.
+            given: computes everything, whatever the settings say.
+        """
+        self._settings = settings
+        self._catalog = catalog
+        self._given = given
+        self._of_runs: dict[str, Choice] = {}
+        self._default = ""
+        self._handed_over: set[str] = set()
+        self._table = ""
+
+    @property
+    def now(self) -> Engine:
+        """What computes the table at hand."""
+        if self._given:
+            return self._given
+        name = self._default or self._choose(None).name
+        return self._spark if name == "spark" or self._table in self._handed_over else self._sail
+
+    def begin(self, run_id: str, rows: Callable[[], int]) -> Choice:
+        """Choose what computes a run; a run that has begun keeps its engine.
+
+        Args:
+            run_id: its id.
+            rows: counts the rows that it reads, at most.
+        """
+        if run_id not in self._of_runs:
+            self._of_runs[run_id] = self._choose(rows)
+        choice = self._of_runs[run_id]
+        self._default, self._table = choice.name, ""
+        return choice
+
+    def has_begun(self, run_id: str) -> bool:
+        """Whether what computes a run has been chosen."""
+        return run_id in self._of_runs
+
+    def turn_to(self, table: str) -> None:
+        """From now on a table is at hand: what has gone over to Spark is computed by it."""
+        self._table = table
+
+    def hand_over(self, table: str) -> bool:
+        """Let Spark compute a table that Sail has not the memory for, for the rest of the process, if it may."""
+        if self._given or self._settings.engine != "auto":
+            return False
+        self._handed_over.add(table)
+        return True
+
+    def has_handed_over(self, table: str) -> bool:
+        """Whether a table has gone over to Spark, so that what befalls that is not the others' concern."""
+        return table in self._handed_over
+
+    def with_memory(self, table: str, work: Callable[[], Done]) -> Done:
+        """Do some work on a table; again with Spark where Sail has not the memory for it, if that may.
+
+        Raises:
+            OutOfMemory: it may not.
+        """
+        self.turn_to(table)
+        try:
+            return work()
+        except OutOfMemory:
+            if not self.hand_over(table):
+                raise
+            return work()
+
+    def _choose(self, rows: Callable[[], int] | None) -> Choice:
+        settings = self._settings
+        if self._given:
+            return Choice(self._given.name, "this process has nothing else")
+        if settings.engine != "auto":
+            return Choice(settings.engine, f"LAKEHOUSE_ENGINE={settings.engine}")
+        if embedded_spark_runs():
+            return Choice("spark", "this process has started it")
+        if rows is None:
+            return Choice("sail", "nothing large is read")
+        count = rows()
+        few = count <= settings.sail_rows
+        compared = "not more" if few else "more"
+        return Choice(
+            "sail" if few else "spark", f"at most {count:,} rows to read, {compared} than LAKEHOUSE_SAIL_ROWS"
+        )
+
+    @cached_property
+    def _sail(self) -> SailEngine:
+        return SailEngine(self._settings, partial(start_sail, self._settings))
+
+    @cached_property
+    def _spark(self) -> SparkEngine:
+        def start() -> SparkSession:
+            return connect_beside(self._settings) if sail_runs() else start_spark(self._settings)
+
+        return SparkEngine(self._settings, self._catalog, start)

@@ -7,16 +7,17 @@ no reader sees; one commit of the writer publishes them (`lakehouse_assets.stora
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
-
-from pyiceberg.manifest import DataFile
-from pyiceberg.table import Table as IcebergTable
-from pyiceberg.table import Transaction
-from pyspark.sql import Column, DataFrame, SparkSession
+from typing import TYPE_CHECKING, Protocol
 
 from lakehouse_assets.engines.runtime import SetupError
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.settings import SettingsError
+
+if TYPE_CHECKING:  # whoever only names an error of an engine waits for none
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.table import Table as IcebergTable
+    from pyiceberg.table import Transaction
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 COPY = "_copy"  # a number above 1 for a row whose key was there before
 

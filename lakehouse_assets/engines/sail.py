@@ -10,9 +10,11 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property, reduce
 from operator import add
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -33,48 +35,101 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
 from lakehouse_assets.assets.division import PART
+from lakehouse_assets.engines import door
 from lakehouse_assets.engines.engine import OutOfMemory
+from lakehouse_assets.engines.runtime import SetupError
+from lakehouse_assets.engines.spark import embedded_spark_runs
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import head_of
 from lakehouse_assets.storage.data_files import DataFileWriter
 from lakehouse_assets.storage.s3 import SCHEME
 
 CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"  # PySpark's functions make Connect's columns while the environment has it
+_CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_EXHAUSTED = ("Resources exhausted", "Failed to allocate additional")  # how Sail says that its pool is empty
 _MET = "_met"  # which conditions a row meets, a bit for each
 _BUFFERED_BYTES = 128 << 20  # rows held for their row groups
 _MARGIN = timedelta(hours=1)  # by which the clocks of two machines, or a commit, may be late
 
 
 def start_sail(settings: Settings) -> SparkSession:
-    """A session of this process's server, started if there is none."""
+    """The session of this process's server, started if there is none.
+
+    Raises:
+        SetupError: this process has started Spark, whose sessions can't be beside Sail's.
+    """
+    if embedded_spark_runs():
+        raise SetupError("this process has started Spark, and Sail can't compute beside it; use a process for each")
     os.environ.update(sail_environment(settings))
+    return _session()
+
+
+def sail_runs() -> bool:
+    """Whether this process has started Sail."""
+    return _session.cache_info().currsize > 0
+
+
+@cache
+def _session() -> SparkSession:
+    """One session for the life of the process: its connection is the only one that the server has and takes."""
+    from pyspark.sql.connect.client.core import DefaultChannelBuilder
     from pyspark.sql.connect.logging import logger
     from pyspark.sql.connect.session import SparkSession as ConnectSession
 
     logger.setLevel("CRITICAL")  # what goes wrong is told by the client's exceptions
     host, port = _server().listening_address
-    session = cast("SparkSession", ConnectSession.builder.remote(f"sc://{host}:{port}").create())
+    # a connection that rests for half an hour is ended otherwise, and there would be no other
+    channel = DefaultChannelBuilder(f"sc://{host}:{port}", [("grpc.client_idle_timeout_ms", 2**31 - 1)])
+    session = ConnectSession.builder.channelBuilder(channel).create()
+    session.client.set_retry_policies([])  # the server is this process: who is gone does not come back
     session.conf.set("spark.sql.session.timeZone", "UTC")
-    return session
+    door.shut(port)
+    return cast("SparkSession", session)
 
 
 def sail_environment(settings: Settings) -> dict[str, str]:
     """What the server reads from the environment when it starts."""
-    number, unit = int(settings.driver_memory[:-1]), settings.driver_memory[-1]
     environment = {
         CONNECT_MODE: "1",
         "RUST_LOG": "off",
         # without a pool ten million rows took 16 GB; with one what does not fit is spilled, or is an error
         "SAIL_RUNTIME__MEMORY_POOL__TYPE": "fair",
-        "SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": str(number << {"m": 20, "g": 30}[unit]),
+        "SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": str(_pool_bytes(settings)),
         "SAIL_RUNTIME__TEMPORARY_FILES__PATHS": json.dumps([str(settings.spill_path)]),
     }
     if settings.warehouse_uri.startswith(SCHEME):
+        environment |= _keys()
         environment["AWS_REGION"] = settings.s3_region
         if settings.s3_endpoint:
             environment["AWS_ENDPOINT"] = settings.s3_endpoint
             environment["AWS_ALLOW_HTTP"] = str(settings.s3_endpoint.startswith("http://")).lower()
     return environment
+
+
+def _keys() -> dict[str, str]:
+    """The keys of a profile, which Sail does not look for; a role's it does, and these would pass their time."""
+    import boto3
+    from botocore.credentials import RefreshableCredentials
+
+    found = boto3.Session().get_credentials()
+    if found is None or isinstance(found, RefreshableCredentials):
+        return {}
+    keys = {"AWS_ACCESS_KEY_ID": found.access_key, "AWS_SECRET_ACCESS_KEY": found.secret_key}
+    return keys | ({"AWS_SESSION_TOKEN": found.token} if found.token else {})
+
+
+def _pool_bytes(settings: Settings) -> int:
+    """What Sail may hold: as much as the settings say, and not so much that two runs at once fill the machine."""
+    return min(settings.driver_bytes, _machine_bytes() // 3)
+
+
+def _machine_bytes() -> int:
+    """The memory of this machine, or of the container that this process is in."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in _CONTAINER_LIMITS:
+        with suppress(OSError, ValueError):  # not there, or "max"
+            limits.append(int(file.read_text()))
+    return min(limits)
 
 
 @cache
@@ -147,10 +202,10 @@ class SailEngine:
             staging.write(_batches(arranged.select(*columns, _file_of_a_row(table), met)))
         except BaseException as error:
             staging.discard()
-            if "Resources exhausted" in str(error):
+            if any(words in str(error) for words in _EXHAUSTED):
                 raise OutOfMemory(
-                    f"{'.'.join(table.name())}: Sail needs more than LAKEHOUSE_DRIVER_MEMORY="
-                    f"{self._settings.driver_memory} for it; give it more, or compute it with LAKEHOUSE_ENGINE=spark"
+                    f"{'.'.join(table.name())} needs more than the {_pool_bytes(self._settings) >> 20:,} MB that Sail "
+                    f"has (LAKEHOUSE_DRIVER_MEMORY={self._settings.driver_memory}, at most a third of the machine's)"
                 ) from error
             raise
         if staging.files:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import socket
 import sys
 import threading
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
+from py4j.clientserver import ClientServer
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table import Transaction
@@ -50,6 +52,10 @@ _SMALLEST_SPLIT_BYTES = 1 << 18
 _LARGEST_SPLIT_BYTES = 128 << 20
 BRIEF_BYTES = 8 << 20  # delivered files up to this are computed sooner than Java's second compiler pays for itself
 _RESTART_SECONDS = 180  # in which a server that ended is started again by whoever keeps it
+_LEAST_HEAP_BYTES = 512 << 20  # with less Spark does not start
+_CLAIMED = threading.Event()
+_OWN_SERVER: list[str] = []  # its address, if this process has one
+_EXTENSIONS = "spark.sql.extensions"
 _STARTING = threading.Lock()  # of the session, which a thread may be doing already
 
 
@@ -70,37 +76,95 @@ def start_spark(settings: Settings, brief: bool = False) -> SparkSession:
     Raises:
         ServerGone: nobody answers at ``SPARK_REMOTE``.
     """
+    claim_process(settings)
     prepare_environment(settings)
     check_server(settings)
     config, builder = spark_config(settings, brief), SparkSession.builder
     for key, value in config.items():
         builder = builder.config(key, value)
     with _STARTING:
-        if not settings.spark_remote:
-            _start_java(config)
+        if not settings.spark_remote and SparkContext._gateway is None:
+            SparkContext._ensure_initialized(gateway=_java(config))
         session = builder.getOrCreate()
     if settings.spark_remote:
-        from pyspark.sql.connect.client.retries import DefaultPolicy  # brings gRPC, which others need not
-
-        # for a network that stutters, 15 s in all; the client's own would wait ten minutes for a server that has ended
-        cast("Any", session).client.set_retry_policies([DefaultPolicy(max_retries=6, max_backoff=5000)])
+        _lose_patience(session)
     return session
 
 
-def _start_java(config: Mapping[str, str]) -> None:
-    """Start the JVM if there is none. What it complains of goes through this process: silent is this one, so is that.
+def _lose_patience(session: SparkSession) -> None:
+    """Ask a server again for 15 s in all, as a network stutters; the client itself would for ten minutes."""
+    from pyspark.sql.connect.client.retries import DefaultPolicy  # brings gRPC, which others need not
+
+    cast("Any", session).client.set_retry_policies([DefaultPolicy(max_retries=6, max_backoff=5000)])
+
+
+def claim_process(settings: Settings) -> None:
+    """Say that this process starts an embedded Spark, before it does, if it will: then that computes everything."""
+    if not settings.spark_remote:
+        _CLAIMED.set()
+        os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)  # what a process with a session of Connect left its children
+
+
+def embedded_spark_runs() -> bool:
+    """Whether this process has started an embedded Spark, or is about to."""
+    return _CLAIMED.is_set() or SparkContext._gateway is not None
+
+
+def connect_beside(settings: Settings) -> SparkSession:
+    """A session of Spark in a process that has a session of another server, beside which no embedded Spark can be.
+
+    It is one of the server at ``SPARK_REMOTE``, else one that only this process uses and that ends with it: the JVM of
+    an embedded Spark, which listens on loopback and takes nobody without a token that is in no file and no command.
+    """
+    from pyspark.sql.connect.session import SparkSession as ConnectSession
+
+    check_server(settings)
+    if settings.spark_remote:
+        session = cast("SparkSession", ConnectSession.builder.remote(settings.spark_remote.get_secret_value()).create())
+        _lose_patience(session)
+        return session
+    with _STARTING:
+        if not _OWN_SERVER:
+            _OWN_SERVER.append(_start_server(settings))
+    own = ConnectSession.builder.remote(_OWN_SERVER[0]).create()
+    own.client.set_retry_policies([])  # what is gone does not come back
+    for key, value in iceberg_config(settings).items():
+        if key != _EXTENSIONS:  # the server may have been started for another lakehouse
+            own.conf.set(key, value)
+    return cast("SparkSession", own)
+
+
+def _start_server(settings: Settings) -> str:
+    """Start the process's own server; its address."""
+    prepare_environment(settings)
+    token = secrets.token_urlsafe(32)
+    own = {
+        "spark.plugins": "org.apache.spark.sql.connect.SparkConnectPlugin",
+        "spark.connect.grpc.binding.address": "127.0.0.1",
+        "spark.connect.grpc.binding.port": "0",
+        "spark.connect.authenticate.token": token,
+    }
+    config = spark_config(settings)
+    java = _java(config)
+    built = java.jvm.SparkConf()
+    for key, value in (config | own).items():
+        built.set(key, value)
+    java.jvm.JavaSparkContext(built)
+    service = getattr(java.jvm, "org.apache.spark.sql.connect.service.SparkConnectService$")
+    return f"sc://localhost:{getattr(service, 'MODULE$').localPort()}/;token={token}"  # elsewhere only with TLS
+
+
+def _java(config: Mapping[str, str]) -> ClientServer:
+    """Start a JVM. What it complains of goes through this process: silent is this one, so is that.
 
     Else a JVM that is ended while it starts shows dozens of lines of Java.
     """
-    if SparkContext._gateway is not None:
-        return
     reads, writes = os.pipe()
     threading.Thread(target=_pass_on, args=[reads], daemon=True).start()
     try:
-        gateway = launch_gateway(SparkConf().setAll(list(config.items())), {"stderr": writes})
+        return cast("ClientServer", launch_gateway(SparkConf(False).setAll(list(config.items())), {"stderr": writes}))
     finally:
         os.close(writes)
-    SparkContext._ensure_initialized(gateway=gateway)
 
 
 def _pass_on(complaints: int) -> None:
@@ -156,7 +220,6 @@ def prepare_environment(settings: Settings) -> None:
     if not settings.spark_remote:
         on_s3 = settings.warehouse_uri.startswith(SCHEME)
         runtime.ensure(runtime.JARS + runtime.S3_JARS if on_s3 else runtime.JARS)
-        os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)  # what a process with a session of Connect left its children
         os.environ.pop("SPARK_REMOTE", None)  # of a lakehouse in a folder beside a server, which PySpark would go to
         os.environ["JAVA_HOME"] = str(runtime.java_home())
         os.environ.update(runtime.utf8_locale())
@@ -206,8 +269,9 @@ def _embedded(brief: bool) -> dict[str, str]:
 
 
 def _memory(settings: Settings) -> dict[str, str]:
+    heap = settings.driver_memory if settings.driver_bytes >= _LEAST_HEAP_BYTES else f"{_LEAST_HEAP_BYTES >> 20}m"
     return {
-        "spark.driver.memory": settings.driver_memory,
+        "spark.driver.memory": heap,
         "spark.driver.maxResultSize": "512m",
         "spark.local.dir": str(settings.spill_path),
     }
@@ -217,7 +281,7 @@ def iceberg_config(settings: Settings) -> dict[str, str]:
     """Spark's settings for the lakehouse's catalog; a Spark Connect server needs the same."""
     prefix = f"spark.sql.catalog.{CATALOG}"
     config = {
-        "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
+        _EXTENSIONS: "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
         prefix: "org.apache.iceberg.spark.SparkCatalog",
         f"{prefix}.warehouse": settings.warehouse_uri,
         # commits also come from PyIceberg, so a cached table could be an old one

@@ -19,7 +19,7 @@ from lakehouse_assets.engines.engine import Engine
 from lakehouse_assets.landing.csv_files import SOURCE_LINE, Inspection, chunks, read_tasks
 
 PARSED_HERE_BYTES = 8 << 20  # what takes less than Spark needs to start its Python workers is parsed by this process
-_BYTES_PER_ROW = 60  # of a typical delivered row; only decides how files are grouped
+BYTES_PER_ROW = 60  # of a typical delivered row; only decides how files are grouped
 
 
 def read_deliveries(
@@ -42,7 +42,7 @@ def read_deliveries(
         landing_date, the expected columns, extra_columns (JSON), malformed_row, source_line, source_file, ingested_at,
         and the write task of each row.
     """
-    dealt = _deal(files, columns, rows_per_file * _BYTES_PER_ROW)
+    dealt = _deal(files, columns, rows_per_file * BYTES_PER_ROW)
     texts = [*columns, "extra_columns", "malformed_row"]
     schema = T.StructType(
         [

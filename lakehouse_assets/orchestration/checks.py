@@ -21,7 +21,7 @@ from lakehouse_assets.assets.users_as_of import APP_VERSION
 from lakehouse_assets.calendar import at_most, days_between, in_words
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.assets import days_of
-from lakehouse_assets.resources import check_days
+from lakehouse_assets.resources import begin, check_days
 from lakehouse_assets.storage.query import days_not_over
 
 _DAYS_TOLD = 10
@@ -270,6 +270,9 @@ def _step(
         if partitioned:
             check_days(context.run, partitions)
         days = days_between(*days_of(context)) if partitioned else sorted(lakehouse.catalog.stamps(name))
+        if not lakehouse.engines.has_begun(context.run.run_id):  # it computes nothing
+            begin(lakehouse, context.run, context.instance, context.log)
+        lakehouse.engines.turn_to(name)
         waiting.begin(context.run.run_id)
         targets = _checked_materializations(context, key) if partitioned else {}
         for check, spec in zip(checks, specs, strict=True):

@@ -19,6 +19,7 @@ from dagster._core.storage.tags import (
 from dagster._utils.error import SerializableErrorInfo
 
 from lakehouse_assets.calendar import span_in_words, stretches
+from lakehouse_assets.engines.engine import OutOfMemory
 from lakehouse_assets.orchestration.planner import Following
 
 _LONGEST_REASON = 1000
@@ -132,6 +133,16 @@ def days_of_run(run: dg.DagsterRun) -> tuple[str, str]:
     """First and last partition of a run, empty if it has none."""
     one = run.tags.get(PARTITION_NAME_TAG, "")
     return run.tags.get(ASSET_PARTITION_RANGE_START_TAG, one), run.tags.get(ASSET_PARTITION_RANGE_END_TAG, one)
+
+
+def out_of_memory(event: dg.EventLogEntry) -> str:
+    """Of a step that is done again because an engine has not the memory for its table: what was said; else nothing."""
+    error: SerializableErrorInfo | None = event.get_dagster_event().step_retry_data.error
+    while error:
+        if error.cls_name == OutOfMemory.__name__:
+            return _innermost(error)
+        error = error.cause
+    return ""
 
 
 def table_of_step(step: str) -> str:

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from lakehouse_assets.assets.table import Table
 from lakehouse_assets.assets.users_as_of import UsersAsOf
 from lakehouse_assets.calendar import DAY, Days, days_between, span_in_words
-from lakehouse_assets.engines.engine import EngineGone, ServerGone
+from lakehouse_assets.engines.engine import EngineGone, OutOfMemory, ServerGone
 from lakehouse_assets.engines.runtime import SetupError
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.own_assets import DAY_COLUMN, read_table, store
@@ -103,6 +103,12 @@ class IcebergIOManager(dg.IOManager):
                 self._lakehouse.trouble.note(context.run_id, passing)
             wait = random.uniform(0, _LONGEST_WAIT_SECONDS)  # noqa: S311  so that writers of one file don't meet again
             raise dg.RetryRequested(max_retries=_MOST_RETRIES, seconds_to_wait=wait) from passing
+        except OutOfMemory as shortage:
+            if not self._lakehouse.engines.hand_over(name):
+                raise OutOfMemory(f"{shortage}; give it more, or compute it with LAKEHOUSE_ENGINE=spark") from None
+            told = f"{shortage}: Spark computes it"
+            context.log.warning("%s", told)
+            raise dg.RetryRequested(max_retries=_MOST_RETRIES) from OutOfMemory(told)
         except ContractViolation as violation:
             self._name_what_is_missing(name, first, last, violation)
             raise
@@ -125,18 +131,20 @@ class IcebergIOManager(dg.IOManager):
         try:
             with self._lakehouse.repair.naming_damage([name, *(i.table for i in self._lakehouse.tables[name].inputs)]):
                 yield
-        except (ContractViolation, PublishConflict, DamagedTable, CatalogLocked):
+        except (ContractViolation, PublishConflict, DamagedTable, CatalogLocked, OutOfMemory):
             raise
         except ServerGone as gone:
             self._begin_again(run_id, gone, tried)
         except (CatalogError, StorageError, SettingsError, SetupError) as error:
-            self._lakehouse.trouble.note(run_id, error)
+            if not (isinstance(error, SetupError) and self._lakehouse.engines.has_handed_over(name)):
+                self._lakehouse.trouble.note(run_id, error)
             raise
         except Exception:
             try:
                 self._lakehouse.engine.check()
             except EngineGone as gone:
-                self._lakehouse.trouble.note(run_id, gone)
+                if not self._lakehouse.engines.has_handed_over(name):
+                    self._lakehouse.trouble.note(run_id, gone)
                 raise gone from None
             except ServerGone as gone:
                 self._begin_again(run_id, gone, tried)
@@ -177,6 +185,7 @@ class IcebergIOManager(dg.IOManager):
             RangeError: the lakehouse has not all of these days.
             DroppedDays: cleanup has dropped some of them.
         """
+        self._lakehouse.engines.turn_to(name)
         if (run_id, name) not in self._bases:
             self._check_range(run_id, name, first, last)
             stamps = self._lakehouse.stamps.expected(name, days_between(first, last))

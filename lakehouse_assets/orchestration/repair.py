@@ -26,6 +26,7 @@ from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse_assets.calendar import DAY, at_most, span_in_words
+from lakehouse_assets.engines.engine import OutOfMemory
 from lakehouse_assets.orchestration.planner import Stamps
 from lakehouse_assets.storage.catalog import CatalogError, days_of, forget_days, keep_from, kept_from, read_stamps
 from lakehouse_assets.storage.place import sqlite_file
@@ -146,7 +147,7 @@ class Repair:
         """
         try:
             yield
-        except (CatalogError, ContractViolation, PublishConflict):
+        except (CatalogError, ContractViolation, OutOfMemory, PublishConflict):
             raise
         except Exception as error:
             name_trouble(error, self._warehouse.settings)

@@ -12,6 +12,7 @@ import dagster as dg
 
 from lakehouse_assets.calendar import at_most, days_between, some
 from lakehouse_assets.definitions import build_definitions
+from lakehouse_assets.engines.choice import ENGINE_TAG, Choice
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing.zone import Looks, signatures
@@ -21,6 +22,7 @@ from lakehouse_assets.orchestration.failures import (
     failure_of,
     in_sentences,
     left_because,
+    out_of_memory,
     table_of_step,
 )
 from lakehouse_assets.orchestration.instance import process_tags, terminal_instance
@@ -144,12 +146,13 @@ class Runner:
             Exception: storage or Spark can't be used, which concerns every table; the message says what to do.
         """
         run_id = str(uuid.uuid4())
-        instance.add_event_listener(run_id, _Progress(self._say, work))
+        choice = self._lakehouse.begin(run_id, work.tables, work.first, work.last)
+        instance.add_event_listener(run_id, _Progress(self._say, work, choice))
         job.execute_in_process(
             instance=instance,
             run_id=run_id,
             asset_selection=[dg.AssetKey(name.split(".")) for name in work.tables],
-            tags=run_tags(work) | process_tags(),
+            tags=run_tags(work) | process_tags() | {ENGINE_TAG: choice.name},
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             raise_on_error=False,  # what does not follow from a table that fails is computed all the same
         )
@@ -223,19 +226,21 @@ def _as_divided(seen: Looks, now: Looks, divided: Collection[date]) -> Looks:
 class _Progress:
     """Says each finished table with its time, how many are done, and about how long is left."""
 
-    def __init__(self, say: Say, work: Work) -> None:
+    def __init__(self, say: Say, work: Work, choice: Choice) -> None:
         self._say = say
         self._work = work
         self._began = time.monotonic()
         self._started: dict[str, float] = {}
         self._done = 0
         span = f"{work.first}" if work.days == 1 else f"{work.first} … {work.last} ({work.days} days)"
-        say(f"{span}: {some(len(work.tables), 'table')}")
+        say(f"{span}: {some(len(work.tables), 'table')}; {choice}")
 
     def __call__(self, event: dg.EventLogEntry) -> None:
         kind, step = event.dagster_event_type, event.step_key or ""
         if kind == dg.DagsterEventType.STEP_START:
             self._started[step] = time.monotonic()
+        if kind == dg.DagsterEventType.STEP_UP_FOR_RETRY and (why := out_of_memory(event)):
+            self._say(f"  {why}")
         if kind == dg.DagsterEventType.STEP_FAILURE:
             self._say(f"  {table_of_step(step)} failed; what follows from it is left")
         if kind != dg.DagsterEventType.STEP_SUCCESS or step.startswith("check_"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import cast
 
 from pyarrow.fs import FileSelector, FileSystem, FileType
@@ -19,6 +20,7 @@ from pyiceberg.table.snapshots import ancestors_of
 
 from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.calendar import EVER, month_first
+from lakehouse_assets.engines.choice import Engines
 from lakehouse_assets.engines.spark import staging_began
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.storage.catalog import files_overlapping, forget_days, kept_from, read_stamps
@@ -75,8 +77,9 @@ class Dropping:
 class Maintenance:
     """Maintains the tables of one lakehouse."""
 
-    def __init__(self, warehouse: Warehouse, zone: LandingZone) -> None:
+    def __init__(self, warehouse: Warehouse, zone: LandingZone, engines: Engines) -> None:
         self._warehouse = warehouse
+        self._engines = engines
         self._zone = zone
 
     def tables(self) -> list[str]:
@@ -129,7 +132,8 @@ class Maintenance:
         compacted = gave_way = 0
         for first, last in small_neighbours(files, self._warehouse.settings.rows_per_file, unfinished):
             try:
-                self._warehouse.compact(name, first, last, _PROPERTIES)
+                compact = partial(self._warehouse.compact, name, first, last, _PROPERTIES)
+                self._engines.with_memory(name, compact)
                 compacted += sum(first <= low <= last for low, _, _ in files)
             except PublishConflict:
                 gave_way += 1
@@ -236,7 +240,8 @@ class Maintenance:
         """
         for attempt in range(_ATTEMPTS):
             try:
-                return self._warehouse.drop_before(dropping.table, dropping.first_kept, _PROPERTIES)
+                drop = partial(self._warehouse.drop_before, dropping.table, dropping.first_kept, _PROPERTIES)
+                return self._engines.with_memory(dropping.table, drop)
             except PublishConflict:
                 if attempt == _ATTEMPTS - 1:
                     raise
