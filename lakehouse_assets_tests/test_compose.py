@@ -78,6 +78,10 @@ def test_every_service_that_lasts_says_how_it_is_and_none_lives_in_another_one()
         assert not {"pid", "ipc"} & service.keys(), name  # one that is killed would take the other with it, for good
 
 
+def test_a_backfill_outlives_its_code_server() -> None:
+    assert SERVICES["dagster-daemon"]["environment"]["DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR"] == "1"
+
+
 def test_every_published_port_can_be_another_one() -> None:
     published = {
         name: VARIABLE_PORT.fullmatch(port).group(1)  # type: ignore[union-attr]

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -38,6 +38,8 @@ concurrency:
     max_concurrent_runs: 2  # each is a Spark of its own with up to LAKEHOUSE_DRIVER_MEMORY of heap
 run_queue:
   dequeue_interval_seconds: 1  # what is asked for starts at once; the default is 5
+  max_user_code_failure_retries: 20  # a code server that is being started again is waited for, 5 minutes
+  user_code_failure_retry_delay: 15
 run_monitoring:
   enabled: true
   start_timeout_seconds: 180
@@ -90,7 +92,7 @@ class WatchingRunLauncher(DefaultRunLauncher):
     """Dagster's launcher, which also notices that the process of a run is gone, so that no run is stuck as started.
 
     The default leaves that to the code server that started the process, and nobody tells when both have died. Of a
-    process of another machine or container it can't tell; there `end_dead_runs` does when the code server starts.
+    process of another machine or container it can't tell; there `stack/code_server.py` does when it starts.
     """
 
     @property
@@ -195,16 +197,22 @@ def terminal_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
         instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=_IN_A_TERMINAL))
     with instance:
         if os.access(home, os.W_OK):
-            end_dead_runs(instance)
+            end_runs(instance, dead_runs(instance))
         yield instance
 
 
-def end_dead_runs(instance: dg.DagsterInstance) -> None:
+def end_runs(instance: dg.DagsterInstance, dead: Mapping[str, str]) -> None:
     """Give runs their end that processes of this machine began and did not live to end; no daemon may ever look."""
+    for run_id, why in dead.items():
+        now = instance.get_run_by_id(run_id)  # it may have come to its end meanwhile
+        if now and not now.is_finished:
+            instance.report_run_failed(now, why)
+
+
+def dead_runs(instance: dg.DagsterInstance) -> dict[str, str]:
+    """Unfinished runs whose process was one of this machine and has ended, and what is to be said of each."""
     if not instance.run_launcher.supports_check_run_worker_health:
-        return
-    for run in instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
-        health = instance.run_launcher.check_run_worker_health(run)
-        now = instance.get_run_by_id(run.run_id)  # it may have come to its end meanwhile
-        if health.status == WorkerStatus.FAILED and now and not now.is_finished:
-            instance.report_run_failed(run, health.msg)
+        return {}
+    unfinished = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
+    health = {run.run_id: instance.run_launcher.check_run_worker_health(run) for run in unfinished}
+    return {run_id: str(one.msg) for run_id, one in health.items() if one.status == WorkerStatus.FAILED}
