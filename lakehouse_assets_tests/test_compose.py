@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -76,6 +77,18 @@ def test_every_service_that_lasts_says_how_it_is_and_none_lives_in_another_one()
     for name, service in SERVICES.items():
         assert name in ONCE or "healthcheck" in service, name
         assert not {"pid", "ipc"} & service.keys(), name  # one that is killed would take the other with it, for good
+
+
+def test_the_layer_of_jars_has_all_that_fetching_them_imports(tmp_path: Path) -> None:
+    for sources, target in re.findall(
+        r"^COPY (.+) (setup/\S+)$", (ROOT / "spark/Dockerfile").read_text(), re.MULTILINE
+    ):
+        (tmp_path / target).mkdir(parents=True, exist_ok=True)
+        for source in sources.split():
+            shutil.copy(ROOT / source, tmp_path / target)
+    fetch = [sys.executable, "-m", "lakehouse_assets.engines.runtime", "--help"]
+    said = subprocess.run(fetch, cwd=tmp_path / "setup", env={"PYTHONPATH": ""}, capture_output=True, check=True)
+    assert b"--no-archive" in said.stdout
 
 
 def test_a_backfill_outlives_its_code_server() -> None:
