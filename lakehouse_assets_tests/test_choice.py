@@ -64,9 +64,9 @@ def test_a_compressed_file_counts_as_what_it_is_a_part_of(make_lake: Callable[..
     [
         (
             {"engine": "auto", "sail_rows": 10},
-            "sail computes: at most 5 rows to read, not more than LAKEHOUSE_SAIL_ROWS",
+            "sail computes: about 5 rows to read, not more than LAKEHOUSE_SAIL_ROWS",
         ),
-        ({"engine": "auto", "sail_rows": 4}, "spark computes: at most 5 rows to read, more than LAKEHOUSE_SAIL_ROWS"),
+        ({"engine": "auto", "sail_rows": 4}, "spark computes: about 5 rows to read, more than LAKEHOUSE_SAIL_ROWS"),
         ({"engine": "sail", "sail_rows": 4}, "sail computes: LAKEHOUSE_ENGINE=sail"),
         ({"engine": "spark"}, "spark computes: LAKEHOUSE_ENGINE=spark"),
     ],

@@ -67,7 +67,7 @@ class Engines:
 
         Args:
             run_id: its id.
-            rows: counts the rows that it reads, at most.
+            rows: counts the rows that it reads, about.
         """
         if run_id not in self._of_runs:
             self._of_runs[run_id] = self._choose(rows)
@@ -121,9 +121,7 @@ class Engines:
         count = rows()
         few = count <= settings.sail_rows
         compared = "not more" if few else "more"
-        return Choice(
-            "sail" if few else "spark", f"at most {count:,} rows to read, {compared} than LAKEHOUSE_SAIL_ROWS"
-        )
+        return Choice("sail" if few else "spark", f"about {count:,} rows to read, {compared} than LAKEHOUSE_SAIL_ROWS")
 
     @cached_property
     def _sail(self) -> SailEngine:

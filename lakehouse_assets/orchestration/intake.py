@@ -24,7 +24,7 @@ class Intake:
         self._zone = zone
 
     def rows(self, names: Collection[str], first: date, last: date, enough: int) -> int:
-        """At most how many rows come into a run from outside.
+        """About how many rows come into a run from outside; of tables at most so many.
 
         What a table reads of another one that the run computes has come in as that one's rows. Whole tables are
         counted first; only where these have more than ``enough`` rows, the files of the days that are read.
