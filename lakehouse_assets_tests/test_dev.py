@@ -47,7 +47,7 @@ query ($table: AssetKeyInput!, $check: String!) {
 
 @pytest.fixture(scope="module")
 def server(make_lake: Callable[..., Lake]) -> Iterator[Server]:
-    """A server on a lake of two tables, whose two days are computed; a tick takes 15 s, so there are few."""
+    """A server on a lake of two tables, whose two days are computed; a tick takes 5 s, so there are few."""
     lake = make_lake((TABLE,))
     for day in ("2024-03-01", "2024-03-02"):
         lake.rows(day, f"u,{day} 10:00:00,fly,p,1,1")
