@@ -61,8 +61,14 @@ def _descriptors() -> list[int]:
 def _socket(number: int) -> Iterator[socket.socket | None]:
     """A file descriptor of this process as an Internet socket; None for any other."""
     try:
-        found = socket.socket(fileno=os.dup(number))
+        copied = os.dup(number)
+    except OSError:  # the one that listed them
+        yield None
+        return
+    try:
+        found = socket.socket(fileno=copied)
     except OSError:
+        os.close(copied)
         yield None
         return
     with found:

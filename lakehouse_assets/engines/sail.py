@@ -92,6 +92,8 @@ def sail_environment(settings: Settings) -> dict[str, str]:
     environment = {
         CONNECT_MODE: "1",
         "RUST_LOG": "off",
+        # a child of this process only becomes another program; gRPC's care for it could end it before that
+        "GRPC_ENABLE_FORK_SUPPORT": "0",
         # without a pool ten million rows took 16 GB; with one what does not fit is spilled, or is an error
         "SAIL_RUNTIME__MEMORY_POOL__TYPE": "fair",
         "SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": str(_pool_bytes(settings)),
