@@ -62,7 +62,7 @@ def decoded(path: Path) -> Iterator[bytes]:
     """A file's bytes, and what they are compressed from."""
     raw = path.read_bytes()
     yield raw
-    if raw.startswith(b"PAR1"):
+    if raw.startswith(b"PAR1") and raw.endswith(b"PAR1"):  # and not what a killed run has begun
         table = pq.read_table(io.BytesIO(raw))
         yield "\n".join(str(value) for column in table.columns for value in column.unique().to_pylist()).encode()
     if raw.startswith(b"Obj\x01"):  # Avro: blocks between marks, of a count, a size and deflated rows

@@ -292,23 +292,24 @@ DELIVERED_USERS = """
     SELECT landing_date, ' ' || user_id AS user_id,
         join_date || ['', ' 10:11:12', 'T23:59:59.5Z', ' 00:30:00+14:00', ' 09:30 '][number % 5 + 1] AS join_date,
         country, device_type, subscription_type, NULL::VARCHAR AS extra_columns, NULL::VARCHAR AS malformed_row,
-        'x.csv' AS source_file, TIMESTAMPTZ '2024-03-07 00:00:00Z' AS ingested_at, 'kept' AS reason
+        'x.csv' AS source_file, 1::BIGINT AS source_line,
+        TIMESTAMPTZ '2024-03-07 00:00:00Z' AS ingested_at, 'kept' AS reason
     FROM numbered
     UNION ALL
     SELECT landing_date, user_id, (join_date::DATE - lost::INTEGER)::VARCHAR, country, device_type, subscription_type,
-        NULL, NULL, 'y.csv', TIMESTAMPTZ '2024-03-07 00:00:00Z', 'repeated'
+        NULL, NULL, 'y.csv', 2, TIMESTAMPTZ '2024-03-07 00:00:00Z', 'repeated'
     FROM numbered, range(2) AS losing(lost) WHERE number % 3 = lost
     UNION ALL
     SELECT landing_date, user_id,
         ['01/02/2024', '20240101', '2024-W01-1', '2023-02-29', '0000-01-01', '2024-01-01 25:00', '-'][number % 7 + 1],
-        'XX', device_type, 'paid', NULL, NULL, 'z.csv', TIMESTAMPTZ '2024-03-07 00:00:00Z', 'rejected bad_join_date'
+        'XX', device_type, 'paid', NULL, NULL, 'z.csv', 3, TIMESTAMPTZ '2024-03-07 00:00:00Z', 'rejected bad_join_date'
     FROM numbered WHERE number % 4 = 0
     UNION ALL
     SELECT landing_date, ['', '  '][number % 2 + 1], [join_date, 'soon'][number % 2 + 1], 'XX', device_type, 'paid',
-        NULL, NULL, 'z.csv', TIMESTAMPTZ '2024-03-07 00:00:00Z', 'rejected missing_user_id'
+        NULL, NULL, 'z.csv', 3, TIMESTAMPTZ '2024-03-07 00:00:00Z', 'rejected missing_user_id'
     FROM numbered WHERE number % 6 = 1
     UNION ALL
-    SELECT landing_date, NULL, NULL, NULL, NULL, NULL, NULL, user_id || ',cut', 'z.csv',
+    SELECT landing_date, NULL, NULL, NULL, NULL, NULL, NULL, user_id || ',cut', 'z.csv', 4,
         TIMESTAMPTZ '2024-03-07 00:00:00Z', 'rejected malformed_row'
     FROM numbered WHERE number % 6 = 2
 """

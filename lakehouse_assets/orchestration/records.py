@@ -82,7 +82,7 @@ def _redact(engine: Engine, people: People) -> int:
                 found = connection.execute(
                     text(f"SELECT {row}, {named} FROM {quote(table)} WHERE {named} IS NOT NULL")  # noqa: S608  its own names
                 )
-                new = [(key, redacted) for key, redacted in _redacted(iter(found.tuples()), people)]
+                new = [(key, redacted) for key, redacted in _redacted(iter(found), people)]
                 for key, redacted in new:
                     connection.execute(
                         text(f"UPDATE {quote(table)} SET {named} = :text WHERE {row} = :row"),  # noqa: S608

@@ -10,7 +10,7 @@ from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import CatalogError, name_lock
 
 _FULL = ("No space left on device", "database or disk is full", "Disk quota exceeded")
-_LOCKED_UP = ("Read-only file system", "readonly database", "Permission denied")
+_LOCKED_UP = ("Read-only file system", "readonly database", "unable to open database file", "Permission denied")
 
 
 class StorageTrouble(CatalogError):
