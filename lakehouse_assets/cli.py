@@ -423,14 +423,16 @@ def _rejected(work: Sequence[Work], settings: Settings) -> list[str]:
 
 def _duplicates(work: Sequence[Work], settings: Settings) -> list[str]:
     """How many valid rows are copies of others, so that nobody looks for them in vain."""
+    from lakehouse_assets.calendar import some
+
     told = []
     for table, what, equal in (
-        ("silver.interaction_counts", "interactions", "user, instant, action and page"),
-        ("silver.user_counts", "rows of users", "user and landing date"),
+        ("silver.interaction_counts", "interaction", "user, instant, action and page"),
+        ("silver.user_counts", "user row", "user and landing date"),
     ):
         query = f"SELECT NULL, sum(duplicate_rows)::BIGINT FROM {table} WHERE date BETWEEN $first AND $last"  # noqa: S608
         if found := _counted(work, settings, (table,), query).get(None):
-            told.append(f"duplicates: {found:,} {what} with the {equal} of another; one of each counts; see {table}")
+            told.append(f"duplicates: {some(found, what)} with the {equal} of another; one of each counts; see {table}")
     return told
 
 
