@@ -299,11 +299,6 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
 
     @cached_property
-    def action_columns(self) -> dict[str, str]:
-        """For each allowed action the ``silver.user_days`` column that counts it."""
-        return {action: action_column(action) for action in self.allowed_actions}
-
-    @cached_property
     def home_path(self) -> Path:
         """HOME as an absolute path."""
         return self.home.expanduser().resolve()
