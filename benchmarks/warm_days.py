@@ -15,7 +15,7 @@ from lakehouse_assets.engines.spark import prepare_environment
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing.deliver import deliver
 from lakehouse_assets.landing.files import parse_date
-from lakehouse_assets.orchestration.runner import Runner
+from lakehouse_assets.runner import Runner
 from lakehouse_assets.settings import load_settings
 
 RESULT = "seconds of the warm day: "

@@ -31,7 +31,7 @@ from lakehouse_assets.stopping import SENTENCE, STATUS, STOP
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
-    from lakehouse_assets.orchestration.planner import Work
+    from lakehouse_assets.planning.planner import Work
     from lakehouse_assets.settings import Settings
 
 _LOOK = 'sql "select * from gold.daily_metrics order by date"'
@@ -317,7 +317,7 @@ def _run_range(options: argparse.Namespace, settings: Settings, first: date, las
         size = sum(file.size for look in found for day in look if first <= day <= until for file in look[day])
     _start_early(settings, size)
     from lakehouse_assets.lakehouse import Lakehouse
-    from lakehouse_assets.orchestration.runner import Runner
+    from lakehouse_assets.runner import Runner
 
     _report(options, lambda: Runner(Lakehouse(settings), say).run_range(first, last), settings, began)
 
@@ -344,7 +344,7 @@ def _up_to_date(settings: Settings) -> list[Work]:
         raise UsageError(f"nothing is landed in {settings.landing_uri}; deliver a file with `lakehouse land` first")
     _start_early(settings, None if waiting(zone, settings) else zone.new_bytes(before))
     from lakehouse_assets.lakehouse import Lakehouse
-    from lakehouse_assets.orchestration.runner import Runner
+    from lakehouse_assets.runner import Runner
 
     return Runner(Lakehouse(settings), say).run_stale(before)
 
@@ -388,7 +388,7 @@ def _report(
     try:
         work, left_out = compute(), None
     except Exception as error:
-        from lakehouse_assets.orchestration.runner import DaysLeftOut
+        from lakehouse_assets.runner import DaysLeftOut
 
         if not isinstance(error, DaysLeftOut):
             raise
@@ -655,7 +655,7 @@ def _repair(settings: Settings, *, carry_out: bool) -> None:
     from lakehouse_assets.lakehouse import Lakehouse
     from lakehouse_assets.orchestration.instance import terminal_instance
     from lakehouse_assets.orchestration.jobs import living_runs
-    from lakehouse_assets.orchestration.repair import why_to_ask
+    from lakehouse_assets.storage.repair import why_to_ask
     from lakehouse_assets.storage.trouble import check_writable
 
     with terminal_instance(settings) as instance:

@@ -8,6 +8,10 @@ class LakehouseError(Exception):
     """
 
 
+class SetupError(LakehouseError):
+    """What this machine, not the lakehouse, lacks to compute: Java, a jar, an engine; the message says what to do."""
+
+
 def sentence_of(error: BaseException | None) -> str | None:
     """The sentence inside an error, however deep it was wrapped; none where nobody can act on it."""
     seen: set[int] = set()

@@ -10,8 +10,8 @@ from pyspark.sql import DataFrame
 from lakehouse_assets.calendar import days_between
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing.files import parse_date
-from lakehouse_assets.orchestration.planner import Work
-from lakehouse_assets.orchestration.runner import Runner
+from lakehouse_assets.planning.planner import Work
+from lakehouse_assets.runner import Runner
 from lakehouse_assets.settings import Settings
 
 

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 from lakehouse_assets.assets.table import declare, selected
 from lakehouse_assets.landing import redivision
 from lakehouse_assets.landing.zone import LandingZone, landing_zone
-from lakehouse_assets.orchestration.planner import Stamps
+from lakehouse_assets.planning.planner import Stamps
 from lakehouse_assets.settings import Settings, load_settings
 from lakehouse_assets.storage.catalog import Catalog
 from lakehouse_assets.storage.trouble import Troubles
 
 if TYPE_CHECKING:
     from lakehouse_assets.engines.choice import Choice, Engines
-    from lakehouse_assets.engines.engine import Engine
-    from lakehouse_assets.orchestration.repair import Repair
+    from lakehouse_assets.storage.engine import Engine
     from lakehouse_assets.storage.maintenance import Maintenance
+    from lakehouse_assets.storage.repair import Repair
     from lakehouse_assets.storage.warehouse import Warehouse
 
 
@@ -59,7 +59,7 @@ class Lakehouse:
 
     def begin(self, run_id: str, names: Collection[str], first: date, last: date) -> Choice:
         """Choose what computes the tables of a run for the days ``first`` … ``last``."""
-        from lakehouse_assets.orchestration.intake import Intake
+        from lakehouse_assets.planning.intake import Intake
 
         look = Intake(self.tables, self.catalog, self.zone)
         return self.engines.begin(run_id, lambda: look.rows(names, first, last, self.settings.sail_rows))
@@ -107,14 +107,14 @@ class Lakehouse:
         """Keeping the tables small."""
         from lakehouse_assets.storage.maintenance import Maintenance
 
-        return Maintenance(self.warehouse, self.zone, self.engines)
+        return Maintenance(self.warehouse, self.zone.dates, self.engines.with_memory)
 
     @cached_property
     def repair(self) -> Repair:
         """Finding and mending damaged tables."""
-        from lakehouse_assets.orchestration.repair import Repair
+        from lakehouse_assets.storage.repair import Repair
 
-        return Repair(self.warehouse, self.stamps)
+        return Repair(self.warehouse, self.stamps.first_day)
 
     @cached_property
     def stamps(self) -> Stamps:

@@ -1,8 +1,6 @@
 """Dagster's resources of a lakehouse: its tables, the session that computes them, and the S3 store."""
 
 import re
-from collections.abc import Collection
-from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -10,20 +8,12 @@ from dagster_aws.s3 import S3Resource
 from dagster_pyspark import LazyPySparkResource
 from pydantic import Field
 
-from lakehouse_assets.calendar import EVER, span_in_words
-from lakehouse_assets.engines.choice import ENGINE_TAG
-from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.orchestration.failures import days_of_run
+from lakehouse_assets.orchestration.admission import begin, check_days, computes
 from lakehouse_assets.orchestration.io_manager import IcebergIOManager
-from lakehouse_assets.orchestration.jobs import RUNS_OF_TABLES
 from lakehouse_assets.settings import SettingsError
 from lakehouse_assets.storage.catalog import sqlite_file
 from lakehouse_assets.storage.s3 import SCHEME
-
-
-class NoSuchDays(LakehouseError):
-    """A run for days that there are no partitions for, or for none; the message names those there are."""
 
 
 def iceberg_resource(
@@ -53,7 +43,7 @@ def iceberg_resource(
             for name, place in places.items():
                 if getattr(self, name) != place:  # of a run's own configuration
                     raise SettingsError(f"the resource's {name} follows from the settings and can't be set for a run")
-            if context.run and _computes(context.run, lakehouse.tables):
+            if context.run and computes(context.run, lakehouse.tables):
                 check_days(context.run, partitions)
                 begin(lakehouse, context.run, context.instance, context.log)
             return IcebergIOManager(lakehouse)
@@ -90,42 +80,6 @@ def spark_resource(lakehouse: Lakehouse) -> LazyPySparkResource:
 
     LakehouseSession.__qualname__ = LakehouseSession.__name__  # the page shows it
     return LakehouseSession(spark_config={})
-
-
-def begin(
-    lakehouse: Lakehouse, run: dg.DagsterRun, instance: dg.DagsterInstance | None, log: dg.DagsterLogManager | None
-) -> None:
-    """Choose what computes a run, or judges what is computed, and let the run say so."""
-    keys = run.asset_selection or {check.asset_key for check in run.asset_check_selection or ()}
-    names = [name for name in (".".join(key.path) for key in keys) if name in lakehouse.tables]
-    first, last = (date.fromisoformat(day) if day else other for day, other in zip(days_of_run(run), EVER, strict=True))
-    choice = lakehouse.begin(run.run_id, names or list(lakehouse.tables), first, last)
-    if log:
-        log.info("%s", choice)
-    if instance and run.tags.get(ENGINE_TAG) != choice.name:
-        instance.add_run_tags(run.run_id, {ENGINE_TAG: choice.name})
-
-
-def check_days(run: dg.DagsterRun, partitions: dg.DailyPartitionsDefinition) -> None:
-    """Refuse a run for days without a partition, or for none.
-
-    Raises:
-        NoSuchDays: says which days there are.
-    """
-    first, last = days_of_run(run)
-    earliest, latest = partitions.get_first_partition_key(), partitions.get_last_partition_key()
-    there_are = f"{earliest} … {latest} (today in UTC)"
-    if not first or not last:
-        raise NoSuchDays(f"the run names no days, and tables are computed by day; choose some of {there_are}")
-    if not (partitions.has_partition_key(first) and partitions.has_partition_key(last) and first <= last):
-        raise NoSuchDays(f"{span_in_words(first, last)} is not within the days that can be computed, {there_are}")
-
-
-def _computes(run: dg.DagsterRun, tables: Collection[str]) -> bool:
-    """Whether a run computes some of the tables; others judge them, draw the dashboard or make assets of their own."""
-    if run.asset_selection:
-        return any(".".join(key.path) in tables for key in run.asset_selection)
-    return run.job_name in RUNS_OF_TABLES and not run.asset_check_selection
 
 
 def _without_user(address: str) -> str:

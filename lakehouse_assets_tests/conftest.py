@@ -13,14 +13,14 @@ from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse_assets.assets import table
 from lakehouse_assets.assets.datasets import DATASETS
-from lakehouse_assets.engines.engine import Engine
 from lakehouse_assets.engines.sail import SailEngine, start_sail
 from lakehouse_assets.engines.spark import SparkEngine, start_spark
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.orchestration.planner import Stale
-from lakehouse_assets.orchestration.runner import Runner
+from lakehouse_assets.planning.planner import Stale
+from lakehouse_assets.runner import Runner
 from lakehouse_assets.settings import Settings, load_settings
 from lakehouse_assets.storage.catalog import Catalog
+from lakehouse_assets.storage.engine import Engine
 
 # What most tests look at; each further table costs every run of every test some tenths of a second.
 CORE = (

@@ -20,7 +20,7 @@ from lakehouse_assets.landing.deliver import split
 from lakehouse_assets.landing.files import LandingError
 from lakehouse_assets.landing.redivision import divide_again
 from lakehouse_assets.landing.zone import LandingZone
-from lakehouse_assets.orchestration.planner import ROUTING, Stamps
+from lakehouse_assets.planning.planner import ROUTING, Stamps
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import Catalog
 from lakehouse_assets_tests.reference import Row, compute

@@ -22,7 +22,7 @@ from pyspark.sql import SparkSession
 
 from lakehouse_assets.engines.sail import start_sail
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.orchestration.runner import Runner
+from lakehouse_assets.runner import Runner
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets_tests.test_golden import TABLES, Composed
 

@@ -36,9 +36,9 @@ from lakehouse_assets.orchestration.instance import (
     terminal_instance,
 )
 from lakehouse_assets.orchestration.jobs import DASHBOARD_JOB, JOB, daily_partitions, run_tags
-from lakehouse_assets.orchestration.planner import RangeError, Stamps, Work
-from lakehouse_assets.orchestration.runner import DaysLeftOut
 from lakehouse_assets.orchestration.status import FAILED, STALE, UP_TO_DATE, status
+from lakehouse_assets.planning.planner import RangeError, Stamps, Work
+from lakehouse_assets.runner import DaysLeftOut
 from lakehouse_assets.settings import SettingsError, load_settings
 from lakehouse_assets.storage.catalog import Catalog, files_overlapping, forget_days
 from lakehouse_assets_tests.conftest import computed_by

@@ -19,8 +19,8 @@ from lakehouse_assets.engines.choice import ENGINE_TAG
 from lakehouse_assets.engines.runtime import SetupError
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.instance import terminal_instance
-from lakehouse_assets.orchestration.intake import Intake
 from lakehouse_assets.orchestration.jobs import JOB
+from lakehouse_assets.planning.intake import Intake
 from lakehouse_assets.settings import load_settings
 
 pytestmark = pytest.mark.sail  # a process that has started Spark computes everything with it

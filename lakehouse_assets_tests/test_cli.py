@@ -27,7 +27,7 @@ from lakehouse_assets import cli
 from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.calendar import DAY
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.orchestration.planner import Work
+from lakehouse_assets.planning.planner import Work
 from lakehouse_assets.reports.charts import CHARTS
 from lakehouse_assets.reports.dashboard import write_dashboard
 from lakehouse_assets.settings import load_settings
@@ -247,7 +247,7 @@ def test_a_range_outside_the_calendar_is_one_sentence(
         raise cli.UsageError("a run was started")
 
     landed_file(home)
-    monkeypatch.setattr("lakehouse_assets.orchestration.runner.Runner._execute_one", execute)
+    monkeypatch.setattr("lakehouse_assets.runner.Runner._execute_one", execute)
     wrong = start if start < "2000" else end
     assert_one_sentence(lakehouse_command("run", "--start", start, "--end", end), wrong)
     assert_one_sentence(lakehouse_command("backfill", "--start", start, "--end", end), wrong)

@@ -28,12 +28,13 @@ from lakehouse_assets.errors import sentence_of
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration import assets
 from lakehouse_assets.orchestration.failures import _innermost
-from lakehouse_assets.orchestration.repair import DamagedTable
-from lakehouse_assets.orchestration.runner import DaysLeftOut
 from lakehouse_assets.orchestration.status import FAILED
+from lakehouse_assets.runner import DaysLeftOut
 from lakehouse_assets.sample_data.generate import generate
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.storage.catalog import Catalog, CatalogError, head_of, sqlite_file
+from lakehouse_assets.storage.catalog import Catalog, head_of, sqlite_file
+from lakehouse_assets.storage.catalog_errors import CatalogError
+from lakehouse_assets.storage.repair import DamagedTable
 from lakehouse_assets.storage.trouble import StorageTrouble
 from lakehouse_assets.storage.warehouse import Warehouse
 from lakehouse_assets_tests.conftest import CORE, HEADERS, computed_by, small_disk

@@ -18,8 +18,8 @@ from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing.csv_files import FileRefused
 from lakehouse_assets.landing.deliver import split
 from lakehouse_assets.orchestration.instance import terminal_instance
-from lakehouse_assets.orchestration.planner import Work
-from lakehouse_assets.orchestration.runner import DaysLeftOut
+from lakehouse_assets.planning.planner import Work
+from lakehouse_assets.runner import DaysLeftOut
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.storage.warehouse import ContractViolation
 from lakehouse_assets_tests.conftest import HEADERS

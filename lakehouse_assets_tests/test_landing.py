@@ -29,7 +29,7 @@ from lakehouse_assets.landing.deliver import deliver, split
 from lakehouse_assets.landing.files import LandingError, parse_date
 from lakehouse_assets.landing.sinks import Landed
 from lakehouse_assets.landing.zone import LandingZone, signatures
-from lakehouse_assets.orchestration.runner import Plan, Runner
+from lakehouse_assets.runner import Plan, Runner
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets_tests.conftest import HEADERS
 

@@ -14,7 +14,7 @@ from pyarrow.fs import AwsStandardS3RetryStrategy, LocalFileSystem, S3FileSystem
 from lakehouse_assets.calendar import DAY, days_between
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.engines.spark import BranchStaging
-from lakehouse_assets.orchestration.planner import DroppedDays
+from lakehouse_assets.planning.planner import DroppedDays
 from lakehouse_assets.storage.catalog import kept_from
 from lakehouse_assets.storage.maintenance import small_neighbours
 from lakehouse_assets.storage.s3 import StorageError, name_unserved

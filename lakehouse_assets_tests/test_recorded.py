@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.orchestration.planner import Work
+from lakehouse_assets.planning.planner import Work
 from lakehouse_assets.settings import load_settings
 
 RECORDED = Path(__file__).parent / "recorded"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lakehouse_assets.assets.table import declare, selected
 from lakehouse_assets.landing.zone import LandingZone
-from lakehouse_assets.orchestration.shared_runs import grouped
+from lakehouse_assets.planning.shared_runs import grouped
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets_tests.conftest import CORE
 from lakehouse_assets_tests.histories import Deliveries, PlainLake, comparable, rebuilt

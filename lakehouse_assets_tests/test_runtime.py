@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from lakehouse_assets.engines import runtime
-from lakehouse_assets.engines.runtime import JARS, Jar, SetupError
+from lakehouse_assets.engines.runtime import JARS, Jar
 from lakehouse_assets.engines.spark import spark_config, start_spark
+from lakehouse_assets.errors import SetupError
 from lakehouse_assets.settings import SettingsError, load_settings
 
 REPOSITORY = Path(__file__).parent.parent

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from lakehouse_assets.calendar import EVER
 from lakehouse_assets.engines.sail import FileStaging
-from lakehouse_assets.orchestration.runner import DaysLeftOut
+from lakehouse_assets.runner import DaysLeftOut
 from lakehouse_assets.storage.warehouse import ContractViolation, PublishConflict
 
 pytestmark = pytest.mark.sail

@@ -14,11 +14,11 @@ from typing import TypeVar
 
 from pyspark.sql import SparkSession
 
-from lakehouse_assets.engines.engine import Engine, OutOfMemory
 from lakehouse_assets.engines.sail import SailEngine, sail_runs, start_sail
 from lakehouse_assets.engines.spark import SparkEngine, connect_beside, embedded_spark_runs, start_spark
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import Catalog
+from lakehouse_assets.storage.engine import Engine, OutOfMemory
 
 Done = TypeVar("Done")
 ENGINE_TAG = "lakehouse/engine"  # of a run: what computes it

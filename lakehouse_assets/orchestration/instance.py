@@ -17,7 +17,8 @@ from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, Wor
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-from lakehouse_assets.engines.runtime import SetupError, cache_dir, write_whole
+from lakehouse_assets.engines.runtime import cache_dir, write_whole
+from lakehouse_assets.errors import SetupError
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.locks import one_at_a_time
 

@@ -17,14 +17,14 @@ from pyspark.sql import functions as F
 from lakehouse_assets.assets.table import Table
 from lakehouse_assets.assets.users_as_of import UsersAsOf
 from lakehouse_assets.calendar import DAY, Days, days_between, span_in_words
-from lakehouse_assets.engines.engine import EngineGone, OutOfMemory, ServerGone
-from lakehouse_assets.engines.runtime import SetupError
+from lakehouse_assets.errors import SetupError
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.own_assets import DAY_COLUMN, read_table, store
-from lakehouse_assets.orchestration.repair import DamagedTable
 from lakehouse_assets.orchestration.ui_metadata import UiMetadata
 from lakehouse_assets.settings import SettingsError
-from lakehouse_assets.storage.catalog import CatalogError, CatalogLocked
+from lakehouse_assets.storage.catalog_errors import CatalogError, CatalogLocked
+from lakehouse_assets.storage.engine import EngineGone, OutOfMemory, ServerGone
+from lakehouse_assets.storage.repair import DamagedTable
 from lakehouse_assets.storage.s3 import StorageError
 from lakehouse_assets.storage.warehouse import Base, ContractViolation, PublishConflict, Published
 

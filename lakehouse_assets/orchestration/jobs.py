@@ -10,8 +10,8 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG
 
 from lakehouse_assets.orchestration.maintenance_assets import MAINTENANCE_JOB
-from lakehouse_assets.orchestration.planner import Work
 from lakehouse_assets.orchestration.report_assets import DASHBOARD, PROFILES_JOB, REPORTS_GROUP
+from lakehouse_assets.planning.planner import Work
 from lakehouse_assets.reports.profiles import NOT_INSTALLED, extra_is_installed
 from lakehouse_assets.settings import Settings
 

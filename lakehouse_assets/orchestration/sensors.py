@@ -23,10 +23,10 @@ from lakehouse_assets.orchestration.failures import (
     left_because,
 )
 from lakehouse_assets.orchestration.jobs import DASHBOARD_JOB, JOB, RUNS_OF_TABLES, run_tags, unfinished_runs
-from lakehouse_assets.orchestration.planner import Stale, Work, without
-from lakehouse_assets.orchestration.repair import DamagedTable
 from lakehouse_assets.orchestration.webhook import Complaints, post
+from lakehouse_assets.planning.planner import Stale, Work, without
 from lakehouse_assets.settings import SettingsError
+from lakehouse_assets.storage.repair import DamagedTable
 
 LOOK_SECONDS = 4  # Dagster's daemon asks every 5, and leaves out a sensor that is just short of its interval
 QUIET_SECONDS = 15  # since a file's last change, where nobody can tell whether it is still open for writing

@@ -32,8 +32,8 @@ from sqlalchemy import URL, event
 from sqlalchemy.exc import OperationalError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.settings import Settings
+from lakehouse_assets.storage.catalog_errors import CatalogError, CatalogLocked, CatalogUnreachable
 from lakehouse_assets.storage.file_io import StoreFileIO
 from lakehouse_assets.storage.locks import one_at_a_time
 from lakehouse_assets.storage.moving import settle
@@ -45,7 +45,6 @@ _STAMPS = "lakehouse.stamps."
 _KEPT_FROM = "lakehouse.kept-from"
 _SETTINGS = "lakehouse.settings"
 _ALTER_ATTEMPTS = 50
-CONNECT_SECONDS, ANSWER_SECONDS = 10, 60  # longest waits for a REST catalog, which PyIceberg would wait for for ever
 Altered = TypeVar("Altered")
 
 _TYPES: Mapping[str, IcebergType] = {
@@ -72,18 +71,6 @@ _TABLE_PROPERTIES = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "50",
 }
-
-
-class CatalogError(LakehouseError):
-    """The catalog or the warehouse can't be used; the message says why."""
-
-
-class CatalogLocked(CatalogError):
-    """Another process has held the catalog longer than a commit waits; it passes."""
-
-
-class CatalogUnreachable(CatalogError):
-    """The catalog gave no answer; what it was asked to do it may have done or not."""
 
 
 NO_ANSWER = (CatalogUnreachable, CommitStateUnknownException)

@@ -7,7 +7,7 @@ made, so what a run has begun to read stays. See docs/operations.md and docs/dec
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -20,16 +20,17 @@ from pyiceberg.table.snapshots import ancestors_of
 
 from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.calendar import EVER, month_first
-from lakehouse_assets.engines.choice import Engines
-from lakehouse_assets.engines.spark import staging_began
-from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.storage.catalog import files_overlapping, forget_days, kept_from, read_stamps
+from lakehouse_assets.storage.staging_branch import staging_began
 from lakehouse_assets.storage.warehouse import PublishConflict, Warehouse
 
 _INTERACTIONS = "interactions"
 _DELIVERED = f"bronze.{_INTERACTIONS}"
 _ATTEMPTS = 5
 _PROPERTIES = {"lakehouse.maintenance": "true"}
+
+Landed = Callable[[str], Sequence[date]]
+WithMemory = Callable[[str, Callable[[], None]], None]
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,17 @@ class Dropping:
 class Maintenance:
     """Maintains the tables of one lakehouse."""
 
-    def __init__(self, warehouse: Warehouse, zone: LandingZone, engines: Engines) -> None:
+    def __init__(self, warehouse: Warehouse, landed: Landed, with_memory: WithMemory) -> None:
+        """Maintains.
+
+        Args:
+            warehouse: the tables.
+            landed: gives the landing dates of a dataset.
+            with_memory: does some work on a table with an engine that has the memory for it.
+        """
         self._warehouse = warehouse
-        self._engines = engines
-        self._zone = zone
+        self._landed = landed
+        self._with_memory = with_memory
 
     def tables(self) -> list[str]:
         """The declared tables that exist."""
@@ -133,7 +141,7 @@ class Maintenance:
         for first, last in small_neighbours(files, self._warehouse.settings.rows_per_file, unfinished):
             try:
                 compact = partial(self._warehouse.compact, name, first, last, _PROPERTIES)
-                self._engines.with_memory(name, compact)
+                self._with_memory(name, compact)
                 compacted += sum(first <= low <= last for low, _, _ in files)
             except PublishConflict:
                 gave_way += 1
@@ -241,7 +249,7 @@ class Maintenance:
         for attempt in range(_ATTEMPTS):
             try:
                 drop = partial(self._warehouse.drop_before, dropping.table, dropping.first_kept, _PROPERTIES)
-                return self._engines.with_memory(dropping.table, drop)
+                return self._with_memory(dropping.table, drop)
             except PublishConflict:
                 if attempt == _ATTEMPTS - 1:
                     raise
@@ -249,7 +257,7 @@ class Maintenance:
 
     def empty_end(self) -> list[date]:
         """Days after the last landing date that were computed all the same; they hold nothing."""
-        landed = self._zone.dates(_INTERACTIONS)
+        landed = self._landed(_INTERACTIONS)
         computed = self._warehouse.catalog.stamps(_DELIVERED)
         return sorted(day for day in computed if landed and day > landed[-1])
 

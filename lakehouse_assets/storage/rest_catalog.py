@@ -13,7 +13,7 @@ from requests.exceptions import ConnectionError as NoConnection
 from requests.exceptions import RequestException, Timeout
 from urllib3.util import Retry
 
-from lakehouse_assets.storage.catalog import ANSWER_SECONDS, CONNECT_SECONDS, CatalogError, CatalogUnreachable
+from lakehouse_assets.storage.catalog_errors import ANSWER_SECONDS, CONNECT_SECONDS, CatalogError, CatalogUnreachable
 
 
 def open_rest_catalog(name: str, properties: Mapping[str, str]) -> RestCatalog:

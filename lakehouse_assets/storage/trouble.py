@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 from lakehouse_assets.settings import Settings
-from lakehouse_assets.storage.catalog import CatalogError, name_lock
+from lakehouse_assets.storage.catalog import name_lock
+from lakehouse_assets.storage.catalog_errors import CatalogError
 
 _FULL = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 _LOCKED_UP = ("Read-only file system", "readonly database", "unable to open database file", "Permission denied")

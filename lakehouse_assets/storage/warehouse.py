@@ -26,13 +26,11 @@ from lakehouse_assets.assets.division import ORDER, PART
 from lakehouse_assets.assets.frames import stacked
 from lakehouse_assets.assets.table import IN_ITS_PARTITION, NO_DUPLICATE_KEY, Rule, Table, settings_of
 from lakehouse_assets.calendar import DAY, EVER, Days, days_between, month_first, month_last, span_in_words
-from lakehouse_assets.engines.engine import COPY, Engine, Staging
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import (
     NO_ANSWER,
     Catalog,
-    CatalogUnreachable,
     days_of,
     files_overlapping,
     forget_stamps,
@@ -41,6 +39,8 @@ from lakehouse_assets.storage.catalog import (
     set_settings,
     set_stamps,
 )
+from lakehouse_assets.storage.catalog_errors import CatalogUnreachable
+from lakehouse_assets.storage.engine import COPY, Engine, Staging
 from lakehouse_assets.storage.forgetting import check_none
 
 _PUBLISH_ATTEMPTS = 50

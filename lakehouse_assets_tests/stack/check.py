@@ -24,7 +24,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lakehouse_assets.engines.runtime import SetupError, cache_dir
+from lakehouse_assets.engines.runtime import cache_dir
+from lakehouse_assets.errors import SetupError
 from lakehouse_assets.stack.environment import PORTS
 from lakehouse_assets_tests.stack import docker as own_docker
 from lakehouse_assets_tests.stack import images

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from lakehouse_assets.engines.runtime import SetupError
+from lakehouse_assets.errors import SetupError
 from lakehouse_assets_tests.stack import tools
 from lakehouse_assets_tests.stack.services import Service, free_port, serves
 

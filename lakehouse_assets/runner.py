@@ -27,7 +27,7 @@ from lakehouse_assets.orchestration.failures import (
 )
 from lakehouse_assets.orchestration.instance import process_tags, terminal_instance
 from lakehouse_assets.orchestration.jobs import JOB, run_tags
-from lakehouse_assets.orchestration.planner import Following, Stale, Stamps, Work, without
+from lakehouse_assets.planning.planner import Following, Stale, Stamps, Work, without
 
 Say = Callable[[str], None]
 Plan = tuple[Sequence[Work], Stale | None]  # runs, and if they are for stale days all of these

@@ -27,7 +27,7 @@ from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.landing.csv_files import FileRefused
 from lakehouse_assets.landing.files import LandedFile, LandingError
 from lakehouse_assets.landing.zone import LandingZone, Looks
-from lakehouse_assets.orchestration.shared_runs import grouped
+from lakehouse_assets.planning.shared_runs import grouped
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import Catalog, kept_from, read_settings, read_stamps
 

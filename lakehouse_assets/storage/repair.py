@@ -26,9 +26,9 @@ from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse_assets.calendar import DAY, at_most, span_in_words
-from lakehouse_assets.engines.engine import OutOfMemory
-from lakehouse_assets.orchestration.planner import Stamps
-from lakehouse_assets.storage.catalog import CatalogError, days_of, forget_days, keep_from, kept_from, read_stamps
+from lakehouse_assets.storage.catalog import days_of, forget_days, keep_from, kept_from, read_stamps
+from lakehouse_assets.storage.catalog_errors import CatalogError
+from lakehouse_assets.storage.engine import OutOfMemory
 from lakehouse_assets.storage.place import sqlite_file
 from lakehouse_assets.storage.s3 import SCHEME, name_unserved
 from lakehouse_assets.storage.trouble import name_trouble
@@ -132,10 +132,16 @@ def _mostly_gone(mending: Mending) -> bool:
 class Repair:
     """Finds and mends damaged tables of one lakehouse."""
 
-    def __init__(self, warehouse: Warehouse, stamps: Stamps) -> None:
+    def __init__(self, warehouse: Warehouse, first_day: Callable[[str], date]) -> None:
+        """Repairs.
+
+        Args:
+            warehouse: the tables.
+            first_day: gives the first day of a table that can be computed again.
+        """
         self._warehouse = warehouse
         self._catalog = warehouse.catalog
-        self._stamps = stamps
+        self._first_day = first_day
 
     @contextmanager
     def naming_damage(self, names: Iterable[str] | None = None) -> Iterator[None]:
@@ -219,7 +225,7 @@ class Repair:
             table = self._catalog.iceberg.load_table(name)
             # which days can't be computed again is not known yet where a table it is computed from can't be read
             known = not replaced.intersection(i.table for i in self._warehouse.tables[name].inputs)
-            first = self._stamps.first_day(name) if known else date.min
+            first = self._first_day(name) if known else date.min
             days, lost = _taken_out(table, damages, first)
             plan.append(Mending(name, damages, None, WITHOUT, days, lost, len(list(table.scan().plan_files()))))
         return plan
@@ -232,7 +238,7 @@ class Repair:
             found = [*found, *self._look([name])]
         table = self._forget_unreadable(name)
         files = [damage.file for damage in found if damage.file]
-        days, lost = _taken_out(table, found, self._stamps.first_day(name))
+        days, lost = _taken_out(table, found, self._first_day(name))
         with table.transaction() as transaction:
             forget_days(transaction, table, {*days, *lost})
             if lost:  # what looks back on them can't be computed again either, and stays as it is
@@ -311,7 +317,7 @@ class Repair:
             self._catalog.iceberg.register_table(name, found)
             return
         anew = self._warehouse.base(name, {}).table
-        first = max(kept or date.min, self._stamps.first_day(name))
+        first = max(kept or date.min, self._first_day(name))
         if first > date.min:  # what cleanup has dropped stays dropped
             with anew.transaction() as transaction:
                 keep_from(transaction, first)

@@ -1,7 +1,8 @@
-"""What the writer and the assets need of an engine: a session, a frame from a table's files, and staging a frame.
+"""What an engine must give: a session, a frame from a table's files, and staging a frame.
 
 Every table is a function of PySpark frames, so whatever gives a session can compute it. Staged rows are in files that
 no reader sees; one commit of the writer publishes them (`lakehouse_assets.storage.warehouse`).
+Engines stand above storage, so what the writer asks of one is declared here.
 """
 
 from __future__ import annotations
@@ -9,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from lakehouse_assets.engines.runtime import SetupError
-from lakehouse_assets.errors import LakehouseError
+from lakehouse_assets.errors import LakehouseError, SetupError
 from lakehouse_assets.settings import SettingsError
 
 if TYPE_CHECKING:  # whoever only names an error of an engine waits for none

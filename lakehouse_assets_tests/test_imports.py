@@ -1,0 +1,82 @@
+"""Which module may import which: the house has floors, and no import runs up or in a circle."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import lakehouse_assets
+
+PACKAGE = lakehouse_assets.__name__
+HOME = Path(lakehouse_assets.__file__).parent
+
+# from the ground up; a folder or a module beside them imports from its own and from floors below it
+FLOORS = (
+    {"errors", "calendar", "timestamps", "people", "stopping"},
+    {"settings"},
+    {"assets"},  # declarations and pure functions: no file, no store, no Dagster
+    {"storage"},
+    {"landing", "engines"},
+    {"planning", "reports", "sample_data"},
+    {"lakehouse"},  # wires what is below
+    {"orchestration"},
+    {"resources"},
+    {"definitions"},
+    {"runner"},
+    {"etl", "stack", "io", "automation"},  # the last two are names that users' dagster.yaml may have
+    {"cli"},
+)
+
+
+def names_of_modules() -> dict[str, Path]:
+    """Every module of the package, and its file."""
+    found = {}
+    for file in HOME.rglob("*.py"):
+        parts = (PACKAGE, *file.relative_to(HOME).with_suffix("").parts)
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+MODULES = names_of_modules()
+
+
+def imported_by(file: Path) -> Iterator[tuple[int, str]]:
+    """Lines of a file and what they import, in functions and for the type checker too."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file}:{node.lineno}: a relative import, of which this test sees nothing"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield node.lineno, whole if whole in MODULES else str(node.module)
+
+
+def room(module: str) -> str:
+    """The folder or module at the top of the package that a module belongs to; empty for the package itself."""
+    return f"{module}.".split(".")[1]
+
+
+def test_no_import_runs_up() -> None:
+    """Each folder imports from floors below it, and a floor's folders not from each other."""
+    floor = {name: number for number, names in enumerate(FLOORS) for name in names}
+    ours = {room(module) for module in MODULES} - {""}
+    assert ours == floor.keys()
+    up = [
+        f"{file.relative_to(HOME)}:{line}: {room(module)} imports {imported}"
+        for module, file in MODULES.items()
+        for line, imported in imported_by(file)
+        if imported.startswith(f"{PACKAGE}.")
+        and room(imported) != room(module)
+        and floor[room(imported)] >= floor[room(module)]
+    ]
+    assert up == []
+
+
+def test_no_import_runs_in_a_circle() -> None:
+    """No module needs itself, also within a folder."""
+    needs = {module: {name for _, name in imported_by(file) if name in MODULES} for module, file in MODULES.items()}
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        raise AssertionError(" imports ".join(reversed(error.args[1]))) from None
