@@ -11,7 +11,7 @@ STACK_ENV = $(PYTHON) lakehouse_assets/stack/environment.py
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-s3 demo dev test tests-on-sail tests-of-spark tests-of-dev test-spark test-stack fresh test-faults browser test-browser screenshots profiles test-profiles notebooks test-notebooks lint format bench diagrams docs lock clean
+.PHONY: help setup setup-s3 wheel demo dev test tests-on-sail tests-of-spark tests-of-dev test-spark test-stack fresh test-faults browser test-browser screenshots profiles test-profiles notebooks test-notebooks lint format bench diagrams docs lock clean
 .PHONY: stack stack-env stack-images stack-demo stack-down stack-check rehearsal
 
 help: ## list the targets
@@ -28,6 +28,9 @@ dev: $(READY) ## the Dagster UI on http://127.0.0.1:3000
 
 profiles: $(READY) ## install what `lakehouse profile` needs, 0.4 GB
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode --require-hashes -r requirements-profile.lock
+
+wheel: $(READY) ## build the package, dist/*.whl
+	$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python
 
 setup-s3: $(READY) ## also the jar that a warehouse in an S3 store needs (69 MB)
 	$(BIN)/python -m lakehouse_assets.engines.runtime --s3

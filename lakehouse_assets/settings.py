@@ -99,7 +99,7 @@ class Settings(BaseSettings):
         (), description="Tables to keep, with all they are computed from; default every table."
     )
     table_modules: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Python modules of yours that declare further tables (docs/your-own-tables.md)."
+        (), description="Python modules of yours that declare further tables (docs/add-a-table.md)."
     )
     success_marker: bool = Field(
         False, description="Whether a landing date is complete only once its folder holds a file `_SUCCESS`."
