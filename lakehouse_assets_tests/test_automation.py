@@ -17,8 +17,6 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
-from dagster._core.launcher import WorkerStatus
-from dagster._core.storage.tags import GRPC_INFO_TAG, MAX_RUNTIME_SECONDS_TAG, PARTITION_NAME_TAG, RUN_KEY_TAG
 
 from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.calendar import EVER, days_between, month_first, month_last
@@ -27,6 +25,12 @@ from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing.deliver import split
 from lakehouse_assets.landing.files import LandingError
 from lakehouse_assets.orchestration import sensors
+from lakehouse_assets.orchestration.dagster_internals import (
+    GRPC_INFO_TAG,
+    PARTITION_NAME_TAG,
+    RUN_KEY_TAG,
+    WorkerStatus,
+)
 from lakehouse_assets.orchestration.failures import failure_of
 from lakehouse_assets.orchestration.instance import (
     HOST_TAG,
@@ -188,7 +192,7 @@ def test_the_tables_have_a_deadline_and_runs_an_end(tmp_path):
     policies = {spec.key.to_user_string(): spec.freshness_policy for spec in definitions.resolve_all_asset_specs()}
     assert policies["gold/daily_metrics"] == dg.FreshnessPolicy.cron("0 0 * * *", timedelta(hours=23), "UTC")
     assert policies["silver/users"] is None
-    assert definitions.resolve_job_def(JOB).tags[MAX_RUNTIME_SECONDS_TAG] == "5400"
+    assert definitions.resolve_job_def(JOB).tags[dg.MAX_RUNTIME_SECONDS_TAG] == "5400"
     with terminal_instance(load_settings(home=tmp_path)) as instance:
         assert instance.freshness_enabled
         assert instance.run_monitoring_enabled

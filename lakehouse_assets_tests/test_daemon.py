@@ -8,11 +8,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
-from dagster._core.storage.tags import RUN_KEY_TAG
 
 from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.orchestration.dagster_internals import NOT_FINISHED_STATUSES, RUN_KEY_TAG
 from lakehouse_assets.orchestration.instance import terminal_instance
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets_tests.dev_server import dev, wait_for

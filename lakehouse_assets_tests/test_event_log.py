@@ -11,16 +11,17 @@ from unittest.mock import Mock
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.asset_checks.asset_check_spec import AssetCheckKey
 from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.events.log import EventLogEntry
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from dagster._core.storage.event_log import SqlEventLogStorage, SqliteEventLogStorage
-from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage
 from sqlalchemy import create_engine, text
 
 from lakehouse_assets.orchestration import event_log
+from lakehouse_assets.orchestration.dagster_internals import (
+    AssetCheckExecutionRecordStatus,
+    AssetCheckExecutionsTable,
+    SqlEventLogStorage,
+    SqliteEventLogStorage,
+)
 from lakehouse_assets.orchestration.event_log import BatchingSqliteEventLogStorage
 from lakehouse_assets.orchestration.instance import dagster_home
 from lakehouse_assets.orchestration.postgres_event_log import BatchingPostgresEventLogStorage
@@ -31,7 +32,7 @@ DAYS = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-01-05")
 DAY_KEYS = DAYS.get_partition_keys()
 YEAR = {"dagster/asset_partition_range_start": DAY_KEYS[0], "dagster/asset_partition_range_end": DAY_KEYS[-1]}
 ASSET = dg.AssetKey("daily")
-CHECK = AssetCheckKey(ASSET, "c0")
+CHECK = dg.AssetCheckKey(ASSET, "c0")
 DAGSTER_YAML = """
 telemetry: {enabled: false}
 event_log_storage:
@@ -122,7 +123,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteEventLogSt
 
 
 @pytest.fixture(scope="module")
-def events(plain: SqliteEventLogStorage) -> list[EventLogEntry]:
+def events(plain: SqliteEventLogStorage) -> list[dg.EventLogEntry]:
     runs = sorted((plain.get_logs_for_run(run_id) for run_id in plain.get_all_run_ids()), key=lambda r: r[0].timestamp)
     return [event for logs in runs for event in logs]
 
@@ -149,14 +150,14 @@ def no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_log, "MAX_BUFFERED_SECONDS", 3600)
 
 
-def day_events(events: list[EventLogEntry]) -> list[EventLogEntry]:
+def day_events(events: list[dg.EventLogEntry]) -> list[dg.EventLogEntry]:
     of_one_run = [event for event in events if event.run_id == events[0].run_id]
     buffered = [event for event in of_one_run if event_log._is_buffered(event)]
     assert len(buffered) == len(DAY_KEYS) * 4  # planned, materialized and two evaluations
     return buffered
 
 
-def store_all(storage: SqlEventLogStorage, events: list[EventLogEntry]) -> None:
+def store_all(storage: SqlEventLogStorage, events: list[dg.EventLogEntry]) -> None:
     for event in events:
         storage.store_event(event)
 
@@ -170,7 +171,7 @@ def test_dagster_yaml_loads_it_here_and_in_started_processes(instance: dg.Dagste
 
 
 def answers(storage: SqlEventLogStorage, run_ids: list[str]) -> dict[str, Any]:
-    checks = [CHECK, AssetCheckKey(ASSET, "c1"), AssetCheckKey(undated.key, "undated_check")]
+    checks = [CHECK, dg.AssetCheckKey(ASSET, "c1"), dg.AssetCheckKey(undated.key, "undated_check")]
     days = [PartitionKeyFilter(key=key) for key in DAY_KEYS]
     with storage.index_connection() as conn:  # the only answers that depend on when they were stored
         conn.execute(AssetCheckExecutionsTable.update().values(create_timestamp=datetime(2026, 1, 1, tzinfo=UTC)))
@@ -190,7 +191,7 @@ def answers(storage: SqlEventLogStorage, run_ids: list[str]) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("no_timer")
 def test_leaves_the_rows_and_answers_of_the_plain_storage(
-    plain: SqliteEventLogStorage, events: list[EventLogEntry], base_dir: Path, monkeypatch: pytest.MonkeyPatch
+    plain: SqliteEventLogStorage, events: list[dg.EventLogEntry], base_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_ids = list(dict.fromkeys(event.run_id for event in events))
     assert len(run_ids) == 2
@@ -235,7 +236,7 @@ def test_a_broken_run_loses_nothing(instance: dg.DagsterInstance, home: Path, er
 
 
 @pytest.mark.usefixtures("no_timer")
-def test_dispose_writes(events: list[EventLogEntry], base_dir: Path) -> None:
+def test_dispose_writes(events: list[dg.EventLogEntry], base_dir: Path) -> None:
     storage = BatchingSqliteEventLogStorage(str(base_dir))
     store_all(storage, day_events(events))
     assert evaluated_days(base_dir) == 0
@@ -244,7 +245,7 @@ def test_dispose_writes(events: list[EventLogEntry], base_dir: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_timer")
-def test_the_end_of_the_process_writes(events: list[EventLogEntry], base_dir: Path) -> None:
+def test_the_end_of_the_process_writes(events: list[dg.EventLogEntry], base_dir: Path) -> None:
     child = os.fork()
     if child == 0:
         atexit._clear()  # what pytest and others registered is for its own process
@@ -256,7 +257,7 @@ def test_the_end_of_the_process_writes(events: list[EventLogEntry], base_dir: Pa
 
 
 def test_a_quiet_process_writes_soon(
-    events: list[EventLogEntry], base_dir: Path, monkeypatch: pytest.MonkeyPatch
+    events: list[dg.EventLogEntry], base_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_log, "MAX_BUFFERED_SECONDS", 0.2)
     storage = BatchingSqliteEventLogStorage(str(base_dir))
@@ -268,7 +269,7 @@ def test_a_quiet_process_writes_soon(
 
 
 @pytest.mark.usefixtures("no_timer")
-def test_a_forked_child_leaves_its_parents_events_alone(events: list[EventLogEntry], base_dir: Path) -> None:
+def test_a_forked_child_leaves_its_parents_events_alone(events: list[dg.EventLogEntry], base_dir: Path) -> None:
     storage = BatchingSqliteEventLogStorage(str(base_dir))
     store_all(storage, day_events(events))
     child = os.fork()
@@ -283,7 +284,7 @@ def test_a_forked_child_leaves_its_parents_events_alone(events: list[EventLogEnt
 
 @pytest.mark.usefixtures("no_timer")
 def test_a_failed_write_is_tried_again(
-    events: list[EventLogEntry], base_dir: Path, monkeypatch: pytest.MonkeyPatch
+    events: list[dg.EventLogEntry], base_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = BatchingSqliteEventLogStorage(str(base_dir))
     store_all(storage, day_events(events))
@@ -333,7 +334,7 @@ def rows_in_postgres(address: str) -> dict[str, list[Any]]:
 @pytest.mark.services
 @pytest.mark.usefixtures("no_timer")
 def test_postgres_has_the_rows_and_answers_of_the_plain_storage(
-    events: list[EventLogEntry], postgres: str, monkeypatch: pytest.MonkeyPatch
+    events: list[dg.EventLogEntry], postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_log, "MAX_BUFFERED_EVENTS", 7)
     run_ids = list(dict.fromkeys(event.run_id for event in events))

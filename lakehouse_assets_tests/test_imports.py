@@ -1,6 +1,7 @@
 """Which module may import which: the house has floors, and no import runs up or in a circle."""
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -80,3 +81,10 @@ def test_no_import_runs_in_a_circle() -> None:
         TopologicalSorter(needs).prepare()
     except CycleError as error:
         raise AssertionError(" imports ".join(reversed(error.args[1]))) from None
+
+
+def test_what_is_dagsters_own_is_imported_in_one_module() -> None:
+    """Dagster may change it in any release; who upgrades it looks in one place."""
+    internal = re.compile(r"\bdagster(_\w+)?\._")
+    found = [module for module, file in MODULES.items() if internal.search(file.read_text(encoding="utf-8"))]
+    assert found == ["lakehouse_assets.orchestration.dagster_internals"]

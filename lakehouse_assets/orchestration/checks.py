@@ -12,7 +12,6 @@ from functools import cache
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.gold.segment_metrics import ACTIVE_USERS
@@ -22,6 +21,7 @@ from lakehouse_assets.calendar import at_most, days_between, in_words
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.admission import begin, check_days
 from lakehouse_assets.orchestration.assets import days_of
+from lakehouse_assets.orchestration.dagster_internals import AssetCheckEvaluationTargetMaterializationData
 from lakehouse_assets.storage.query import days_not_over
 
 _DAYS_TOLD = 10

@@ -9,16 +9,15 @@ from datetime import date
 from textwrap import shorten
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.events import RunFailureReason
-from dagster._core.storage.tags import (
+
+from lakehouse_assets.calendar import span_in_words, stretches
+from lakehouse_assets.orchestration.dagster_internals import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
     PARTITION_NAME_TAG,
+    RunFailureReason,
+    SerializableErrorInfo,
 )
-from dagster._utils.error import SerializableErrorInfo
-
-from lakehouse_assets.calendar import span_in_words, stretches
 from lakehouse_assets.planning.planner import Following
 from lakehouse_assets.storage.engine import OutOfMemory
 
@@ -162,7 +161,7 @@ def _innermost(error: SerializableErrorInfo) -> str:
     """The message of the error that caused all the others, without names of classes, plans and stack traces."""
     while error.cause:
         error = error.cause
-    if error.cls_name in (DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__):
+    if error.cls_name in (dg.DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__):
         return "it was stopped"
     message = re.sub(rf"^[\w.]*{re.escape(error.cls_name or '')}: ", "", error.message)
     return shorten(without_java(message), _LONGEST_REASON, placeholder=" …")

@@ -17,12 +17,12 @@ from pathlib import Path
 import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from lakehouse_assets.calendar import some
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing import erasing as landed
 from lakehouse_assets.landing.erasing import Rewriting
+from lakehouse_assets.orchestration.dagster_internals import NOT_FINISHED_STATUSES
 from lakehouse_assets.orchestration.instance import terminal_instance
 from lakehouse_assets.orchestration.records import redact_records
 from lakehouse_assets.people import People

@@ -12,13 +12,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.instance.ref import InstanceRef
-from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
-from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from lakehouse_assets.engines.runtime import cache_dir, write_whole
 from lakehouse_assets.errors import SetupError
+from lakehouse_assets.orchestration.dagster_internals import (
+    GRPC_INFO_TAG,
+    NO_COMPUTE_LOGS,
+    NOT_FINISHED_STATUSES,
+    CheckRunHealthResult,
+    InstanceRef,
+    WorkerStatus,
+)
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.locks import one_at_a_time
 
@@ -84,12 +88,10 @@ _BASE_DIR = re.compile(r'(class: BatchingSqliteEventLogStorage\n  config:\n    b
 _SPECIAL_IN_ADDRESSES = re.compile("[%?]")
 
 # Here the output is in front of the person; capturing it too starts four processes a run.
-_IN_A_TERMINAL = {
-    "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
-}
+_IN_A_TERMINAL = {"compute_logs": NO_COMPUTE_LOGS}
 
 
-class WatchingRunLauncher(DefaultRunLauncher):
+class WatchingRunLauncher(dg.DefaultRunLauncher):
     """Dagster's launcher, which also notices that the process of a run is gone, so that no run is stuck as started.
 
     The default leaves that to the code server that started the process, and nobody tells when both have died. Of a

@@ -9,8 +9,6 @@ from datetime import date
 from typing import Any, NoReturn, cast
 
 import dagster as dg
-from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
-from dagster._core.execution.context.system import StepExecutionContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -19,6 +17,7 @@ from lakehouse_assets.assets.users_as_of import UsersAsOf
 from lakehouse_assets.calendar import DAY, Days, days_between, span_in_words
 from lakehouse_assets.errors import SetupError
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.orchestration.dagster_internals import AssetMetadataHandle, OutputMetadataAccumulator
 from lakehouse_assets.orchestration.own_assets import DAY_COLUMN, read_table, store
 from lakehouse_assets.orchestration.ui_metadata import UiMetadata
 from lakehouse_assets.settings import SettingsError
@@ -236,7 +235,9 @@ class IcebergIOManager(dg.IOManager):
             return {}
 
 
-def _add_metadata_of_days(step: StepExecutionContext, key: dg.AssetKey, days: Mapping[str, Mapping[str, Any]]) -> None:
+def _add_metadata_of_days(
+    step: dg.StepExecutionContext, key: dg.AssetKey, days: Mapping[str, Mapping[str, Any]]
+) -> None:
     """What calling `add_asset_metadata` for each day does, which lists all days of the run again in every call."""
     accumulated = dict(step._metadata_accumulator.per_output_metadata)
     for day, metadata in days.items():

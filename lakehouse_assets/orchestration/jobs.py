@@ -5,10 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 import dagster as dg
-from dagster._core.launcher import WorkerStatus
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
-from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG
 
+from lakehouse_assets.orchestration.dagster_internals import NOT_FINISHED_STATUSES, WorkerStatus
 from lakehouse_assets.orchestration.maintenance_assets import MAINTENANCE_JOB
 from lakehouse_assets.orchestration.report_assets import DASHBOARD, PROFILES_JOB, REPORTS_GROUP
 from lakehouse_assets.planning.planner import Work
@@ -57,7 +55,7 @@ def lakehouse_job(settings: Settings) -> dg.UnresolvedAssetJobDefinition:
         JOB,
         selection=dg.AssetSelection.all() - dg.AssetSelection.groups(REPORTS_GROUP),
         description="Every table for a day, or for a range of days in one run.",
-        tags={MAX_RUNTIME_SECONDS_TAG: str(round(settings.run_timeout_hours * 3600))},
+        tags={dg.MAX_RUNTIME_SECONDS_TAG: str(round(settings.run_timeout_hours * 3600))},
     )
 
 

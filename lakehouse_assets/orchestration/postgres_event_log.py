@@ -5,14 +5,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
-from dagster._core.events.log import EventLogEntry
-from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
-from dagster._serdes import ConfigurableClassData
+from dagster import EventLogEntry
 from dagster_postgres import PostgresEventLogStorage
 from dagster_postgres.utils import create_pg_engine, pg_url_from_config
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.engine import Connection
 
+from lakehouse_assets.orchestration.dagster_internals import (
+    AssetCheckExecutionsTable,
+    ConfigurableClassData,
+    SqlEventLogStorageTable,
+)
 from lakehouse_assets.orchestration.event_log import BatchingEventLogStorage
 
 

@@ -7,13 +7,13 @@ from functools import cache
 from itertools import chain, islice
 
 import dagster as dg
-from dagster._core.storage.tags import RUN_KEY_TAG
 
 from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.calendar import DAY, at_most, days_between, in_words
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing.redivision import waiting
 from lakehouse_assets.landing.zone import Looks, Signatures, signatures
+from lakehouse_assets.orchestration.dagster_internals import RUN_KEY_TAG
 from lakehouse_assets.orchestration.failures import (
     Failure,
     TableFailed,
