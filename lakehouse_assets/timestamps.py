@@ -1,7 +1,7 @@
 """How the instant of an interaction may be written: what landing, silver and the settings all go by.
 
 Beside ``YYYY-MM-DD HH:MM:SS`` (also with ``T``, a fraction, ``Z``, `` UTC`` or an offset) an instant may be a number:
-seconds, milliseconds or microseconds since 1970, told apart by how many digits they have, from the year 2000 on. The
+seconds, ms, us or ns since 1970, told apart by how many digits they have, from the year 2000 on. The
 settings may name further formats as `strptime` writes them. Every expression here means the same in Python, in Java
 (Spark) and in Rust (Sail); none looks around itself or has a group that may be left out.
 """
@@ -22,8 +22,8 @@ OFFSET = "[+-](?:0[0-9]|1[0-8])(?::?[0-5][0-9])?"
 ZONE = f"Z|UTC|GMT|{OFFSET}"
 # what may follow the wall time: a fraction, a blank or none, a zone
 TAIL = f"([.][0-9]{{1,9}}|) ?({ZONE}|)"
-# 9 or 10 digits are seconds, 12 or 13 ms, 15 or 16 us: none is before the year 2000 but where a 10th digit says so
-EPOCH = "((?:9[0-9]{8}|[1-9][0-9]{9})(?:[0-9]{3}|[0-9]{6}|))([.][0-9]{1,9}|)"
+# 9 or 10 digits are seconds, 12 or 13 ms, 15 or 16 us, 18 or 19 ns: none is before 2000 but where a 10th digit says so
+EPOCH = "((?:9[0-9]{8}|[1-9][0-9]{9})(?:[0-9]{3}|[0-9]{6}|[0-9]{9}|))([.][0-9]{1,9}|)"
 MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
 
 _DIRECTIVES = {
@@ -49,7 +49,10 @@ _EPOCH = re.compile(EPOCH)
 _SINCE = datetime(1970, 1, 1, tzinfo=UTC)
 _COMMON = (  # what exporters and spreadsheets write; each is tried on values that nothing else reads
     "%Y-%m-%d %H:%M",
+    "%Y-%m-%d %H:%M:%S",  # with digits left out, as in 2024-3-5 9:00:00
     "%Y-%m-%dT%H:%M%z",
+    "%Y-%m-%d %H:%M:%S %z UTC",
+    "%Y-%m-%d %H:%M:%S.%f %z UTC",
     "%Y-%m-%d %H:%M:%S,%f",
     "%Y-%m-%d",
     "%Y/%m/%d %H:%M:%S",
@@ -65,10 +68,19 @@ _COMMON = (  # what exporters and spreadsheets write; each is tried on values th
     "%d/%m/%Y %H:%M",
     "%d.%m.%Y %H:%M:%S",
     "%d.%m.%Y %H:%M",
+    "%m/%d/%y %H:%M",
+    "%d/%m/%y %H:%M",
     "%d-%m-%Y %H:%M:%S",
+    "%d %b %Y %H:%M:%S",
+    "%d %b %Y %H:%M",
+    "%d-%b-%y %I.%M.%S.%f %p",
     "%d/%b/%Y:%H:%M:%S %z",
     "%a, %d %b %Y %H:%M:%S %z",
+    "%a %b %d %H:%M:%S %Y",
+    "%a %b %d %H:%M:%S %z %Y",
     "%b %d, %Y %I:%M:%S %p",
+    "%b %d, %Y, %I:%M:%S %p",
+    "%b %d, %Y %I:%M %p",
     "%b %d, %Y %H:%M:%S",
     "%Y-%m-%d %I:%M:%S %p",
 )

@@ -57,11 +57,31 @@ _COMPRESSIONS = (
     (b"BZh", "bzip2", ".bz2"),
     (b"\xfd7zXZ\x00", "xz", ".xz"),
     (b"\x28\xb5\x2f\xfd", "zstd", ".zst"),
+    (b"\x50\x2a\x4d\x18", "zstd", ".zst"),  # as pzstd begins one
 )
 COMPRESSED_ENDINGS = tuple(dict.fromkeys(ending for _, _, ending in _COMPRESSIONS))
 _DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, pa.ArrowException)
+_LINE_END = re.compile(rb"\r+\n")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # what spreadsheets put before the header
+_AROUND_NAMES = " \t\r\xa0\ufeff"  # a second byte order mark too: tools that join files write it
 _SHOWN_CHARACTERS = 100
+_SAMPLED_BYTES = 64 << 10  # of the rows that tell whether each ends with a separator
+# other files by their first bytes, and what makes one of ours of them
+_FOREIGN = (
+    (b"PAR1", "Parquet, and the landing zone holds CSV; take it out and `lakehouse land` it"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive; unpack it"),
+    (b"Rar!\x1a\x07", "a RAR archive; unpack it"),
+    (b"\x04\x22\x4d\x18", "compressed with LZ4; unpack it, or compress it with zstd"),
+    (b"\xff\x06\x00\x00sNaPpY", "compressed with Snappy; unpack it, or compress it with zstd"),
+    (b"\x1f\x9d", "compressed with compress (.Z); unpack it, or compress it with gzip"),
+    (b"\x5d\x00\x00", "compressed with LZMA; unpack it, or compress it with xz"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook; save its sheet as CSV UTF-8"),
+    (b"SQLite format 3\x00", "an SQLite database; export its table as CSV"),
+    (b"Obj\x01", "an Avro file; write it as Parquet, JSON Lines or CSV"),
+    (b"ARROW1\x00", "an Arrow file; write it as Parquet or CSV"),
+    (b"%PDF-", "a PDF; export the data as CSV"),
+    *((magic, f"compressed twice; unpack it once ({kind})") for magic, kind, _ in _COMPRESSIONS),
+)
 
 _IS_CONTROL = np.isin(np.arange(256), [*CONTROL_BYTES, _CARRIAGE_RETURN])
 SEPARATORS = ",;\t|"  # that a header may be divided by
@@ -278,9 +298,10 @@ def _inspect(path: str, columns: Sequence[str]) -> Inspection:
 
 
 def _refuse_other_encodings(path: str, head: bytes) -> None:
-    if head.startswith(b"PAR1") or head.removeprefix(UTF8_BOM).lstrip()[:1] == b"{":
-        kind = "Parquet" if head.startswith(b"PAR1") else "JSON"
-        raise FileRefused(path, f"is {kind}, and the landing zone holds CSV; take it out and `lakehouse land` it")
+    if what := next((what for magic, what in _FOREIGN if head.startswith(magic)), None):
+        raise FileRefused(path, f"is {what}")
+    if head.removeprefix(UTF8_BOM).lstrip()[:1] == b"{":
+        raise FileRefused(path, "is JSON, and the landing zone holds CSV; take it out and `lakehouse land` it")
     if head[257:262] == b"ustar":
         raise FileRefused(path, "is a tar archive; unpack it and land each of its files")
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\x00" in head[: head.find(b"\n")][:200]:
@@ -293,7 +314,22 @@ def _header(path: str, text: bytes, columns: Sequence[str]) -> tuple[str, tuple[
     """The separator, the column names, and where the first row begins."""
     line, said, end = _first_line(text)
     separator = _separator(path, line, columns, said)
-    return separator, _column_names(path, line, separator, columns), end
+    header = _column_names(path, line, separator, columns)
+    return separator, _as_wide_as_rows(header, text[end : end + _SAMPLED_BYTES + 1], separator), end
+
+
+def _as_wide_as_rows(header: tuple[str, ...], text: bytes, separator: str) -> tuple[str, ...]:
+    """A header with or without an empty last column, as the first rows have one: they end with a separator or don't."""
+    lines = text.splitlines()[: -1 if len(text) > _SAMPLED_BYTES else None]
+    rows = [_divided(line.decode("utf-8", "replace"), separator) for line in lines if line.strip()]
+    rows = [row for row in rows if row]  # without those over lines
+    if not rows:
+        return header
+    if "" not in header and all(len(row) == len(header) + 1 and not row[-1] for row in rows):
+        return (*header, "")
+    if header[-1] == "" and all(len(row) == len(header) - 1 for row in rows):
+        return header[:-1]
+    return header
 
 
 def _first_line(text: bytes) -> tuple[str, str, int]:
@@ -336,7 +372,7 @@ def _separator(path: str, line: str, columns: Sequence[str], said: str) -> str:
 
 def _divided(line: str, separator: str) -> list[str]:
     try:
-        return [name.strip() for name in next(csv.reader([line], delimiter=separator, strict=True), [])]
+        return [name.strip(_AROUND_NAMES) for name in next(csv.reader([line], delimiter=separator, strict=True), [])]
     except csv.Error:
         return []
 
@@ -348,6 +384,14 @@ def _in_our_letters(header: list[str], columns: Sequence[str]) -> list[str]:
         if name not in header and len(alike) == 1:
             header[alike[0]] = name
     return header
+
+
+def header_line(names: Sequence[str], separator: str, line_end: bytes = b"\n") -> bytes:
+    """The header of a file, after a line that says what divides it where a header alone could not tell."""
+    out = io.StringIO()
+    csv.writer(out, delimiter=separator, lineterminator="").writerow(names)
+    said = b"" if separator in SEPARATORS else b"sep=" + separator.encode() + line_end
+    return said + out.getvalue().encode() + line_end
 
 
 def _column_names(path: str, line: str, separator: str, columns: Sequence[str]) -> tuple[str, ...]:
@@ -370,8 +414,9 @@ def _column_names(path: str, line: str, separator: str, columns: Sequence[str]) 
             f"{lacks} missing (found: {', '.join(filter(None, header))}); "
             "`land --map ours=theirs` says what a column is called in it",
         )
-    if "" in header[:-1]:
-        raise FileRefused(path, f"column {header.index('') + 1} has no name; name it, or take it out")
+    if "" in header[1:-1] or header.count("") > 1:  # the first one may be the row numbers that pandas writes
+        nameless = header.index("", 1) + 1
+        raise FileRefused(path, f"column {nameless} has no name; name it, or take it out")
     return tuple(header)
 
 
@@ -570,13 +615,24 @@ def quoted_row(text: bytes, width: int, separator: str) -> list[str] | None:
     """The one row of ``width`` values that a text is, or None where it is something else."""
     if len(text) > MAX_ROW_BYTES:
         return None
-    body = text.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "replace")
+    body = _without_end(text).decode("utf-8", "replace")
     reader = csv.reader(io.StringIO(body, newline=""), delimiter=separator, strict=True)
     try:
         row = next(reader, [])
         return row if len(row) == width and next(reader, None) is None else None
     except csv.Error:
         return None
+
+
+def _without_end(text: bytes) -> bytes:
+    """A line or lines without the last line end, which some tools write as two carriage returns and a line feed."""
+    return text.removesuffix(b"\n").rstrip(b"\r")
+
+
+def _with_line_feeds(block: bytes) -> bytes:
+    """Lines ended by a line feed alone."""
+    block = block.replace(b"\r\n", b"\n")
+    return _LINE_END.sub(b"\n", block) if b"\r\n" in block else block
 
 
 def _last_row_end(data: bytes, width: int, separator: str) -> int:
@@ -615,7 +671,7 @@ class BlockParser:
             (block, plain), (quoted, sound) = self._set_apart(block, first_line, rows, malformed)
             numbers, quoted_numbers = numbers[plain], numbers[sound]
         else:
-            block = block.replace(b"\r\n", b"\n")
+            block = _with_line_feeds(block)
         if block:
             yield from self._parse_lines(block, numbers, malformed, quote_char=False)
         if quoted:
@@ -652,7 +708,7 @@ class BlockParser:
             text = lines.text(first, last)
             row = quoted_row(text, len(self.header), self.separator) if quotes[first] else None
             if row is None or any(_has_control(value) for value in row):
-                kept = text.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "replace")
+                kept = _without_end(text).decode("utf-8", "replace")
                 malformed.append((first_line + first, kept))
             else:
                 rows.append((first_line + first, row))
@@ -748,7 +804,9 @@ def _lines_with_control(lines: Lines) -> npt.NDArray[Any]:
     """Numbers of the lines with a control character, or a carriage return that does not end them."""
     data = lines.data
     at = np.flatnonzero(_IS_CONTROL[data])
-    ends_line = (data[at] == _CARRIAGE_RETURN) & (data[np.minimum(at + 1, len(data) - 1)] == _LINE_FEED)
+    is_return, following = data[at] == _CARRIAGE_RETURN, data[np.minimum(at + 1, len(data) - 1)]
+    ends_line = is_return & (following == _LINE_FEED)
+    ends_line |= is_return & (following == _CARRIAGE_RETURN) & (data[np.minimum(at + 2, len(data) - 1)] == _LINE_FEED)
     return np.searchsorted(lines.ends, at[~ends_line], side="right")
 
 
@@ -756,8 +814,9 @@ def _soundly_quoted(lines: Lines, among: npt.NDArray[Any], separator: str) -> np
     """Which lines are a whole row by themselves, quotes only where the format has them; looked up ``among`` some."""
     sound = np.zeros(len(lines.ends), bool)
     looked_up = lines.as_array().take(pa.array(among))
-    value = rf'(?:[^"{separator}\x00-\x08\x0b-\x1f\x7f]*|{_QUOTED_VALUE})'
-    sound_line = rf"^{value}(?:[{separator}]{value})*\r?\n$"
+    divider = re.escape(separator)
+    value = rf'(?:[^"{divider}\x00-\x08\x0b-\x1f\x7f]*|{_QUOTED_VALUE})'
+    sound_line = rf"^{value}(?:{divider}{value})*\r?\r?\n$"
     sound[among] = pc.match_substring_regex(looked_up, sound_line).to_numpy(zero_copy_only=False)
     return sound
 
@@ -765,8 +824,7 @@ def _soundly_quoted(lines: Lines, among: npt.NDArray[Any], separator: str) -> np
 def _joined(lines: Lines, wanted: npt.NDArray[Any]) -> bytes:
     """The wanted lines of a block, each ended by a line feed alone."""
     bounds = np.flatnonzero(np.diff(np.concatenate(([False], wanted, [False])))).reshape(-1, 2).tolist()
-    found = b"".join(lines.text(first, behind - 1) for first, behind in bounds)
-    return found.replace(b"\r\n", b"\n")
+    return _with_line_feeds(b"".join(lines.text(first, behind - 1) for first, behind in bounds))
 
 
 def _has_control(value: str) -> bool:

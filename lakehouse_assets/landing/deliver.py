@@ -19,6 +19,7 @@ from lakehouse_assets.landing.csv_files import (
     COMPRESSED_ENDINGS,
     Inspection,
     compression,
+    header_line,
     inspect,
     open_text_bytes,
     row_blocks,
@@ -28,12 +29,13 @@ from lakehouse_assets.landing.divisions import Zones
 from lakehouse_assets.landing.event_days import DayReader
 from lakehouse_assets.landing.files import LandingError
 from lakehouse_assets.landing.records import as_csv
-from lakehouse_assets.landing.sinks import Landed, Sinks, check_replaced, count_rows, header_line
+from lakehouse_assets.landing.sinks import Landed, Sinks, check_replaced, count_rows
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.settings import EARLIEST_LANDING_DATE, in_utf8, unreadable_name
 from lakehouse_assets.timestamps import fitting_formats
 
 _COMPRESSED = "|".join(map(re.escape, COMPRESSED_ENDINGS))
+_NAME = re.compile(rf"(.*?)(?:\.csv)?((?:{_COMPRESSED})?)", re.IGNORECASE | re.DOTALL)
 _LONGEST_NAME_BYTES = 255  # of a file, on every common file system
 
 Progress = Callable[[int, int], None]
@@ -159,15 +161,19 @@ def _without_days(sinks: Sinks, days: DayReader) -> str:
     row = sinks.first_unreadable()
     if row is None:
         return f"{sinks.name} has a header and no rows, so it has no date of its own; deliver it with --date D"
-    if days.unread and (formats := fitting_formats(days.unread, days.input_zone)):
+    if not days.unread:
+        return (
+            f"no row of {sinks.name} has the {days.width} values of its header: its first row is {row!r}; deliver it "
+            "again with the columns that the header names"
+        )
+    if formats := fitting_formats(days.unread, days.input_zone):
         either = " or ".join(json.dumps(form) for form in formats)
         return (
             f"no timestamp in {sinks.name} is readable, as {days.unread[0]!r} in its first row {row!r}; it is written "
             f"as {either}: say so with timestamp_formats = [{json.dumps(formats[0])}] in lakehouse.toml"
         )
-    shown = f"{days.unread[0]!r} " if days.unread else ""
     return (
-        f"no timestamp in {sinks.name} is readable: {shown}in its first row {row!r} is none of "
+        f"no timestamp in {sinks.name} is readable: {days.unread[0]!r} in its first row {row!r} is none of "
         f"{EARLIEST_LANDING_DATE} … today; name its format with timestamp_formats in lakehouse.toml, as strptime "
         "writes it, or another column with --map timestamp=NAME"
     )
@@ -190,10 +196,17 @@ def _check_source(source: Path) -> None:
 
 
 def _target_name(source: Path, *, keep_compression: bool) -> str:
-    name = source.name.lstrip("._") or "delivery"
-    stem = re.sub(rf"(\.(csv|txt|tsv|log))?({_COMPRESSED})?$", "", name, flags=re.IGNORECASE)
+    """The name of a landed file: the delivered one with its `.csv` at the end, where a compression that stays follows.
+
+    So what differs in its ending lies side by side: `x.csv.bz2` becomes `x.bz2.csv`, `x.log` becomes `x.log.csv`. Only
+    `x.csv.gz` is taken for the same delivery as `x.csv`, since many tools pack what they have written.
+    """
+    name = _NAME.fullmatch(source.name.lstrip("._") or "delivery")
+    assert name
     with source.open("rb") as stream:
-        target = f"{stem}.csv{compression(stream)[1] if keep_compression else ''}"
+        ending = compression(stream)[1] if keep_compression else ""
+    packed = "" if keep_compression else name[2].lower().removesuffix(".gz")
+    target = f"{name[1]}{packed}.csv{ending}"
     size = len(os.fsencode(target))
     if size > _LONGEST_NAME_BYTES:
         raise LandingError(
@@ -204,5 +217,10 @@ def _target_name(source: Path, *, keep_compression: bool) -> str:
 
 
 def _renamed_header(inspection: Inspection, renames: Mapping[str, str], line_end: bytes = b"\n") -> bytes:
+    """The header of a landed file, with our names.
+
+    A column that is called as ours is, while another one is mapped to it, stays as a further one.
+    """
     theirs = {their: ours for ours, their in renames.items()}
-    return header_line([theirs.get(name, name) for name in inspection.header], inspection.separator, line_end)
+    names = [theirs.get(name, f"delivered_{name}" if name in renames else name) for name in inspection.header]
+    return header_line(names, inspection.separator, line_end)

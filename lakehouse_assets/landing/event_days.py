@@ -22,7 +22,7 @@ _MINUTE = len("YYYY-MM-DD HH:MM")
 _DAY = len("YYYY-MM-DD")
 _DIGITS = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18]
 _NO_SIGN_NOR_ZONE = np.frombuffer(b".:0123456789", np.uint8)
-_EPOCH_DIGITS = (10, 13, 16)  # of seconds, ms and us of today; other numbers are looked at singly
+_EPOCH_DIGITS = (10, 13, 16, 19)  # of seconds, ms, us and ns of today; other numbers are looked at singly
 _UNREAD = 100  # texts that are kept to tell what they might be
 _AT_MOST_BLANKS = 8  # around a value; more are looked at singly
 _UNREADABLE, _SINGLY = 0, -1  # stand beside the ordinals of days
@@ -167,7 +167,7 @@ class DayReader:
     def _days_of_numbers(
         self, data: npt.NDArray[np.uint8], at: npt.NDArray[Any], stop: npt.NDArray[Any]
     ) -> npt.NDArray[np.int64]:
-        """Days of seconds, ms and us since 1970 without a fraction; `_SINGLY` for others."""
+        """Days of seconds, ms, us and ns since 1970 without a fraction; `_SINGLY` for others."""
         days = np.full(len(at), _SINGLY, np.int64)
         for digits in _EPOCH_DIGITS:
             rows = np.flatnonzero(stop - at == digits)

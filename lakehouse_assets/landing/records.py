@@ -30,6 +30,7 @@ from lakehouse_assets.landing.csv_files import (
     UTF8_BOM,
     FileRefused,
     Lines,
+    header_line,
     inspect,
     names_in_header,
     open_text_bytes,
@@ -66,6 +67,8 @@ def as_csv(
     """
     constants = {ours: theirs[1:] for ours, theirs in renames.items() if theirs.startswith(CONSTANT)}
     kind = _kind(source)
+    if kind == "csv":
+        _refuse_one_for_two(source, columns, renames)
     if kind == "csv" and not constants:
         yield source, renames
         return
@@ -86,6 +89,17 @@ def as_csv(
         raise FileRefused(source, error.reason) from None  # not the name it has here
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def _refuse_one_for_two(source: Path, columns: Sequence[str], renames: Mapping[str, str]) -> None:
+    read_from: dict[str, str] = {}
+    for ours in dict.fromkeys((*columns, *renames)):
+        theirs = renames.get(ours, ours)
+        if theirs in read_from and not theirs.startswith(CONSTANT):
+            raise FileRefused(
+                source, f"{read_from[theirs]} and {ours} would both be read from {theirs!r}; map one of them to another"
+            )
+        read_from[theirs] = ours
 
 
 def value_at(row: Any, path: str) -> Any:
@@ -114,7 +128,8 @@ def names_in(source: Path, rows: int = 100) -> list[str]:
     """What a map may call columns by: column names, dotted paths into objects and lists of ``key`` and ``value``."""
     kind = _kind(source)
     if kind == "parquet":
-        return list(dict.fromkeys(_paths_in_schema(pq.ParquetFile(source).schema_arrow)))
+        with _damage_named(source):
+            return list(dict.fromkeys(_paths_in_schema(pq.ParquetFile(source).schema_arrow)))
     with open_text_bytes(source) as stream:
         if kind == "csv":
             return names_in_header(stream.read(BLOCK_BYTES))
@@ -163,8 +178,8 @@ def _with_constants(
     if there:
         raise FileRefused(source, f"has a column {there[0]!r}, so no value can be given for it; take it out of the map")
     separator = inspection.separator
-    header, more = _line([*inspection.header, *constants], separator), _line(["", *constants.values()], separator)
-    sink.write(header + b"\n")
+    more = _line(["", *constants.values()], separator)
+    sink.write(header_line([*inspection.header, *constants], separator))
     for block in row_blocks(whole_file(inspection, columns), keep_long_rows=True):
         lines = Lines.of(block)
         over_lines, _ = rows_over_lines(lines, len(inspection.header), separator)
@@ -324,9 +339,11 @@ def _refuse_missing(source: Path, lacking: Mapping[str, str], known: Sequence[st
 
 def _parquet_rows(source: Path, columns: Sequence[str], paths: Mapping[str, str]) -> Iterator[Row]:
     """Rows of a Parquet file."""
-    try:
+    with _damage_named(source):
         file = pq.ParquetFile(source, coerce_int96_timestamp_unit="us")
         names = file.schema_arrow.names
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise FileRefused(source, f"column {twice[0]!r} is there twice; name each column once")
         found = {name: _their_name(path, names) for name, path in paths.items()}
         lacking = {name: paths[name] for name in columns if name in found and not found[name]}
         if lacking:
@@ -347,6 +364,13 @@ def _parquet_rows(source: Path, columns: Sequence[str], paths: Mapping[str, str]
                 kept = {name: value for name, value in (others[number] if rest else {}).items() if value is not None}
                 kept |= {name: text for name in further if (text := texts[name][number]) is not None}
                 yield [*row, _json(kept)]
+
+
+@contextmanager
+def _damage_named(source: Path) -> Iterator[None]:
+    """Say of a Parquet file that can't be read that it is damaged."""
+    try:
+        yield
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -383,7 +407,11 @@ def _values(array: pa.Array) -> list[Any]:
 
 
 def _readable(array: pa.Array) -> pa.Array:
-    """The same values in a type that Python has: no dictionaries, no nanoseconds."""
+    """The same values in a type that Python has: no dictionaries, no nanoseconds, ids that are UUIDs as text."""
+    if isinstance(array, pa.ExtensionArray):
+        if array.type.extension_name == "arrow.uuid":
+            return pa.array([value and str(value) for value in array.to_pylist()], pa.string())
+        return _readable(array.storage)
     if pa.types.is_dictionary(array.type):
         return _readable(array.dictionary_decode())
     if pa.types.is_timestamp(array.type) and array.type.unit == "ns":
@@ -392,7 +420,7 @@ def _readable(array: pa.Array) -> pa.Array:
 
 
 def _parquet_texts(array: pa.Array, *, in_utc: bool) -> list[str | None]:
-    """Values as text: numbers without an exponent, instants with ``Z`` where the file says that they are in UTC."""
+    """Values as text: numbers without an exponent, instants with ``Z`` where the file says that they are in UTC, ms."""
     array = _readable(array)
     kind = array.type
     if pa.types.is_timestamp(kind):
@@ -408,9 +436,17 @@ def _parquet_texts(array: pa.Array, *, in_utc: bool) -> list[str | None]:
             f"{number:.1f}" if number is not None and abs(number) < _WHOLE_FLOATS and number == int(number) else text
             for number, text in zip(numbers, whole, strict=True)
         ]
-    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+    if pa.types.is_duration(kind):
+        micros = array.cast(pa.duration("us"), safe=False).cast(pa.int64()).to_pylist()
+        return [None if one is None else str(one // 1000 if one % 1000 == 0 else one / 1000) for one in micros]
+    if pa.types.is_nested(kind) or _is_bytes(kind):
         return [_text(_plain(value) if isinstance(value, bytes) else value) for value in _values(array)]
     return _strings(array.cast(pa.string()))
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_binary_view)
+    return any(one(kind) for one in kinds)
 
 
 def _strings(array: pa.Array) -> list[str | None]:

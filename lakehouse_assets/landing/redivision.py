@@ -26,7 +26,7 @@ from lakehouse_assets.landing.csv_files import FileRefused, Inspection, row_bloc
 from lakehouse_assets.landing.divisions import FOLDER, Zones, key_of
 from lakehouse_assets.landing.event_days import DayReader
 from lakehouse_assets.landing.files import SUCCESS_MARKER, LandedFile
-from lakehouse_assets.landing.sinks import Sinks, header_line
+from lakehouse_assets.landing.sinks import Sinks
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.settings import Settings
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shutil
 import tempfile
@@ -165,10 +163,3 @@ def count_rows(whole: Chunk) -> int:
             counted[first : last + 1] = False
         rows += int(counted.sum()) + len(over_lines)
     return rows
-
-
-def header_line(names: Sequence[str], separator: str, line_end: bytes = b"\n") -> bytes:
-    """The first line of a landed file."""
-    out = io.StringIO()
-    csv.writer(out, delimiter=separator, lineterminator="").writerow(names)
-    return out.getvalue().encode() + line_end

@@ -211,9 +211,8 @@ def _frame(
     settings: Settings,
 ) -> DataFrame:
     frame = read_deliveries(engine, {day: [inspection]}, theirs, datetime.now(tz=UTC), settings.rows_per_file)
-    for name, their in zip(ours, theirs, strict=True):
-        frame = frame.withColumnRenamed(their, name)
-    return frame.select("landing_date", *ours, EXTRA_COLUMNS, "malformed_row", SOURCE_LINE)
+    named = [F.col(f"`{their}`").alias(name) for name, their in zip(ours, theirs, strict=True)]
+    return frame.select("landing_date", *named, EXTRA_COLUMNS, "malformed_row", SOURCE_LINE)
 
 
 def _landing_date(settings: Settings, dataset: str, day: date | None) -> Column:
@@ -248,7 +247,7 @@ def _count(table: DataFrame, dataset: str, trial: Trial) -> None:
     accepted = table.where(F.col("reason") == _ACCEPTED)
     key = [trimmed("user_id").alias("user_id")]
     if dataset == "interactions":
-        others = [F.nullif(name, F.lit("")).alias(name) for name in DUPLICATE_KEY[2:]]
+        others = [F.nullif(trimmed(name), F.lit("")).alias(name) for name in DUPLICATE_KEY[2:]]
         key = [*key, F.col("event_time"), *others]
         days = accepted.agg(F.min("event_date").alias("first"), F.max("event_date").alias("last")).toArrow().to_pylist()
         trial.days = (days[0]["first"], days[0]["last"]) if days[0]["first"] else None

@@ -103,7 +103,7 @@ def _at(wall: Column, fraction: Column, offset: Column, input_timezone: str) -> 
 
 
 def _since_1970(text: Column) -> Column:
-    """The instant that a number of seconds, milliseconds or microseconds since 1970 names."""
+    """The instant that a number of seconds, ms, us or ns since 1970 names; of ns the last three digits don't count."""
     whole, fraction = F.regexp_extract(text, f"^{EPOCH}\\z", 1), F.regexp_extract(text, f"^{EPOCH}\\z", 2)
     digits = F.concat(whole, F.substring(fraction, 2, 9))
     padded = F.when(F.length(whole) % 3 == 1, F.rpad(digits, 16, "0")).otherwise(F.rpad(digits, 15, "0"))
@@ -202,7 +202,7 @@ def classify(
         "malformed_row": F.col("malformed_row").isNotNull(),
         "missing_user_id": F.coalesce(trimmed("user_id"), F.lit("")) == "",
         "bad_timestamp": F.col("event_time").isNull(),
-        "unknown_action": ~F.coalesce(F.col("action_type").isin(*allowed_actions), F.lit(False)),
+        "unknown_action": ~F.coalesce(trimmed("action_type").isin(*allowed_actions), F.lit(False)),
         "bad_duration": F.col("duration").isNull() & ~F.coalesce(oversized, F.lit(False)),
         "negative_duration": (F.col("duration") < 0) | (F.col("duration").isNull() & negative_text),
         "duration_over_limit": (F.col("duration") > max_duration_ms) | F.col("duration").isNull(),

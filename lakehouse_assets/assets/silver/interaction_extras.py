@@ -45,6 +45,7 @@ def _columns(settings: Settings) -> Mapping[str, Declared]:
     key=("event_date", *DUPLICATE_KEY),
     checks=(NO_DUPLICATE_KEY,),
     only_with="extra_columns",
+    version=2,
 )
 def interaction_extras(
     bronze: DataFrame,

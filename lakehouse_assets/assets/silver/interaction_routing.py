@@ -33,7 +33,7 @@ from lakehouse_assets.assets.table import Input, Rule, table_asset
         ),
     ),
     by_month=True,
-    version=2,
+    version=3,
 )
 def interaction_routing(
     bronze: DataFrame,

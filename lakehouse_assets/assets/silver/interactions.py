@@ -72,7 +72,7 @@ def _delivered_in_time(settings: Settings) -> tuple[Rule, ...]:
     key=("event_date", *DUPLICATE_KEY),
     rules=_delivered_in_time,
     checks=("duration_within_limits", NO_DUPLICATE_KEY, "allowed_actions", IN_ITS_PARTITION),
-    version=2,
+    version=3,
 )
 def interactions(
     bronze: DataFrame,
@@ -112,7 +112,7 @@ def interactions(
 
 
 def valid_interactions(classified: DataFrame, further: Sequence[str] = ()) -> DataFrame:
-    """The valid rows of `classify`, typed: empty page_id and app_version are null, user_id is trimmed.
+    """The valid rows of `classify`, typed: texts are trimmed, an empty page_id or app_version is null.
 
     Args:
         classified: rows of `classify`.
@@ -126,10 +126,10 @@ def valid_interactions(classified: DataFrame, further: Sequence[str] = ()) -> Da
         "event_date",
         trimmed("user_id").alias("user_id"),
         F.col("event_time").alias("timestamp"),
-        "action_type",
-        F.nullif("page_id", F.lit("")).alias("page_id"),
+        trimmed("action_type").alias("action_type"),
+        F.nullif(trimmed("page_id"), F.lit("")).alias("page_id"),
         F.col("duration").alias("duration_ms"),
-        F.nullif("app_version", F.lit("")).alias("app_version"),
+        F.nullif(trimmed("app_version"), F.lit("")).alias("app_version"),
         "landing_date",
         *further,
     )

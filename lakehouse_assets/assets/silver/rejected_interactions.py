@@ -19,7 +19,7 @@ from lakehouse_assets.assets.table import Input, table_asset
     partition_column="landing_date",
     reads={"bronze": Input("bronze.interactions")},
     calendar="landings",
-    version=2,
+    version=3,
 )
 def rejected_interactions(
     bronze: DataFrame,
