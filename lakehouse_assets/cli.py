@@ -31,6 +31,7 @@ from lakehouse_assets.stopping import SENTENCE, STATUS, STOP
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
+    from lakehouse_assets.landing.zone import LandingZone
     from lakehouse_assets.planning.planner import Work
     from lakehouse_assets.settings import Settings
 
@@ -203,7 +204,8 @@ def _land(options: argparse.Namespace, settings: Settings) -> None:
             say(f"{source.name}: {some(rows, 'row')} into {some(len(days), 'day')}, {span}, {took:.1f} s")
             if landed.unreadable_day:
                 rows = landed.unreadable_day
-                say(f"  {some(rows, 'row')} without a readable day went to {days[-1]}, rejected there")
+                shown = f", such as {landed.unread[0]!r}" if landed.unread else ""
+                say(f"  {some(rows, 'row')} without a readable day{shown}: went to {days[-1]}, rejected there")
         if landed.replaced:
             say(f"  replaced the file of that name landed before: {', '.join(in_words(landed.replaced))}")
         unused = [name for name in landed.extra if name not in extra]
@@ -340,13 +342,30 @@ def _up_to_date(settings: Settings) -> list[Work]:
 
     zone = landing_zone(settings)
     before = zone.look_at_all()
+    earlier = _before_start(zone, settings)
     if not any(before.values()) and not has_tables(settings):
-        raise UsageError(f"nothing is landed in {settings.landing_uri}; deliver a file with `lakehouse land` first")
+        hint = earlier or "deliver a file with `lakehouse land` first"
+        raise UsageError(f"nothing is landed in {settings.landing_uri}; {hint}")
+    if earlier:
+        say(earlier)
     _start_early(settings, None if waiting(zone, settings) else zone.new_bytes(before))
     from lakehouse_assets.lakehouse import Lakehouse
     from lakehouse_assets.runner import Runner
 
     return Runner(Lakehouse(settings), say).run_stale(before)
+
+
+def _before_start(zone: LandingZone, settings: Settings) -> str:
+    """What LAKEHOUSE_START_DATE leaves out, in a sentence; empty if nothing."""
+    from lakehouse_assets.calendar import some, span_in_words
+
+    days = zone.days_before_start()
+    if not days:
+        return ""
+    return (
+        f"LAKEHOUSE_START_DATE is {settings.start_date}: {some(len(days), 'landing date')} before it, "
+        f"{span_in_words(days[0], days[-1])}, left out; what was computed of them stays as it is"
+    )
 
 
 def _start_early(settings: Settings, size: int | None = None) -> None:
@@ -577,6 +596,8 @@ def _status(options: argparse.Namespace, settings: Settings) -> None:
         return
     if files := waiting(lakehouse.zone, settings):
         say(f"{told(files, settings)}: lakehouse run divides {'it' if len(files) == 1 else 'them'} again")
+    if earlier := _before_start(lakehouse.zone, settings):
+        say(earlier)
     strays = lakehouse.zone.strays()
     for place in strays[:_STRAYS_TOLD]:
         say(

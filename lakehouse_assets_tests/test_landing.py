@@ -22,13 +22,14 @@ import pyarrow as pa
 import pytest
 
 from lakehouse_assets.assets.datasets import DATASETS
+from lakehouse_assets.cli import main
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing import sinks
 from lakehouse_assets.landing.csv_files import FileRefused, chunks, inspect, read_chunk
 from lakehouse_assets.landing.deliver import deliver, split
 from lakehouse_assets.landing.files import LandingError, parse_date
 from lakehouse_assets.landing.sinks import Landed
-from lakehouse_assets.landing.zone import LandingZone, signatures
+from lakehouse_assets.landing.zone import LandingZone, landing_zone, signatures
 from lakehouse_assets.runner import Plan, Runner
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets_tests.conftest import HEADERS
@@ -107,6 +108,7 @@ def test_split_puts_every_spelling_of_an_instant_under_its_day(zone: LandingZone
         "fraction_behind,2024-03-01 23:30:00.5-02:00,edit,p,1,1": "2024-03-02",
         "fraction_ahead,2024-03-02 00:30:00.25+01,edit,p,1,1": "2024-03-01",
         '"quoted",2024-03-01 23:30:00.5-02:00,edit,p,1,1': "2024-03-02",
+        "nanoseconds,1709337599999999999,edit,p,1,1": "2024-03-01",
     }
     landed = split_utc(zone, source(tmp_path, rows_of(*spelled)))
     assert {line: day for day, lines in landed_lines(zone).items() for line in lines} == spelled
@@ -323,6 +325,7 @@ PACKED = {
     "x.csv.bz2": bz2.compress(TWO_ROWS.encode()),
     "x.csv.xz": lzma.compress(TWO_ROWS.encode()),
     "x.csv.zst": zstd(TWO_ROWS.encode()),
+    "as-pzstd-begins.csv.zst": b"\x50\x2a\x4d\x18\x04\x00\x00\x00size" + zstd(TWO_ROWS.encode()),
     "x.csv.zip": zipped(**{"x.csv": TWO_ROWS, "__MACOSX/x.csv": "?"}),
     "wrong-ending.csv.gz": bz2.compress(TWO_ROWS.encode()),
 }
@@ -352,6 +355,10 @@ def test_what_a_file_is_packed_with_is_told_by_its_first_bytes(zone: LandingZone
         "plain text": ("x.csv.bz2", TWO_ROWS.encode(), r"is named \.bz2 and is not compressed; name it \.csv"),
         "an empty gzip": ("x.csv.gz", gzip.compress(b""), r"is empty \(0 bytes\)"),
         "a tar": ("x.csv", tarred("x.csv", TWO_ROWS), "is a tar archive; unpack it"),
+        "a 7-Zip archive": ("x.7z", b"7z\xbc\xaf\x27\x1c\x00\x04", "is a 7-Zip archive; unpack it"),
+        "LZ4": ("x.csv.lz4", b"\x04\x22\x4d\x18\x60@", "is compressed with LZ4; unpack it"),
+        "an old workbook": ("x.csv", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", "is an Excel workbook; save its sheet"),
+        "twice": ("x.csv.gz.gz", gzip.compress(PACKED["UP.CSV.GZ"]), r"is compressed twice; unpack it once \(gzip\)"),
         "a packed tar": ("x.tar.gz", gzip.compress(tarred("x.csv", TWO_ROWS)), "is a tar archive; unpack it"),
     }.values(),
 )
@@ -369,6 +376,15 @@ HEADERS_THAT_ARE_CLEAR = {
     "blank lines": "\n \r\n" + TWO_ROWS.replace("\na,", "\n\r\n\na,") + "\n\n",
     "comments": "# exported today\n#\n" + TWO_ROWS,
     "a separator at the end": "".join(f"{line},\n" for line in TWO_ROWS.splitlines()),
+    "one at the end of the header alone": TWO_ROWS.replace(HEADER, HEADER + ","),
+    "one at the end of the rows alone": "".join(f"{line},\n" for line in TWO_ROWS.splitlines()).replace(
+        "version,", "version"
+    ),
+    "row numbers": TWO_ROWS.replace(HEADER, "," + HEADER).replace("\na", "\n0,a").replace("\nb", "\n1,b"),
+    "two byte order marks": "\ufeff\ufeff" + TWO_ROWS,
+    "a blank that does not break": TWO_ROWS.replace("timestamp", "\xa0timestamp"),
+    "line ends made twice": TWO_ROWS.replace("\n", "\r\r\n"),
+    "another separator that a line says": "sep=~\n" + TWO_ROWS.replace(",", "~").replace("edit~p", 'edit~"p~"'),
     "semicolons": TWO_ROWS.replace(",", ";"),
     "tabs": TWO_ROWS.replace(",", "\t"),
     "bars": TWO_ROWS.replace(",", "|"),
@@ -443,6 +459,24 @@ def test_a_header_that_is_not_clear_is_shown(tmp_path: Path, text: str, sentence
         inspect(source(tmp_path, text), DATASETS["interactions"])
 
 
+def test_rows_of_another_width_than_the_header_are_said_to_be_such(zone: LandingZone, tmp_path: Path) -> None:
+    with pytest.raises(
+        LandingError, match=r"no row of events\.csv has the 6 values of its header: its first row is 'a,"
+    ):
+        split_utc(zone, source(tmp_path, TWO_ROWS.replace(",edit", ",edit,more")))
+
+
+def test_a_column_that_is_called_as_one_of_ours_stays_beside_the_one_that_is_mapped(
+    zone: LandingZone, tmp_path: Path
+) -> None:
+    text = rows_of("a,2024-03-01 10:00:00,edit,p,1,1,x", header=HEADER + ",visitor")
+    [file] = split_utc(zone, source(tmp_path, text), user_id="visitor").files
+    [batch] = read_chunk(chunks(inspect(file, DATASETS["interactions"]), DATASETS["interactions"])[0])
+    assert (batch["user_id"][0].as_py(), batch["extra_columns"][0].as_py()) == ("x", '{"delivered_user_id": "a"}')
+    with pytest.raises(FileRefused, match="user_id and page_id would both be read from 'page_id'; map one of them"):
+        split_utc(zone, source(tmp_path, text), user_id="page_id")
+
+
 def test_a_value_in_the_column_without_a_name_is_kept(zone: LandingZone, tmp_path: Path) -> None:
     text = "".join(f"{line},\n" for line in TWO_ROWS.splitlines()).replace("1,1,\nb", "1,1,oh\nb")
     [file] = deliver(zone, "interactions", source(tmp_path, text), DAY, {}).files
@@ -498,6 +532,22 @@ def test_folders_of_no_landing_date_are_never_read_and_named(zone: LandingZone) 
     assert {day: list(files) for day, files in zone.look("interactions").items()} == {DAY: []}
     named = {path.relative_to(zone.root / "interactions").as_posix().removesuffix("/a.csv") for path in zone.strays()}
     assert named == set(wrong)
+
+
+def test_a_start_after_what_is_landed_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path))
+    split_utc(LandingZone(tmp_path / "landing"), source(tmp_path, TWO_ROWS))
+    monkeypatch.setenv("LAKEHOUSE_START_DATE", "2024-03-02")
+    assert landing_zone(load_settings()).days_before_start() == [date(2024, 3, 1)]
+    monkeypatch.setenv("LAKEHOUSE_START_DATE", "2025-01-01")
+    said = "LAKEHOUSE_START_DATE is 2025-01-01: 2 landing dates before it, 2024-03-01 … 2024-03-02, left out"
+    assert main(["run"]) == 1
+    assert f"nothing is landed in {tmp_path}/landing; {said}" in capsys.readouterr().err
+    assert main(["status"]) == 0
+    assert said in "".join(capsys.readouterr())
 
 
 def test_broken_links_and_unreadable_files_give_one_clear_sentence(zone: LandingZone, tmp_path: Path) -> None:
@@ -663,6 +713,11 @@ def test_two_sources_that_differ_only_in_their_ending_do_not_replace_each_other(
     split_utc(zone, source(tmp_path, rows_of("a,2024-03-01 10:00:00,edit,p,1,1"), "events.csv"))
     landed = split_utc(zone, source(tmp_path, rows_of("b,2024-03-01 10:00:00,edit,p,1,1"), "events.log"))
     assert landed.replaced or delivered_user_ids(zone) == {"2024-03-01": ["a", "b"]}, "a replacement is not told"
+    for name, user in (("events.csv.zip", "c"), ("events.csv.bz2", "d")):
+        text = rows_of(f"{user},2024-03-01 10:00:00,edit,p,1,1")
+        packed = zipped(**{"events.csv": text}) if user == "c" else bz2.compress(text.encode())
+        assert not split_utc(zone, source(tmp_path, packed, name)).replaced
+    assert delivered_user_ids(zone) == {"2024-03-01": ["a", "b", "c", "d"]}
 
 
 def test_a_file_with_fewer_rows_of_a_day_replaces_the_one_of_its_name_only_when_told_to(

@@ -3,10 +3,11 @@
 import gzip
 import json
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -152,7 +153,8 @@ def typed(number: int) -> dict[str, Any]:
         "ms": Decimal("100.00"), "float_ms": 1_000_000.0, "half_ms": 0.5, "small": number, "raw": b"\xffab",
         "page": {"path": "/a", "tags": ["x", "y"], "seen": at},
         "params": [{"key": "v", "value": {"string_value": "2.0"}}],
-        "day": at.date(), "flags": {"beta": True}, "none": None,
+        "day": at.date(), "flags": {"beta": True}, "none": None, "since_1970": 1709330400000000007,
+        "took": timedelta(milliseconds=5), "took_part": timedelta(microseconds=5500), "fixed": bytes(15) + b"\xff",
     }  # fmt: skip
 
 
@@ -164,7 +166,8 @@ TYPES = pa.schema(
         "raw": pa.binary(),
         "page": pa.struct({"path": pa.string(), "tags": pa.list_(pa.string()), "seen": pa.timestamp("us", "UTC")}),
         "params": pa.list_(pa.struct({"key": pa.string(), "value": pa.struct({"string_value": pa.string()})})),
-        "day": pa.date32(), "flags": pa.map_(pa.string(), pa.bool_()), "none": pa.null(),
+        "day": pa.date32(), "flags": pa.map_(pa.string(), pa.bool_()), "none": pa.null(), "since_1970": pa.int64(),
+        "took": pa.duration("us"), "took_part": pa.duration("us"), "fixed": pa.binary(16),
     }
 )  # fmt: skip
 PARQUET_MAP = {
@@ -190,6 +193,8 @@ def parquet(path: Path, rows: int = 3, **options: Any) -> Path:
         ({"timestamp": "berlin", "duration_ms": "half_ms"}, "2024-03-01 22:00:00.000000Z", "0.5"),
         ({"timestamp": "ns", "duration_ms": "small"}, "2024-03-01 22:00:00.000000", "0"),
         ({"timestamp": "page.seen", "duration_ms": "=5"}, "2024-03-01 22:00:00.000000Z", "5"),
+        ({"timestamp": "since_1970", "duration_ms": "took"}, "1709330400000000007", "5"),
+        ({"duration_ms": "took_part"}, "2024-03-01 22:00:00.000Z", "5.5"),
     ],
 )
 def test_parquet_lands_with_its_types_as_text(
@@ -205,6 +210,23 @@ def test_parquet_lands_with_its_types_as_text(
     kept = json.loads(row["extra_columns"])
     assert kept["page"] == {"path": "/a", "tags": ["x", "y"], "seen": "2024-03-01T22:00:00+00:00"}
     assert (kept["raw"], kept["day"], kept["flags"], "none" in kept) == ("ff6162", "2024-03-01", {"beta": True}, False)
+
+
+def test_ids_in_bytes_are_texts(zone: LandingZone, tmp_path: Path) -> None:
+    land(zone, parquet(tmp_path / "fixed.parquet", rows=1), PARQUET_MAP | {"user_id": "fixed"})
+    assert bronze(zone)[0]["user_id"] == "0" * 30 + "ff"
+    table = pq.read_table(parquet(tmp_path / "uuid.parquet", rows=1))
+    ids = pa.array([UUID(int=255).bytes], pa.uuid())
+    pq.write_table(table.append_column("uuid", ids), tmp_path / "uuid.parquet")
+    land(zone, tmp_path / "uuid.parquet", PARQUET_MAP | {"user_id": "uuid"})
+    assert str(UUID(int=255)) in [row["user_id"] for row in bronze(zone)]
+
+
+def test_a_parquet_column_that_is_there_twice_is_named(zone: LandingZone, tmp_path: Path) -> None:
+    table = pq.read_table(parquet(tmp_path / "twice.parquet"))
+    pq.write_table(table.append_column("kind", table["kind"]), tmp_path / "twice.parquet")
+    with pytest.raises(FileRefused, match="column 'kind' is there twice; name each column once"):
+        land(zone, tmp_path / "twice.parquet", PARQUET_MAP)
 
 
 def test_instants_that_spark_wrote_as_int96_are_in_utc(zone: LandingZone, tmp_path: Path) -> None:

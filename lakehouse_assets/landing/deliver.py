@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -153,7 +154,7 @@ def split(
                 progress(done, inspection.text_size)
         if not sinks.days:
             raise LandingError(_without_days(sinks, days))
-        return sinks.publish(inspection.extra, replace=replace)
+        return dataclasses.replace(sinks.publish(inspection.extra, replace=replace), unread=tuple(days.unread))
 
 
 def _without_days(sinks: Sinks, days: DayReader) -> str:

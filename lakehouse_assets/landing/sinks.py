@@ -41,6 +41,7 @@ class Landed:
         files: what was written.
         replaced: landing dates whose earlier file of the same name gave way.
         unreadable_day: rows whose day can't be read.
+        unread: some of their timestamps.
         extra: columns that nothing is computed from.
     """
 
@@ -49,6 +50,7 @@ class Landed:
     replaced: Sequence[date]
     unreadable_day: int = 0
     extra: Sequence[str] = ()
+    unread: Sequence[str] = ()
 
 
 @dataclass

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from lakehouse_assets.assets.datasets import DATASETS
+from lakehouse_assets.calendar import DAY
 from lakehouse_assets.landing.bucket import Bucket
 from lakehouse_assets.landing.csv_files import FileRefused, Inspection, inspect, open_bytes
-from lakehouse_assets.landing.files import LandedFile, Place, folder_of, is_stray
+from lakehouse_assets.landing.files import LandedFile, Place, folder_of, is_delivery, is_stray, landing_date
 from lakehouse_assets.landing.folder import Folder
 from lakehouse_assets.landing.storage import Storage
-from lakehouse_assets.settings import Settings
+from lakehouse_assets.settings import EARLIEST_LANDING_DATE, Settings
 from lakehouse_assets.storage.place import check_landing
 from lakehouse_assets.storage.s3 import SCHEME, S3Path, Store
 
@@ -114,6 +115,19 @@ class LandingZone:
         """
         first, last = self.storage.first, self.storage.today()
         return [self.root / entry for entry in sorted(self.storage.entries()) if is_stray(entry, first, last)]
+
+    def days_before_start(self) -> list[date]:
+        """Landing dates with files that are not read because the lakehouse starts later, in order."""
+        first = self.storage.first
+        if first == EARLIEST_LANDING_DATE:
+            return []
+        found = set()
+        for entry in self.storage.entries():
+            dataset, folder, name = (*entry.split("/"), "", "")[:3]
+            day = landing_date(folder, EARLIEST_LANDING_DATE, first - DAY)
+            if dataset in DATASETS and day and is_delivery(name):
+                found.add(day)
+        return sorted(found)
 
     def look_at_all(self) -> Looks:
         """Every dataset's landing dates with their files as they are now."""
