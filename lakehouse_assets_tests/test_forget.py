@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyiceberg.io.pyarrow import schema_to_pyarrow
+from sqlalchemy import create_engine, text
 
 from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.cli import main
@@ -32,6 +33,7 @@ from lakehouse_assets.orchestration import forget as forgetting
 from lakehouse_assets.orchestration.checks import segments_add_up, session_actions_match
 from lakehouse_assets.orchestration.forget import RECORD, forget
 from lakehouse_assets.orchestration.instance import terminal_instance
+from lakehouse_assets.orchestration.records import redact_records
 from lakehouse_assets.people import MARK, People
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.storage import erasing as stored
@@ -441,3 +443,52 @@ def test_in_a_bucket_no_byte_of_an_id_is_left(tmp_path: Path, monkeypatch: pytes
         assert left == list(OTHERS)
         again = Lakehouse(load_settings())
         assert again.catalog.stamps("bronze.interactions") == again.stamps.expected("bronze.interactions", [day])
+
+
+@dg.asset
+def rejecting(context: dg.AssetExecutionContext) -> None:
+    context.log.info(f"rejected {GONE} and {OTHERS[0]}")
+    context.add_output_metadata({"samples": dg.MetadataValue.json([{"user_id": one} for one in (GONE, *OTHERS)])})
+    raise dg.Failure(f"row {{'user_id': '{GONE}'}}", metadata={"sample": " ".join([GONE] * 1000)})
+
+
+@pytest.mark.services
+def test_in_postgres_no_record_of_dagsters_names_an_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lakehouse_assets_tests.stack.services import start_postgres
+
+    with ExitStack() as services:
+        address = start_postgres(tmp_path / "postgres", services)
+        monkeypatch.setenv("DAGSTER_POSTGRES_URL", address)
+        settings = load_settings(home=tmp_path / "home")
+        engine = create_engine(address, isolation_level="AUTOCOMMIT")
+
+        def texts() -> str:
+            """Every value of every table, which Postgres itself keeps compressed."""
+            with engine.connect() as connection:
+                names = connection.execute(
+                    text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+                ).scalars()
+                rows = [connection.execute(text(f'SELECT t::text FROM "{name}" t')).scalars() for name in names.all()]
+                return "\n".join(row for found in rows for row in found)
+
+        def stored() -> list[str]:
+            with engine.connect() as connection:
+                connection.execute(text("CHECKPOINT"))
+            return hits(tmp_path / "postgres" / "data" / "base", GONE)
+
+        with terminal_instance(settings) as instance:
+            tags = {"of": GONE, "also": OTHERS[0]}
+            dg.materialize([rejecting], instance=instance, tags=tags, raise_on_error=False)
+            [run] = instance.get_runs()
+            before = len(instance.all_logs(run.run_id))
+            assert GONE in texts()
+            assert stored() != []
+            assert redact_records(settings, People({GONE})) > 0
+            assert [one for one in texts().split("\n") if re.search(rf"{GONE}(?![A-Za-z0-9_-])", one)] == []
+            assert stored() == []
+            # what is left is whole, and names the others
+            events = instance.all_logs(run.run_id)
+            assert len(events) == before
+            assert any(f"rejected {MARK} and {OTHERS[0]}" in event.user_message for event in events)
+            assert instance.get_run_by_id(run.run_id).tags["also"] == OTHERS[0]
+        engine.dispose()
