@@ -222,6 +222,16 @@ def offset_seconds(zone: str) -> int:
     return (int(digits[:2]) * 3600 + int(digits[2:]) * 60) * (-1 if zone[0] == "-" else 1)
 
 
+def other_readings(texts: Sequence[str], formats: Sequence[str], input_zone: ZoneInfo) -> list[str]:
+    """Of formats that all fit, those by which some text is another instant than by the first."""
+    first, *others = map(Format.of, formats)
+    return [
+        one.text
+        for one in others
+        if any(instant_of(text, input_zone, [one]) != instant_of(text, input_zone, [first]) for text in texts)
+    ]
+
+
 def fitting_formats(texts: Sequence[str], input_zone: ZoneInfo) -> list[str]:
     """Common formats that every one of some texts is written in, best first; none where the texts are read anyway.
 

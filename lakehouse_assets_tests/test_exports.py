@@ -34,6 +34,7 @@ COUNTED_APART = {
     "snowplow": """SELECT domain_userid, collector_tstamp::TIMESTAMP, event_name, page_urlpath, 0, v_tracker
         FROM read_csv('{file}', delim='\\t', header=true, auto_detect=true)""",
 }
+ACTIONS = ("Sign Up", "Sign Up", "login", "sign_up")
 METRICS = """
     SELECT at::DATE, count(DISTINCT who), count(*), round(avg(ms), 6) FROM events GROUP BY at::DATE ORDER BY at::DATE
 """
@@ -115,6 +116,15 @@ def test_a_trial_tells_reasons_samples_and_settings_and_leaves_nothing(make_lake
     assert trial.proposed == {"timestamp_formats": ["%m/%d/%Y %H:%M"], "allowed_actions": ["login", "edit"]}
     assert (trial.accepted_then, trial.rows) == (2, 5)
     assert [path.name for path in tmp_path.iterdir()] == ["events.csv"]
+    assert trial.doubts == []
+    file.write_text("\n".join([HEADERS["interactions"], *(f"a,3/5/2024 10:00, {one},p,5,1" for one in ACTIONS)]))
+    of_actions = try_file(lake.lakehouse.engine, settings, "interactions", file, {}, None)
+    assert of_actions.proposed == {"timestamp_formats": ["%m/%d/%Y %H:%M"], "allowed_actions": ["Sign Up", "login"]}
+    assert load_settings(**of_actions.proposed).allowed_actions == ("Sign Up", "login")
+    assert list(of_actions.doubts) == [
+        "no value tells %m/%d/%Y %H:%M from %d/%m/%Y %H:%M: look which it is",
+        "'sign_up' and 'Sign Up' differ in case or punctuation only; write them alike",
+    ]
     users = tmp_path / "users.csv"
     users.write_text("id,joined,country,device,plan\nu,2024-01-01,DE,ios,pro\n,2024-01-01,DE,ios,pro\n")
     of_users = try_file(lake.lakehouse.engine, settings, "users", users, {}, None)

@@ -21,9 +21,9 @@ from lakehouse_assets.assets.texts import trimmed
 from lakehouse_assets.landing.csv_files import EXTRA_COLUMNS, SOURCE_LINE, FileRefused, Inspection, inspect
 from lakehouse_assets.landing.deliveries import read_deliveries
 from lakehouse_assets.landing.records import CONSTANT, as_csv, names_in
-from lakehouse_assets.settings import EARLIEST_LANDING_DATE, Settings
+from lakehouse_assets.settings import EARLIEST_LANDING_DATE, Settings, action_column
 from lakehouse_assets.storage.engine import Engine
-from lakehouse_assets.timestamps import fitting_formats
+from lakehouse_assets.timestamps import fitting_formats, other_readings
 
 _SAMPLES = 3
 _TEXTS_LOOKED_AT = 200
@@ -74,6 +74,7 @@ class Trial:
         understood: our columns, where each comes from and its first value.
         unused: names in the file that nothing is computed from.
         proposed: settings that would accept more of it.
+        doubts: what the proposal leaves open.
         refusal: why it would not be taken at all as the settings are.
         days: first and last day of its accepted rows.
         accepted_then: rows that would be accepted with the proposed settings.
@@ -87,6 +88,7 @@ class Trial:
     understood: Sequence[tuple[str, str, str]] = ()
     unused: Sequence[str] = ()
     proposed: Mapping[str, object] = field(default_factory=dict)
+    doubts: Sequence[str] = ()
     refusal: str = ""
     days: tuple[date, date] | None = None
     accepted_then: int = 0
@@ -139,6 +141,7 @@ def try_file(
             last = Trial()
             _read(engine, chosen, dataset, source, proposed_map, day, Path(folder), last)
             proposed |= last.proposed
+            trial.doubts = [*trial.doubts, *(doubt for doubt in last.doubts if doubt not in trial.doubts)]
         trial.proposed, trial.accepted_then = proposed, last.accepted
     roots = {theirs.split(".")[0] for theirs in proposed_map.values()}
     ours = {proposed_map.get(name, name).casefold() for name in DATASETS[dataset]}
@@ -264,18 +267,28 @@ def _count(table: DataFrame, dataset: str, trial: Trial) -> None:
 
 def _propose(table: DataFrame, settings: Settings, trial: Trial) -> None:
     """Add the settings that would have fewer rows rejected."""
-    proposed = dict[str, object]()
+    proposed, doubts = dict[str, object](), list[str]()
     for reason, about in (("bad_timestamp", "timestamp"), ("unknown_action", "action_type")):
         if reason not in trial.counts:
             continue
-        values = table.where(F.col("reason") == reason).groupBy(about).count().orderBy(F.desc("count"), about)
+        rejected = table.where(F.col("reason") == reason).select(trimmed(about).alias(about))
+        values = rejected.groupBy(about).count().orderBy(F.desc("count"), about)
         texts = [row[about] or "" for row in values.limit(_TEXTS_LOOKED_AT).toArrow().to_pylist()]
         if about == "timestamp" and (formats := fitting_formats(texts, settings.input_zone)):
             proposed["timestamp_formats"] = [*settings.timestamp_formats, formats[0]]
-        elif about == "action_type" and (named := [text for text in texts if text.strip()]):
+            others = other_readings(texts, formats, settings.input_zone)
+            doubts += [f"no value tells {formats[0]} from {other}: look which it is" for other in others]
+        elif about == "action_type" and (named := [text for text in texts if text]):
             were = [action for action in settings.allowed_actions if trial.counts.get(_ACCEPTED)]
-            proposed["allowed_actions"] = list(dict.fromkeys([*were, *named[:_MOST_ACTIONS]]))
-    trial.proposed = {**trial.proposed, **proposed}
+            wanted = [*were, *named[:_MOST_ACTIONS]]
+            first = {action_column(action): action for action in reversed(wanted)}  # two can't share a column
+            proposed["allowed_actions"] = list(dict.fromkeys(first[action_column(action)] for action in wanted))
+            doubts += [
+                f"{text!r} and {first[action_column(text)]!r} differ in case or punctuation only; write them alike"
+                for text in named[:_MOST_ACTIONS]
+                if text != first[action_column(text)]
+            ]
+    trial.proposed, trial.doubts = {**trial.proposed, **proposed}, [*trial.doubts, *doubts]
 
 
 def told(name: str, trial: Trial) -> Iterator[str]:
@@ -304,6 +317,7 @@ def told(name: str, trial: Trial) -> Iterator[str]:
     if trial.proposed:
         yield f"  proposed for lakehouse.toml, with which {trial.accepted_then:,} of {trial.rows:,} would be accepted:"
         yield from (f"    {key} = {_toml(value)}" for key, value in trial.proposed.items())
+    yield from (f"  {doubt}" for doubt in trial.doubts)
 
 
 def _toml(value: object) -> str:
