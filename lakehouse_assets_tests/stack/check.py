@@ -5,7 +5,8 @@
 docker-compose.yaml, Dockerfile and the Makefile's targets run as they stand, in a copy of this project without its
 caches. Only two things differ from a machine with a network: images come from a local registry, made by `images.py`,
 **with the tests' REST catalog in Polaris's place**; and silo's digest, which that registry can't have, is overridden.
-Needs root and Debian's docker.io, iptables, docker-registry and mmdebstrap; the first time 15 minutes, later 10.
+Needs root and Debian's docker.io, iptables, docker-registry and mmdebstrap. What does not hold is told, and the rest is
+tried all the same; the end says all of it again.
 """
 
 from __future__ import annotations
@@ -21,25 +22,48 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lakehouse_assets.engines.choice import ENGINE_TAG
 from lakehouse_assets.engines.runtime import cache_dir
 from lakehouse_assets.errors import SetupError
 from lakehouse_assets.stack.environment import PORTS
+from lakehouse_assets_tests.conftest import HEADERS
 from lakehouse_assets_tests.stack import docker as own_docker
 from lakehouse_assets_tests.stack import images
 from lakehouse_assets_tests.stack.docker import Docker
-from lakehouse_assets_tests.stack.rehearsal import RehearsalFailed, ask, backfill
+from lakehouse_assets_tests.stack.rehearsal import RehearsalFailed, ask, backfill, embedded, told
 from lakehouse_assets_tests.stack.services import ROOT, ServiceFailed, free_port
 
 ONCE = ("volumes-ready", "provision")  # which end when they have done what they are for
-KILLED = ("spark-worker-1", "spark-connect", "dagster-code", "dagster-daemon", "s3")
+# what is killed while which engine computes
+KILLED = (
+    ("spark-worker-1", "spark"),
+    ("spark-connect", "spark"),
+    ("s3", "spark"),
+    ("s3", "sail"),
+    ("dagster-code", "sail"),
+    ("dagster-daemon", "sail"),
+)
 SOME_TABLES = ("silver.interactions", "silver.user_days", "gold.daily_metrics", "gold.session_metrics")
+NEW_ROWS = 100
 HEAL_SECONDS = 180
-_STATE = "{ runsOrError(limit: 20) { ... on Runs { results { runId status jobName } } } }"
+_RUNS = """{ runsOrError(limit: 50) { ... on Runs { results {
+  runId status jobName creationTime startTime endTime tags { key value }
+} } } }"""
+_ERRORS = """query ($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {
+  ... on ExecutionStepFailureEvent { error { message cause { message } } } ... on RunFailureEvent { message }
+} } } }"""
 _BACKFILLS = "__ASSET_JOB"  # what Dagster calls the job of a backfill's runs
 _DAEMONS = "{ instance { daemonHealth { allDaemonStatuses { daemonType healthy required } } } }"
+_LAND = "cat > /tmp/new.csv && lakehouse land interactions /tmp/new.csv"
+_UP_TO_DATE = "everything is up to date"
+_SETTINGS = "/var/lakehouse/lakehouse.toml"
+_TO_SPARK = f"echo 'sail_rows = 0' > {_SETTINGS}"
 
 _DIGESTS = """
 import hashlib, pathlib
@@ -63,6 +87,23 @@ class CheckFailed(RuntimeError):
     """Something does not hold; the message says what was seen."""
 
 
+@dataclass(frozen=True)
+class Run:
+    """A run as Dagster's page shows it."""
+
+    id: str
+    status: str
+    job: str
+    engine: str
+    asked: float
+    began: float
+    ended: float
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in ("SUCCESS", "FAILURE", "CANCELED")
+
+
 class Check:
     """The stack of one run of the check."""
 
@@ -70,6 +111,7 @@ class Check:
         self.docker = docker
         self.clone = folder / "clone"
         self.began = time.monotonic()
+        self.day = ""  # the last one that somebody was active, once the demo has run
         self.ports = {variable: free_port() for variable in PORTS.values()}
         override = folder / "override.yaml"
         silo = next(image for image in images.SERVICES if image.name == "pgsty/silo")
@@ -93,12 +135,16 @@ class Check:
     def tried(self, *command: str, environment: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
         return self.docker.tried(command, self.clone, {**self.environment, **environment})
 
-    def compose(self, *arguments: str) -> str:
-        return self.docker.run(["docker", "compose", *arguments], self.clone, self.environment)
+    def compose(self, *arguments: str, told: str = "") -> str:
+        return self.docker.run(["docker", "compose", *arguments], self.clone, self.environment, told)
 
     def python(self, script: str) -> str:
         """Run a script in the code server's container, where the lakehouse is the stack's."""
         return self.compose("exec", "-T", "dagster-code", "python", "-c", script)
+
+    def shell(self, script: str, told: str = "") -> str:
+        """Run a line of shell there."""
+        return self.compose("exec", "-T", "dagster-code", "sh", "-c", script, told=told)
 
     def containers(self) -> dict[str, dict[str, Any]]:
         """What Docker says of each service's container."""
@@ -110,12 +156,36 @@ class Check:
         """End a service's container as a lack of memory would: its first process is killed from outside."""
         os.kill(self.containers()[service]["State"]["Pid"], signal.SIGKILL)
 
-    def stop(self, service: str) -> None:
-        """End a service for as long as nobody starts it."""
-        self.compose("stop", service)
-
     def web(self) -> int:
         return self.ports["PORT_DAGSTER"]
+
+    def runs(self) -> list[Run]:
+        """The latest of Dagster's runs."""
+        return [
+            Run(
+                run["runId"],
+                run["status"],
+                run["jobName"],
+                {tag["key"]: tag["value"] for tag in run["tags"]}.get(ENGINE_TAG, ""),
+                *(run[moment] or 0.0 for moment in ("creationTime", "startTime", "endTime")),
+            )
+            for run in ask(self.web(), _RUNS)["runsOrError"]["results"]
+        ]
+
+    def rest(self) -> None:
+        """Wait until no run is left."""
+        self.wait("no run is left", lambda: all(run.has_ended for run in self.runs()), 600)
+
+    def errors(self, before: Sequence[Run]) -> str:
+        """What the runs that failed since have said."""
+        said: list[str] = []
+        for run in self.runs():
+            if run.status == "FAILURE" and run.id not in {one.id for one in before}:
+                for event in ask(self.web(), _ERRORS, id=run.id)["logsForRun"]["events"]:
+                    error = event.get("error") or {}
+                    said += [error.get("message", ""), (error.get("cause") or {}).get("message", "")]
+                    said += [event.get("message", "")]
+        return "; ".join(dict.fromkeys(filter(None, (line.strip() for line in said))))
 
     def wait(self, what: str, holds: Callable[[], bool], seconds: float = HEAL_SECONDS) -> float:
         """Wait until something holds; seconds it took."""
@@ -201,28 +271,101 @@ def _same_lives(check: Check, before: Mapping[str, tuple[str, str]], what: str) 
         raise CheckFailed(f"{what} made or started again: {', '.join(other)}")
 
 
-def demo(check: Check) -> dict[str, str]:
-    """The demo; the days it filled."""
+def demo(check: Check) -> None:
+    """The demo, whose gold is that of the same demo in a folder of this machine."""
     _, seconds = check.make("stack-demo")
-    check.say(f"make stack-demo: {seconds:.0f} s")
-    check.wait("no run is left", lambda: not _running(check), 600)
-    return gold(check)
+    check.rest()
+    check.day = check.python(_LAST_DAY).split()[-1]
+    check.say(f"make stack-demo: {seconds:.0f} s, computed by {_engines(check.runs())}")
+    folder = check.clone.parent / "lake"
+    shutil.rmtree(folder, ignore_errors=True)
+    told(embedded(folder)("demo"))
+    script = [sys.executable, "-c", _DIGESTS]
+    environment = os.environ | {"LAKEHOUSE_HOME": str(folder), "PYTHONPATH": str(ROOT)}
+    same = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
+    _same(check, _digests(told(same)), "the demo in a folder")
+    check.say(f"its {len(gold(check))} gold tables have the digests of the same demo in a folder")
+
+
+def _engines(runs: Sequence[Run]) -> str:
+    return " and ".join(sorted({run.engine for run in runs if run.engine})) or "nothing"
 
 
 def gold(check: Check) -> dict[str, str]:
     """A digest of every gold table, as exported."""
-    said = check.python(_DIGESTS)
+    return _digests(check.python(_DIGESTS))
+
+
+def _digests(said: str) -> dict[str, str]:
     return dict(line.split() for line in said.splitlines() if line.startswith("gold."))
 
 
-def _running(check: Check) -> list[str]:
-    runs = ask(check.web(), _STATE)["runsOrError"]["results"]
-    return [run["runId"] for run in runs if run["status"] not in ("SUCCESS", "FAILURE", "CANCELED")]
+def _same(check: Check, before: Mapping[str, str], what: str) -> None:
+    now = gold(check)
+    if other := [name for name in sorted({*before, *now}) if now.get(name) != before.get(name)]:
+        raise CheckFailed(f"{what}: other rows in {', '.join(other)}")
 
 
-def last_day(check: Check) -> str:
-    """The last day that somebody was active."""
-    return check.python(_LAST_DAY).split()[-1]
+def a_new_day(check: Check) -> None:
+    """A small file is delivered, and Dagster's sensor brings every table up to date, without the cluster."""
+    check.rest()
+    before = {run.id for run in check.runs()}
+    new = date.fromisoformat(check.day) + timedelta(days=1)
+    rows = [f"new{n % 40},{new} 00:{n % 60:02}:00,edit,p{n},100,1.0.0" for n in range(NEW_ROWS)]
+    check.shell(_LAND, "\n".join([HEADERS["interactions"], *rows, ""]))
+    landed = time.time()
+
+    def computed() -> list[Run]:
+        return [run for run in check.runs() if run.id not in before and run.has_ended]
+
+    check.wait("the sensor has all tables computed", lambda: _UP_TO_DATE in check.shell("lakehouse tables"), 300)
+    check.rest()
+    if (last := check.python(_LAST_DAY).split()[-1]) != str(new):
+        raise CheckFailed(f"{new} was delivered, and the last day of gold.daily_metrics is {last}")
+    runs = computed()
+    if _engines(runs) != "sail" or any(run.status != "SUCCESS" for run in runs):
+        raise CheckFailed(f"a day of {NEW_ROWS} rows: {runs}")
+    each = ", ".join(f"{run.ended - run.began:.0f}" for run in reversed(runs))
+    check.say(
+        f"{NEW_ROWS} rows of {new} delivered: every table after {max(run.ended for run in runs) - landed:.0f} s, "
+        f"{len(runs)} runs of {each} s, computed by sail"
+    )
+    check.day = str(new)
+
+
+def one_day(check: Check) -> None:
+    """A day of every table through the API of Dagster's page, on a code server that started before anything landed."""
+    _backfilled(check, (), "sail")
+
+
+def a_large_run(check: Check) -> None:
+    """What reads more than LAKEHOUSE_SAIL_ROWS rows goes to the cluster."""
+    check.shell(_TO_SPARK)
+    try:
+        _backfilled(check, SOME_TABLES, "spark")
+    finally:
+        check.shell(f"rm {_SETTINGS}")
+
+
+def _backfilled(check: Check, tables: Sequence[str], engine: str, meanwhile: Callable[[], None] = lambda: None) -> None:
+    """Backfill the last day, whatever happens meanwhile: it ends well and gold is the same."""
+    check.rest()
+    before, began, rows = check.runs(), time.monotonic(), gold(check)
+    state = backfill(check.web(), check.day, check.day, tables, meanwhile)
+    seconds = time.monotonic() - began
+    check.wait("every service is healthy", check.all_healthy)
+    check.rest()
+    runs = [run for run in check.runs() if run.id not in {one.id for one in before}]
+    failed = sum(run.status != "SUCCESS" for run in runs)
+    said = check.errors(before)
+    what = f"backfill of {check.day}, {'some' if tables else 'all'} tables, through the UI's API: {state}"
+    if state != "COMPLETED_SUCCESS":
+        raise CheckFailed(f"{what}; {said}")
+    _same(check, rows, what)
+    if _engines(runs) != engine:
+        raise CheckFailed(f"{what}, but computed by {_engines(runs)}")
+    again = f", {failed} of {len(runs)} runs tried again ({said})" if failed else ""
+    check.say(f"{what}, {seconds:.0f} s, computed by {engine}, gold the same{again}")
 
 
 def notebook(check: Check) -> None:
@@ -262,8 +405,7 @@ def notebook(check: Check) -> None:
     said = check.compose("exec", "-T", "jupyter", "cat", "notebooks/own.ipynb")
     if not json.loads(said)["cells"][0]["outputs"]:
         raise CheckFailed("the notebook's cell shows nothing")
-    if gold(check) != before:
-        raise CheckFailed("a notebook that has a lakehouse of its own changed the shared one")
+    _same(check, before, "a notebook that has a lakehouse of its own changed the shared one")
     check.say("the notebooks left the shared lakehouse as it was")
 
 
@@ -279,33 +421,29 @@ def history(check: Check) -> None:
     check.say(f"the history page shows Spark's application, after {seconds:.0f} s")
 
 
-def broken(check: Check, day: str) -> None:
-    """Each part killed while a run computes; what heals by itself and when, and that the tables are the same."""
-    before = gold(check)
-    for service in KILLED:
-        check.wait("no run is left", lambda: not _running(check), 600)
-        began = time.monotonic()
+def broken(check: Check, service: str, engine: str) -> None:
+    """A part is killed while a run computes: the backfill ends well all the same, and the tables are the same."""
 
-        def kill(name: str = service) -> None:
-            check.wait("a run computes", lambda: _computing(check), 300)
-            time.sleep(3)  # into the run's first table
-            check.kill(name)
+    def kill() -> None:
+        check.wait("a run computes", lambda: _computes(check), 300)
+        time.sleep(3)  # into the run's first tables
+        if not _computes(check):
+            raise CheckFailed(f"the run had ended before {service} was killed")
+        check.kill(service)
+        check.say(f"{service} killed while {engine} computes")
 
-        state = backfill(check.web(), day, day, SOME_TABLES, kill)
-        check.wait(f"everything is healthy after {service} was killed", check.all_healthy)
-        check.wait("no run is left", lambda: not _running(check), 600)
-        after = gold(check)
-        if other := [name for name in before if after[name] != before[name]]:
-            raise CheckFailed(f"{service} killed in a run: {', '.join(other)} changed")
-        if state != "COMPLETED_SUCCESS":
-            raise CheckFailed(f"{service} killed in a run: it ended as {state}")
-        check.say(f"{service} killed in a run: {state}, {time.monotonic() - began:.0f} s, tables the same")
+    if engine == "spark":
+        check.shell(_TO_SPARK)
+    try:
+        _backfilled(check, SOME_TABLES if engine == "spark" else (), engine, kill)
+    finally:
+        if engine == "spark":
+            check.wait("the code server answers", lambda: bool(check.shell(f"rm -f {_SETTINGS}; echo done")))
     check.wait("every daemon of Dagster's is healthy", lambda: _daemons(check))
 
 
-def _computing(check: Check) -> bool:
-    runs = ask(check.web(), _STATE)["runsOrError"]["results"]
-    return any(run["status"] == "STARTED" and run["jobName"] == _BACKFILLS for run in runs)
+def _computes(check: Check) -> bool:
+    return any(run.status == "STARTED" and run.job == _BACKFILLS for run in check.runs())
 
 
 def _daemons(check: Check) -> bool:
@@ -322,8 +460,7 @@ def down_and_up(check: Check) -> None:
     check.say(f"make stack-down: {seconds:.0f} s, no container is left, of a profile neither")
     _, seconds = check.make("stack")
     check.wait("every service is healthy", check.all_healthy, 120)
-    if gold(check) != before:
-        raise CheckFailed("gold is another after down and up")
+    _same(check, before, "after down and up")
     said = check.compose("run", "--rm", "--no-deps", "-T", "jupyter", "ls", "/opt/lakehouse/notebooks")
     if "own.ipynb" not in said:
         raise CheckFailed("a saved notebook is gone after down and up")
@@ -335,17 +472,27 @@ def _serves(url: str) -> bool:
         return bool(answer.status == 200)
 
 
-def one_day(check: Check, day: str) -> None:
-    """A day of every table through the API of Dagster's page, on a code server that started before anything landed."""
-    began, before = time.monotonic(), gold(check)
-    state = backfill(check.web(), day, day)
-    if state != "COMPLETED_SUCCESS" or gold(check) != before:
-        raise CheckFailed(f"the backfill of {day} ended as {state}, or changed gold")
-    check.say(f"backfill of {day}, every table, through the UI's API: {time.monotonic() - began:.0f} s, gold the same")
+def steps(check: Check) -> list[tuple[str, Callable[[], None]]]:
+    """What is tried of a stack that has started, in this order."""
+    kills = [
+        (f"{name} killed while {engine} computes", partial(broken, check, name, engine)) for name, engine in KILLED
+    ]
+    return [
+        ("a second start", partial(start_again, check)),
+        ("the demo", partial(demo, check)),
+        ("a day of every table from the UI's API", partial(one_day, check)),
+        ("a new day", partial(a_new_day, check)),
+        ("a large run", partial(a_large_run, check)),
+        ("notebooks", partial(notebook, check)),
+        ("the history page", partial(history, check)),
+        *kills,
+        ("down and up", partial(down_and_up, check)),
+    ]
 
 
-def run(folder: Path) -> None:
-    """All of it."""
+def run(folder: Path) -> list[str]:
+    """All of it; what did not hold."""
+    failed = []
     with own_docker.running(folder) as docker:
         check = Check(docker, folder)
         check.say("dockerd, a registry and Compose run")
@@ -355,22 +502,21 @@ def run(folder: Path) -> None:
         copy_project(check.clone)
         try:
             start(check)
-            start_again(check)
-            demo(check)
-            day = last_day(check)
-            one_day(check, day)
-            notebook(check)
-            history(check)
-            broken(check, day)
-            down_and_up(check)
-        except BaseException:
-            for name, one in check.containers().items():
-                state = one["State"]
-                print(f"{name}: {state['Status']} {state.get('Health', {}).get('Status', '')}", file=sys.stderr)
-            raise
+            for name, step in steps(check):
+                try:
+                    step()
+                except (CheckFailed, RehearsalFailed, SetupError, OSError) as error:
+                    failed.append(f"{name}: {error}")
+                    check.say(f"FAILED: {failed[-1]}")
         finally:
+            (folder / "compose.log").write_text(check.tried("docker", "compose", "--profile", "*", "logs").stdout)
+            for name, one in check.containers().items():
+                if name not in ONCE:
+                    state = one["State"]
+                    check.say(f"{name}: {state['Status']} {state.get('Health', {}).get('Status', '')}")
             check.tried("docker", "compose", "--profile", "*", "down", "--volumes", "--timeout", "5")
-        check.say("everything held; all of it is ended")
+        check.say("all of it is ended")
+    return failed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -386,11 +532,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.folder.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        run(options.folder.absolute())
+        failed = run(options.folder.absolute())
     except (CheckFailed, RehearsalFailed, ServiceFailed, SetupError) as error:
-        print(f"stack-check: {error}\nlogs of Docker are in {options.folder}", file=sys.stderr)
-        return 1
-    return 0
+        failed = [str(error)]
+    for line in failed:
+        print(f"stack-check: {line}", file=sys.stderr)
+    print(f"stack-check: {f'{len(failed)} failed' if failed else 'everything held'}; logs are in {options.folder}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
