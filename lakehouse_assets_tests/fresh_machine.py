@@ -1,11 +1,13 @@
 """The README's two commands on a machine that has nothing: a minimal Debian in a folder, with Python, make and git.
 
-    python -m lakehouse_assets_tests.fresh_machine [--folder DIR] [--command "make demo"]...
+    python -m lakehouse_assets_tests.fresh_machine [--folder DIR] [--user USER]... [--whole USER]...
 
 As root and as another user, each in a clone of its own at a path with a blank in it, with an empty home. When the
-commands have passed, the clone is made read-only and `make demo` has to pass once more. It needs root and
-mmdebstrap. Only what the package clients of this machine need to reach their registries (certificates, pip's
-settings, variables) is taken along.
+commands have passed, the clone is mounted read-only, for root too, and `make demo` has to pass once more. With
+`--whole USER` only those users run `make test`, and the others the part of it that starts Dagster's services.
+
+It needs root and mmdebstrap. Only what the package clients of this machine need to reach their registries
+(certificates, pip's settings, variables) is taken along. Mounts and processes are a command's own and end with it.
 """
 
 from __future__ import annotations
@@ -13,20 +15,30 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SUITE = "bookworm"  # the oldest Debian with a Python that the project runs on, 3.11
 PACKAGES = ("python3", "python3-venv", "make", "git", "ca-certificates")
 USERS = {"root": "/root", "tester": "/home/tester"}
+DEMO, TEST, PART = "make demo", "make test", "make tests-of-dev"
 # what the package clients of this machine need to reach their registries
 CLIENTS_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")
+# in mounts and processes of its own: machine, user, folder, ro or rw, command
+_IN_THE_MACHINE = """
+set -e
+mount -t proc proc "$1/proc"
+mount --rbind /dev "$1/dev"
+mount --bind "$1$3" "$1$3"
+mount -o "remount,bind,$4" "$1$3"
+exec chroot --userspec="$2" "$1" /bin/sh -c 'cd "$0" && eval "$1"' "$3" "$5"
+"""
 _NAMES = ("/etc/resolv.conf", "/etc/hosts")
 _CLIENTS_VARIABLES = ("PIP_", "UV_", "SSL_CERT", "REQUESTS_CA", "GOPROXY", "GOSUMDB", "HTTP_", "HTTPS_", "NO_PROXY")
 
@@ -47,33 +59,23 @@ def clients_variables() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if key.upper().startswith(_CLIENTS_VARIABLES)}
 
 
-@contextmanager
-def mounted(machine: Path) -> Iterator[None]:
-    """The machine with the kernel's file systems that Java and Python read."""
-    places = ("proc", "dev")
-    for place in places:
-        subprocess.run(["mount", "--rbind", f"/{place}", machine / place], check=True)
-        subprocess.run(["mount", "--make-rslave", machine / place], check=True)
-    try:
-        yield
-    finally:
-        for place in places:
-            subprocess.run(["umount", "--recursive", "--lazy", machine / place], check=True)
+def run(machine: Path, user: str, folder: str, command: str, mode: str = "rw", **environment: str) -> bool:
+    """Run a command as a user of the machine; says how long it took, and where it failed its last lines.
 
-
-def run(machine: Path, user: str, folder: str, command: str, **environment: str) -> bool:
-    """Run a command as a user of the machine; says how long it took, and where it failed its last lines."""
-    home = USERS[user]
-    inside = {
-        "HOME": home,
-        "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin",
-        "LANG": "C.UTF-8",
-        **clients_variables(),
-        **environment,
-    }
+    Args:
+        machine: its folder.
+        user: one of `USERS`.
+        folder: of the clone, in the machine.
+        command: a line of shell.
+        mode: of the clone; ``ro`` read-only.
+        environment: more of it.
+    """
+    inside = {"HOME": USERS[user], "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin", "LANG": "C.UTF-8"}
+    inside |= clients_variables() | environment
+    apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", _IN_THE_MACHINE, "sh"]
     began = time.monotonic()
     done = subprocess.run(
-        ["chroot", f"--userspec={user}", machine, "/bin/sh", "-c", f'cd "{folder}" && {command}'],
+        [*apart, machine, user, folder, mode, command],
         env=inside,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -82,7 +84,9 @@ def run(machine: Path, user: str, folder: str, command: str, **environment: str)
         check=False,
     )
     said = done.stdout.rstrip().splitlines()
-    print(f"{user}: {command}: {'passed' if done.returncode == 0 else 'FAILED'}, {time.monotonic() - began:.0f} s")
+    how = "passed" if done.returncode == 0 else "FAILED"
+    where = " (clone read-only)" if mode == "ro" else ""
+    print(f"{user}: {command}{where}: {how}, {time.monotonic() - began:.0f} s")
     print("\n".join(f"    {line}" for line in said[-2 if done.returncode == 0 else -40 :]), flush=True)
     return done.returncode == 0
 
@@ -91,28 +95,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Build the machine and run the commands; 1 if one of them failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="where the machine is built; default a temporary folder")
-    parser.add_argument("--command", action="append", help="instead of `make demo` and `make test`; may be repeated")
     parser.add_argument("--user", action="append", choices=USERS, help="instead of all; may be repeated")
+    parser.add_argument(
+        "--whole", action="append", choices=USERS, help="who runs all of `make test`; default everybody"
+    )
     options = parser.parse_args(arguments)
     if os.geteuid() != 0 or not shutil.which("mmdebstrap"):
         sys.exit("fresh: this needs root and mmdebstrap (Debian: apt-get install mmdebstrap)")
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     passed = []
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="fresh-") as name:
         machine = Path(name) / "machine"
         began = time.monotonic()
         build(machine)
         print(f"a Debian with {', '.join(PACKAGES)}: {time.monotonic() - began:.0f} s", flush=True)
-        with mounted(machine):
-            for user in options.user or USERS:
-                folder = f"{USERS[user]}/a clone"
-                clone = machine / folder.lstrip("/")
-                subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
-                subprocess.run(["chroot", machine, "chown", "-R", f"{user}:", folder], check=True)
-                passed += [
-                    run(machine, user, folder, command) for command in options.command or ("make demo", "make test")
-                ]
-                read_only = f"chmod -R a-w . && LAKEHOUSE_HOME={USERS[user]}/lake make demo"
-                passed.append(run(machine, user, folder, read_only))
+        for user in options.user or USERS:
+            folder = f"{USERS[user]}/a clone"
+            clone = machine / folder.lstrip("/")
+            subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
+            subprocess.run(["chroot", machine, "chown", "-R", f"{user}:", folder], check=True)
+            test = TEST if user in (options.whole or USERS) else PART
+            passed += [run(machine, user, folder, command) for command in (DEMO, test)]
+            passed.append(run(machine, user, folder, DEMO, "ro", LAKEHOUSE_HOME=f"{USERS[user]}/lake"))
     print(f"{sum(passed)} passed, {len(passed) - sum(passed)} failed")
     return 0 if all(passed) else 1
 
