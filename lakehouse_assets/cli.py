@@ -517,10 +517,11 @@ def _counted(work: Sequence[Work], settings: Settings, tables: Sequence[str], qu
 
 
 def _draw(settings: Settings) -> Path:
+    from lakehouse_assets.lakehouse import Lakehouse
     from lakehouse_assets.reports.dashboard import write_dashboard
-    from lakehouse_assets.storage.catalog import Catalog
 
-    return write_dashboard(Catalog(settings), settings.dashboard_path)
+    lakehouse = Lakehouse(settings)
+    return write_dashboard(lakehouse.catalog, lakehouse.declared, settings.dashboard_path)
 
 
 def _generate(options: argparse.Namespace, settings: Settings) -> None:

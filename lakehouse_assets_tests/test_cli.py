@@ -28,7 +28,7 @@ from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.calendar import DAY
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.planning.planner import Work
-from lakehouse_assets.reports.charts import CHARTS
+from lakehouse_assets.reports.charts import charts_of
 from lakehouse_assets.reports.dashboard import write_dashboard
 from lakehouse_assets.settings import load_settings
 
@@ -598,7 +598,7 @@ def test_the_dashboard_keeps_delivered_text_inert_and_needs_no_network(home: Pat
     store(home, "silver.interaction_counts", [{"accepted_rows": 31_337}])
     store(home, "gold.daily_metrics", [{"daily_active_users": 4711}])
     lakehouse = store(home, "gold.daily_session_metrics", [{"sessions": 2718}])
-    page = write_dashboard(lakehouse.catalog, home / "dashboard.html").read_text(encoding="utf-8")
+    page = write_dashboard(lakehouse.catalog, lakehouse.declared, home / "dashboard.html").read_text(encoding="utf-8")
     assert all(number in page for number in ("4711", "2718", "31337")), "the page does not show the metrics"
     assert attack not in page
     assert "\\u003c/script>\\u003cscript>alert(1)" in page
@@ -606,12 +606,13 @@ def test_the_dashboard_keeps_delivered_text_inert_and_needs_no_network(home: Pat
 
 
 def test_every_chart_draws_the_rows_of_its_table(home: Path) -> None:
-    for table in {chart.table for chart in CHARTS}:
+    charts = charts_of(Lakehouse(load_settings(home=home)).declared)
+    for table in {chart.table for chart in charts}:
         row = {"reason": "unknown_action", "cohort_by": "first_activity", "period": "day"}
         lakehouse = store(home, table, [row, row | {"measure": "session_length"}])
-    page = write_dashboard(lakehouse.catalog, home / "dashboard.html").read_text(encoding="utf-8")
+    page = write_dashboard(lakehouse.catalog, lakehouse.declared, home / "dashboard.html").read_text(encoding="utf-8")
     content = json.loads(re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)[0])
-    assert [chart["title"] for chart in content["charts"]] == [chart.title for chart in CHARTS]
+    assert [chart["title"] for chart in content["charts"]] == [chart.title for chart in charts]
     for chart in content["charts"]:
         assert chart["rows"], chart["title"]
         for choice, drawn in chart["specs"].items():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -76,6 +77,12 @@ def test_a_table_of_ones_own_is_planned_checked_and_published_as_ours(home: Path
     assert state["state"] == "up to date"
     listed = in_package(home, "-m", "dagster", "asset", "list", "-m", "own_metrics.definitions")
     assert {"gold/actions_per_user", "analysis/weekdays"} <= set(listed.stdout.split())
+    page = (home / "dashboard.html").read_text(encoding="utf-8")
+    content = json.loads(re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)[0])
+    [chart] = [chart for chart in content["charts"] if chart["title"] == "Actions a user"]
+    assert [row for row in chart["rows"] if row[1] == "median"] == [
+        [day, "median", median_low(many) if many else None] for day, many in ACTIONS.items()
+    ]
 
 
 def test_plain_assets_read_tables_and_store_their_own(home: Path) -> None:

@@ -22,7 +22,8 @@ from lakehouse_assets.settings import load_settings
 RECORDED = Path(__file__).parent / "recorded"
 COMPUTING = ("lakehouse_assets.assets", "lakehouse_assets.timestamps")
 DECLARING = tuple(
-    f"lakehouse_assets.assets.{name}" for name in ("table", "columns", "datasets", "delivered", "versions", "division")
+    f"lakehouse_assets.assets.{name}"
+    for name in ("table", "charts", "columns", "datasets", "delivered", "versions", "division")
 )
 GIVEN = Path(__file__).parent / "golden" / "segments_versions_and_performance" / "given"
 

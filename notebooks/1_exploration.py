@@ -13,7 +13,7 @@ from IPython.display import SVG
 
 from lakehouse_assets.etl import DataLakehouseETL
 from lakehouse_assets.landing.deliver import deliver, split
-from lakehouse_assets.reports.charts import CHARTS, LOOKS, spec
+from lakehouse_assets.reports.charts import PLAIN, spec
 from lakehouse_assets.settings import folder_settings
 from lakehouse_assets.storage.query import connect
 
@@ -83,10 +83,10 @@ lake.sql("""
 """)
 
 # %%
-chart = next(chart for chart in CHARTS if chart.title == "Active users")
+[chart, *_] = etl.lakehouse.tables["gold.daily_metrics"].charts
 rows = [{"day": str(day), "series": series, "value": value} for day, series, value in lake.sql(chart.sql).fetchall()]
 drawn = spec(chart, list(dict.fromkeys(row["series"] for row in rows)))
-drawn |= {"data": {"values": rows}, "width": 560, "config": LOOKS["light"], "background": "white"}
+drawn |= {"data": {"values": rows}, "width": 560, "config": PLAIN, "background": "white"}
 SVG(vl_convert.vegalite_to_svg(drawn))
 
 # %% [markdown]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cached_property, partial, reduce
 from importlib import import_module
@@ -20,6 +20,7 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
+from lakehouse_assets.assets.charts import Card, Chart
 from lakehouse_assets.assets.columns import Column, pandera_schema
 from lakehouse_assets.assets.users_as_of import UsersAsOf
 from lakehouse_assets.calendar import Days, days_between, period_first, period_last
@@ -141,6 +142,8 @@ class Table:
         sorted_by: columns that the rows of a file are sorted by before its days and its key.
         settings: names of the settings that change its content; part of its stamps.
         version: raised by hand when its computation changes, so that every day counts as stale.
+        charts: what the dashboard draws of it; the first one also stands on its page in Dagster.
+        cards: numbers at the top of the dashboard.
     """
 
     name: str
@@ -158,6 +161,8 @@ class Table:
     sorted_by: tuple[str, ...]
     settings: tuple[str, ...]
     version: int
+    charts: tuple[Chart, ...]
+    cards: tuple[Card, ...]
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -263,6 +268,8 @@ def table_asset(
     known_by_inputs: tuple[str, ...] = (),
     only_with: str = "",
     version: int = 1,
+    charts: tuple[Chart, ...] = (),
+    cards: tuple[Card, ...] = (),
 ) -> Callable[[Declared], Declared]:
     """Declare the table that a function computes; the function stays as it is.
 
@@ -286,6 +293,8 @@ def table_asset(
         known_by_inputs: settings that the function takes and whose change its inputs' stamps tell already.
         only_with: a setting without which there is no such table.
         version: see `Table`.
+        charts: see `Table`.
+        cards: see `Table`.
     """
 
     def declared(function: Declared) -> Declared:
@@ -309,6 +318,8 @@ def table_asset(
                 sorted_by=sorted_by,
                 settings=stamped,
                 version=version,
+                charts=tuple(replace(chart, table=name) for chart in charts),
+                cards=tuple(replace(card, table=name) for card in cards),
             )
             _check_parameters(table)
             return table

@@ -10,7 +10,7 @@ import dagster as dg
 
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.assets import CODE_VERSION, OWNERS
-from lakehouse_assets.reports.dashboard import TABLES, write_dashboard
+from lakehouse_assets.reports.dashboard import write_dashboard
 from lakehouse_assets.reports.profiles import PROFILED, write_profile
 
 REPORTS_GROUP = "reports"
@@ -25,14 +25,14 @@ def dashboard_asset(lakehouse: Lakehouse) -> dg.AssetsDefinition:
     @dg.asset(
         key=DASHBOARD,
         group_name=REPORTS_GROUP,
-        deps=[dg.AssetKey(name.split(".")) for name in TABLES if name in lakehouse.tables],
+        deps=[dg.AssetKey(name.split(".")) for name, table in lakehouse.tables.items() if table.charts or table.cards],
         kinds={"html"},
         owners=OWNERS,
         code_version=CODE_VERSION,
         description="One HTML page with the metrics, which needs no network; drawn from all days that are computed.",
     )
     def dashboard(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-        page = write_dashboard(lakehouse.catalog, lakehouse.settings.dashboard_path)
+        page = write_dashboard(lakehouse.catalog, lakehouse.declared, lakehouse.settings.dashboard_path)
         return dg.MaterializeResult(
             metadata={"page": dg.MetadataValue.path(page), "bytes": dg.MetadataValue.int(page.stat().st_size)}
         )

@@ -16,14 +16,15 @@ import duckdb
 import vl_convert
 from pyiceberg.table import Table as IcebergTable
 
+from lakehouse_assets.assets.charts import COVERAGE, MONTH, WEEK, Chart
 from lakehouse_assets.assets.table import Table
-from lakehouse_assets.reports.charts import CHARTS, COUNTS, MONTH, PLAIN, WEEK, Chart, partial_days, spec
+from lakehouse_assets.reports.charts import PLAIN, partial_days, spec
 from lakehouse_assets.storage.catalog import Catalog, read_stamps
-from lakehouse_assets.storage.coverage import COVERAGE, SOURCES, cover
+from lakehouse_assets.storage.coverage import SOURCES, cover
 from lakehouse_assets.storage.query import connect, show
 from lakehouse_assets.storage.warehouse import Published
 
-USER_COUNTS = "silver.user_counts"
+COUNTS, USER_COUNTS = "silver.interaction_counts", "silver.user_counts"
 PLOT_DAYS = 90
 COHORT_DAYS = 182  # the weeks that retention is followed for
 MOST_ROWS = 30
@@ -48,7 +49,7 @@ class UiMetadata:
             before: the table as it was before its inputs were read.
             published: what was published.
         """
-        chart = next((chart for chart in CHARTS if chart.table == table.name), None) if table.layer == "gold" else None
+        chart = table.charts[0] if table.charts and table.layer == "gold" else None
         tabled = table.name in _QUERIES or (table.layer == "gold" and table.by_month)
         recomputed = {day for day in read_stamps(before) if published.first <= day <= published.last}
         if not (chart or tabled or recomputed):

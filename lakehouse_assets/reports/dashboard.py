@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from importlib.resources import files
@@ -14,35 +14,25 @@ from typing import Any
 import duckdb
 import vl_convert
 
+from lakehouse_assets.assets.charts import MONTH, SECTIONS, WEEK, Chart
+from lakehouse_assets.assets.table import Table
 from lakehouse_assets.engines.runtime import cache_dir, write_whole
-from lakehouse_assets.reports.charts import (
-    CARDS,
-    CHARTS,
-    DAILY,
-    MONTH,
-    SECTIONS,
-    STYLED,
-    THEMES,
-    WEEK,
-    Chart,
-    partial_days,
-    spec,
-)
+from lakehouse_assets.reports.charts import STYLED, THEMES, cards_of, charts_of, partial_days, spec
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import Catalog
 from lakehouse_assets.storage.query import connect
 
-TABLES = tuple(sorted({shown.table for shown in (*CHARTS, *CARDS)}))
+DAILY = "gold.daily_metrics"
 
 
-def write_dashboard(catalog: Catalog, target: Path) -> Path:
-    """Write the page from the tables that there are, and only once it is whole.
+def write_dashboard(catalog: Catalog, declared: Mapping[str, Table], target: Path) -> Path:
+    """Write the page from those of the declared tables that there are, and only once it is whole.
 
     Returns:
         Where it is.
     """
     connection = connect(catalog)
-    tables = set(catalog.names())
+    tables = {name: declared[name] for name in catalog.names() if name in declared}
     template = files("lakehouse_assets") / "reports" / "page"
     parts = {
         "css": _themes() + (template / "dashboard.css").read_text("utf-8"),
@@ -79,8 +69,8 @@ def _themes() -> str:
     return f':root{{{lines["light"]}}}\n@media screen{{:root[data-theme="dark"]{{{lines["dark"]}}}}}\n'
 
 
-def _content(connection: duckdb.DuckDBPyConnection, settings: Settings, tables: set[str]) -> dict[str, Any]:
-    charts = [_chart(connection, settings, chart) for chart in CHARTS if chart.table in tables]
+def _content(connection: duckdb.DuckDBPyConnection, settings: Settings, tables: Mapping[str, Table]) -> dict[str, Any]:
+    charts = [_chart(connection, settings, chart) for chart in charts_of(tables)]
     cards = [
         {
             "title": card.title,
@@ -91,8 +81,7 @@ def _content(connection: duckdb.DuckDBPyConnection, settings: Settings, tables: 
             "chart": _id(card.chart),
             "rows": _rows(connection, f"SELECT * FROM ({card.query}) ORDER BY ALL"),  # noqa: S608
         }
-        for card in CARDS
-        if card.table in tables
+        for card in cards_of(tables)
     ]
     days = [
         row[0] for shown in (*cards, *(c for c in charts if c["covers"] not in (WEEK, MONTH))) for row in shown["rows"]
@@ -137,8 +126,8 @@ def _rows(connection: duckdb.DuckDBPyConnection, query: str) -> Sequence[Sequenc
     return [[str(day), *others] for day, *others in connection.execute(query).fetchall()]
 
 
-def _freshness(connection: duckdb.DuckDBPyConnection, tables: set[str]) -> str:
-    if not {DAILY, "bronze.interactions"} <= tables:
+def _freshness(connection: duckdb.DuckDBPyConnection, tables: Collection[str]) -> str:
+    if not {DAILY, "bronze.interactions"} <= set(tables):
         return "Nothing is computed yet."
     computed, read = connection.execute(
         "SELECT (SELECT max(date) FROM gold.daily_metrics), (SELECT max(ingested_at) FROM bronze.interactions)"

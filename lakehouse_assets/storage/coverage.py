@@ -11,11 +11,11 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import duckdb
 
+from lakehouse_assets.assets.charts import COVERAGE
 from lakehouse_assets.calendar import DAY, days_between
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import Catalog, kept_from, read_stamps
 
-COVERAGE = "gold.day_coverage"
 SOURCES = ("bronze.interactions", "gold.daily_metrics")
 WINDOWS = (7, 28, 30)  # days of rolling figures
 _LATELY = timedelta(

@@ -3,6 +3,7 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse_assets.assets.charts import ENGAGEMENT, Chart
 from lakehouse_assets.assets.columns import at_least, count, day, whole
 from lakehouse_assets.assets.frames import calendar
 from lakehouse_assets.assets.table import Input, Rule, table_asset
@@ -30,6 +31,16 @@ from lakehouse_assets.calendar import Days
     ),
     checks=("median_within_p90",),
     by_month=True,
+    charts=(
+        Chart(
+            "Actions a user",
+            ENGAGEMENT,
+            "Actions of the day's active users: half of them do no more than the median, nine in ten no more than p90.",
+            "line",
+            "actions",
+            {"median": "median_actions", "p90": "p90_actions"},
+        ),
+    ),
 )
 def actions_per_user(user_days: DataFrame, days: Days) -> DataFrame:
     """Percentiles of users' actions on each of the days.

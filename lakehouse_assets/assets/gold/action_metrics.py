@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse_assets.assets.charts import ENGAGEMENT, Chart
 from lakehouse_assets.assets.columns import count, day, one_of, text
 from lakehouse_assets.assets.frames import calendar
 from lakehouse_assets.assets.table import Input, Rule, table_asset
@@ -29,6 +30,18 @@ from lakehouse_assets.settings import action_column
     rules=(Rule("users_within_actions", "users <= actions", lambda: F.col("users") <= F.col("actions")),),
     checks=("users_within_actions",),
     by_month=True,
+    charts=(
+        Chart(
+            "Actions by type",
+            ENGAGEMENT,
+            "Accepted interactions of the day by what the users did.",
+            "bar",
+            "actions",
+            query="SELECT date, action_type AS series, actions::DOUBLE AS value FROM gold.action_metrics "
+            "ORDER BY action_type, date",
+            place=40,
+        ),
+    ),
 )
 def action_metrics(user_days: DataFrame, allowed_actions: Sequence[str], days: Days) -> DataFrame:
     """Users and actions of each type on each of the days, also of types nobody used.

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from lakehouse_assets.assets.charts import MARK, QUALITY, Chart
 from lakehouse_assets.assets.columns import day, flag, number, one_of, text
 from lakehouse_assets.assets.frames import calendar
 from lakehouse_assets.assets.table import Input, table_asset
@@ -49,6 +50,21 @@ _LEAST_SHARE, _LEAST_OF_ROOT = 0.02, 0.5  # a spread below 2 %, or of a count be
     key=("date", "metric"),
     by_month=True,
     version=2,
+    charts=(
+        Chart(
+            "Unusual days",
+            QUALITY,
+            "A metric, what its weekday and trend let expect, and the days on which it was outside its usual distance.",
+            "marked",
+            "value",
+            query="SELECT date, series, number AS value, metric FROM (SELECT date, metric, value AS 'actual', "  # noqa: S608
+            f"expected_value AS 'expected', CASE WHEN is_anomaly THEN value END AS '{MARK}' FROM gold.anomalies) "
+            f"UNPIVOT (number FOR series IN (actual, expected, {MARK})) ORDER BY metric, series, date",
+            choice="metric",
+            compared=False,
+            place=10,
+        ),
+    ),
 )
 def anomalies(daily_metrics: DataFrame, daily_session_metrics: DataFrame, days: Days) -> DataFrame:
     """Each metric of each of the days beside what was to be expected.

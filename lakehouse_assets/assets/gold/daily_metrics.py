@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from lakehouse_assets.assets.charts import DAY, ENGAGEMENT, GROWTH, PERFORMANCE, WINDOW_7, WINDOW_30, Card, Chart
 from lakehouse_assets.assets.columns import count, day, mean, share
 from lakehouse_assets.assets.frames import calendar
 from lakehouse_assets.assets.gold.windows import ACTIVE_USERS_ORDERED, LONGEST_DAYS, WINDOWS
@@ -31,6 +32,83 @@ from lakehouse_assets.calendar import Days
     rules=(ACTIVE_USERS_ORDERED,),
     checks=(ACTIVE_USERS_ORDERED.name,),
     by_month=True,
+    charts=(
+        Chart(
+            "Active users",
+            GROWTH,
+            "Distinct users with at least one accepted interaction on the day (DAU), on the 7 days that end on it "
+            "(WAU) and on the 30 days that end on it (MAU). Counted exactly.",
+            "line",
+            "users",
+            {
+                "DAU": "daily_active_users",
+                "WAU": "weekly_active_users",
+                "MAU (30 days)": "monthly_active_users_30d",
+            },
+            covers={"DAU": DAY, "WAU": WINDOW_7, "MAU (30 days)": WINDOW_30},
+            place=10,
+        ),
+        Chart(
+            "Stickiness",
+            ENGAGEMENT,
+            "DAU divided by the 30-day MAU: the share of the month's users who are there on a day.",
+            "line",
+            "share",
+            {"stickiness": "stickiness"},
+            covers=WINDOW_30,
+            place=10,
+        ),
+        Chart(
+            "Mean duration of an action",
+            PERFORMANCE,
+            "Mean duration_ms of the day's accepted interactions, in ms.",
+            "line",
+            "ms",
+            {"mean duration": "avg_duration_ms"},
+            place=30,
+        ),
+    ),
+    cards=(
+        Card(
+            "Daily active users",
+            "Mean of the days' distinct users with at least one accepted interaction.",
+            "users",
+            "mean",
+            "SELECT date, daily_active_users FROM gold.daily_metrics",
+            "Active users",
+            place=10,
+        ),
+        Card(
+            "Weekly active users",
+            "Distinct users of the 7 days that end on the last day.",
+            "users",
+            "last",
+            "SELECT date, weekly_active_users FROM gold.daily_metrics",
+            "Active users",
+            WINDOW_7,
+            place=20,
+        ),
+        Card(
+            "Monthly active users",
+            "Distinct users of the 30 days that end on the last day.",
+            "users",
+            "last",
+            "SELECT date, monthly_active_users_30d FROM gold.daily_metrics",
+            "Active users",
+            WINDOW_30,
+            place=30,
+        ),
+        Card(
+            "Stickiness",
+            "DAU divided by the 30-day MAU, over the days: the share of the month's users who are there on a day.",
+            "share",
+            "ratio",
+            "SELECT date, daily_active_users, monthly_active_users_30d FROM gold.daily_metrics",
+            "Stickiness",
+            WINDOW_30,
+            place=60,
+        ),
+    ),
 )
 def daily_metrics(user_days: DataFrame, days: Days) -> DataFrame:
     """DAU, actions, mean duration and exact rolling active users of each of the days.

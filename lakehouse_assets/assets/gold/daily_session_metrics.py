@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse_assets.assets.charts import ENGAGEMENT, Card, Chart
 from lakehouse_assets.assets.columns import at_least, count, day, mean, share, whole
 from lakehouse_assets.assets.frames import calendar
 from lakehouse_assets.assets.table import Input, table_asset
@@ -28,6 +29,47 @@ from lakehouse_assets.calendar import Days
     reads={"session_metrics": Input("gold.session_metrics")},
     key=("date",),
     by_month=True,
+    charts=(
+        Chart(
+            "Sessions",
+            ENGAGEMENT,
+            "A session is a user's actions without {session_gap} of silence or a midnight between them.",
+            "bar",
+            "sessions",
+            {"sessions": "sessions"},
+            place=50,
+        ),
+        Chart(
+            "Session length",
+            ENGAGEMENT,
+            "From the first to the last action of a session, in seconds: the median and the 95th percentile of the "
+            "day.",
+            "line",
+            "seconds",
+            {"median": "p50_session_span_ms / 1000", "95th percentile": "p95_session_span_ms / 1000"},
+            place=80,
+        ),
+        Chart(
+            "Sessions with a single action",
+            ENGAGEMENT,
+            "The share of the day's sessions that hold one action only.",
+            "line",
+            "share",
+            {"single action": "single_action_rate"},
+            place=90,
+        ),
+    ),
+    cards=(
+        Card(
+            "Sessions",
+            "All sessions of the days.",
+            "sessions",
+            "sum",
+            "SELECT date, sessions FROM gold.daily_session_metrics",
+            "Sessions",
+            place=70,
+        ),
+    ),
 )
 def daily_session_metrics(session_metrics: DataFrame, days: Days) -> DataFrame:
     """Sessions of each of the days; percentiles are discrete (a span that occurred).

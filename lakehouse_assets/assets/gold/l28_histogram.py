@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse_assets.assets.charts import ENGAGEMENT, WINDOW_28, Chart
 from lakehouse_assets.assets.columns import between, count, day, whole
 from lakehouse_assets.assets.frames import calendar
 from lakehouse_assets.assets.gold.stretches import stretches, users_per_class
@@ -26,6 +27,22 @@ L28_DAYS = 28
     reads={"user_days": Input("silver.user_days", 1 - L28_DAYS, 0)},
     key=("date", "active_days"),
     by_month=True,
+    charts=(
+        Chart(
+            "How often users come",
+            ENGAGEMENT,
+            "The users of the 28 days that end on the day, by how many of these days they were active on.",
+            "bar",
+            "users",
+            query="SELECT date, series, sum(users)::DOUBLE AS value FROM (SELECT date, users, active_days, CASE "
+            "WHEN active_days = 1 THEN '1 day' WHEN active_days <= 3 THEN '2 to 3 days' "
+            "WHEN active_days <= 7 THEN '4 to 7 days' WHEN active_days <= 14 THEN '8 to 14 days' "
+            "ELSE '15 to 28 days' END AS series FROM gold.l28_histogram) "
+            "GROUP BY date, series ORDER BY min(active_days), date",
+            covers=WINDOW_28,
+            place=20,
+        ),
+    ),
 )
 def l28_histogram(user_days: DataFrame, days: Days) -> DataFrame:
     """How many users were active on k of the 28 days that end on each of the days.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from lakehouse_assets.assets.charts import GROWTH, Card, Chart
 from lakehouse_assets.assets.columns import count, day, one_of, text
 from lakehouse_assets.assets.frames import calendar
 from lakehouse_assets.assets.table import Input, Rule, table_asset
@@ -56,6 +57,33 @@ COUNTS = ("active_users", "new_users", "returning_users", "resurrecting_users", 
     ),
     checks=("active_users_add_up", "change_adds_up"),
     by_month=True,
+    charts=(
+        Chart(
+            "New, returning and lost users",
+            GROWTH,
+            "New: first active day ever. Returning: also active the day before. Resurrecting: active before, but not "
+            "the day before. Dormant, drawn below zero: active the day before, but not on this day.",
+            "bar",
+            "users",
+            query="SELECT date, series, users::DOUBLE AS value FROM ("
+            "SELECT date, new_users AS 'new', returning_users AS 'returning', resurrecting_users AS 'resurrecting', "
+            "-dormant_users AS 'dormant' FROM gold.lifecycle_metrics WHERE period = 'day'"
+            ") UNPIVOT (users FOR series IN (* EXCLUDE date)) ORDER BY date",
+            compared=False,
+            place=40,
+        ),
+    ),
+    cards=(
+        Card(
+            "New users",
+            "Users whose first active day ever is one of the days.",
+            "users",
+            "sum",
+            "SELECT date, new_users FROM gold.lifecycle_metrics WHERE period = 'day'",
+            "New, returning and lost users",
+            place=40,
+        ),
+    ),
 )
 def lifecycle_metrics(user_days: DataFrame, first_days: DataFrame, days: Days) -> DataFrame:
     """Lifecycle of daily, ISO-weekly and monthly activity, each period to date, of some days.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyspark.sql import DataFrame
 
+from lakehouse_assets.assets.charts import GROWTH, MONTH, Chart, whole_periods
 from lakehouse_assets.assets.columns import count, day, mean
 from lakehouse_assets.assets.gold.windows import to_date
 from lakehouse_assets.assets.table import Input, table_asset
@@ -24,6 +25,18 @@ from lakehouse_assets.calendar import Days
     reads={"user_days": Input("silver.user_days", -30, 0, within="month")},  # the longest way back to the first
     key=("date",),
     by_month=True,
+    charts=(
+        Chart(
+            "Monthly active users",
+            GROWTH,
+            "Distinct users of each calendar month; at least the last 13.",
+            "bar",
+            "users",
+            query=whole_periods(MONTH, "gold.monthly_metrics", "monthly_active_users"),
+            covers=MONTH,
+            place=30,
+        ),
+    ),
 )
 def monthly_metrics(user_days: DataFrame, days: Days) -> DataFrame:
     """Calendar month to date for each of the days.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from lakehouse_assets.assets.charts import ENGAGEMENT, WINDOW_30, Chart
 from lakehouse_assets.assets.columns import at_least, count, day, text, whole
 from lakehouse_assets.assets.frames import calendar
 from lakehouse_assets.assets.gold.stretches import stretches, users_per_class
@@ -30,6 +31,21 @@ _CLASSES_A_DOUBLING = 8
     reads={"user_days": Input("silver.user_days", 1 - POWER_DAYS, 0)},
     key=("date", "user_id"),
     by_month=True,
+    charts=(
+        Chart(
+            "Time of power users",
+            ENGAGEMENT,
+            "The 1 % of the users of 30 days with the largest sum of duration_ms in them, in hours: the first, and the "
+            "last who is still among them.",
+            "line",
+            "hours",
+            query="SELECT date, series, value FROM (SELECT date, max(duration_ms_30d) / 3600000 AS 'first', "
+            "min(duration_ms_30d) / 3600000 AS 'last' FROM gold.power_users GROUP BY date) "
+            "UNPIVOT (value FOR series IN (first, last)) ORDER BY series, date",
+            covers=WINDOW_30,
+            place=30,
+        ),
+    ),
 )
 def power_users(user_days: DataFrame, days: Days) -> DataFrame:
     """The top 1 % (rounded up) of users by duration over the 30 days that end on each of the days.

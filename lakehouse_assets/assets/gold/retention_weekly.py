@@ -8,6 +8,7 @@ from datetime import date
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse_assets.assets.charts import COVERAGE, RETENTION, Card, Chart
 from lakehouse_assets.assets.columns import at_least, between, day, one_of, share, text, whole
 from lakehouse_assets.assets.frames import calendar
 from lakehouse_assets.assets.table import EVER, Input, Rule, table_asset
@@ -50,6 +51,33 @@ COHORTS = ("first_activity", "join_date")
     ),
     checks=("known_on_sundays",),
     by_month=True,
+    charts=(
+        Chart(
+            "Weekly retention",
+            RETENTION,
+            "Of the users whose first active day fell into a week (a row, by its Monday), the share that was active "
+            "again so many weeks later; at least the last 26 weeks. What is not over yet is left out.",
+            "heat",
+            "share",
+            query="SELECT cohort_week AS date, week_number AS series, rate AS value FROM gold.retention_weekly "  # noqa: S608
+            "WHERE cohort_by = 'first_activity' AND rate IS NOT NULL "
+            f"AND date NOT IN (SELECT date FROM {COVERAGE} WHERE NOT is_over) ORDER BY series, date",
+            compared=False,
+            place=10,
+        ),
+    ),
+    cards=(
+        Card(
+            "Back after a week",
+            "Of the users whose week after their first one ended on one of the days, the share that was active in it.",
+            "share",
+            "ratio",
+            "SELECT date, users, cohort_users FROM gold.retention_weekly "
+            "WHERE cohort_by = 'first_activity' AND week_number = 1 AND users IS NOT NULL",
+            "Weekly retention",
+            place=50,
+        ),
+    ),
 )
 def retention_weekly(user_days: DataFrame, first_days: DataFrame, users: UsersAsOf, days: Days) -> DataFrame:
     """Cohorts of 0 … 26 ISO weeks of age on each of the days, and who of them was active this week.

@@ -9,6 +9,7 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
+from lakehouse_assets.assets.charts import MOST_VALUES, SEGMENTS, WINDOW_7, Chart, largest
 from lakehouse_assets.assets.columns import at_least, count, day, one_of, text, whole
 from lakehouse_assets.assets.frames import stacked
 from lakehouse_assets.assets.gold.windows import ACTIVE_USERS_ORDERED, LONGEST_DAYS, WINDOWS
@@ -50,6 +51,23 @@ _SUMS = (*ACTIVE_USERS, "total_actions", "sessions")
     checks=(ACTIVE_USERS_ORDERED.name,),
     by_month=True,
     known_by_inputs=("extra_columns",),  # those that are segments are stamped with the segments
+    charts=(
+        Chart(
+            "Weekly active users by segment",
+            SEGMENTS,
+            "Distinct users of the 7 days that end on the day, by what the users are and which app version they use: "
+            f"the {MOST_VALUES} values with the most users of the newest day. A user of two versions counts in both.",
+            "line",
+            "users",
+            query="SELECT date, value AS series, weekly_active_users::DOUBLE AS value, segment "  # noqa: S608
+            "FROM gold.segment_metrics "
+            f"WHERE {largest('gold.segment_metrics', 'segment', 'value', 'monthly_active_users_30d')} "
+            "ORDER BY segment, series, date",
+            choice="segment",
+            covers=WINDOW_7,
+            place=10,
+        ),
+    ),
 )
 def segment_metrics(
     version_days: DataFrame,

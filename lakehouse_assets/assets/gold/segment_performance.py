@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from lakehouse_assets.assets.charts import PERFORMANCE, Chart, largest
 from lakehouse_assets.assets.columns import at_least, between, day, number, one_of, text, whole
 from lakehouse_assets.assets.table import EVER, Input, table_asset
 from lakehouse_assets.assets.users_as_of import UsersAsOf, by_segment, user_segments
@@ -45,6 +46,21 @@ _DISTANCE = "decimal(12,0)"  # holds a user's distance from the middle place, an
     by_month=True,
     known_by_inputs=("extra_columns",),  # those that are segments are stamped with the segments
     version=2,
+    charts=(
+        Chart(
+            "Do segments take longer?",
+            PERFORMANCE,
+            "Spearman's correlation, from -1 to 1, between being in the segment and a user's mean duration_ms of the "
+            "day; 0 is no connection. A connection is not a cause. Confidence intervals are in "
+            "gold.segment_performance.",
+            "line",
+            "correlation",
+            query="SELECT date, value AS series, duration_correlation AS value, segment FROM gold.segment_performance "  # noqa: S608
+            f"WHERE {largest('gold.segment_performance', 'segment', 'value', 'users')} ORDER BY segment, series, date",
+            choice="segment",
+            place=20,
+        ),
+    ),
 )
 def segment_performance(
     user_days: DataFrame, users: UsersAsOf, segments: Sequence[str], days: Days, extra_columns: Sequence[str] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse_assets.assets.charts import ENGAGEMENT, MOST_VALUES, Chart, largest
 from lakehouse_assets.assets.columns import at_least, day, one_of, text, whole
 from lakehouse_assets.assets.table import Input, table_asset
 
@@ -27,6 +28,32 @@ LENGTHS = {"no time": 0, "under 1 min": 1, "1 to 10 min": 60_000, "10 to 30 min"
     key=("date", "measure", "value"),
     by_month=True,
     version=2,
+    charts=(
+        Chart(
+            "Sessions by length",
+            ENGAGEMENT,
+            "The day's sessions by the time from their first to their last action.",
+            "bar",
+            "sessions",
+            query="SELECT date, value AS series, amount::DOUBLE AS value FROM gold.session_distribution "  # noqa: S608
+            f"WHERE measure = 'session_length' ORDER BY list_position({list(LENGTHS)}, value), date",
+            place=60,
+        ),
+        Chart(
+            "Sessions a user, first and last actions",
+            ENGAGEMENT,
+            "Users by how many sessions they had on the day; or the day's sessions by the action they began or ended "
+            f"with. The {MOST_VALUES} most frequent of the newest day.",
+            "bar",
+            "users or sessions",
+            query="SELECT date, value AS series, amount::DOUBLE AS value, measure FROM gold.session_distribution "  # noqa: S608
+            "WHERE measure <> 'session_length' "
+            f"AND {largest('gold.session_distribution', 'measure', 'value', 'amount')} "
+            "ORDER BY measure, try_cast(series AS BIGINT), series, date",
+            choice="measure",
+            place=70,
+        ),
+    ),
 )
 def session_distribution(session_metrics: DataFrame) -> DataFrame:
     """How many sessions users have on a day, how long these are, and what they begin and end with.

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse_assets.assets.charts import MOST_VALUES, PERFORMANCE, WINDOW_28, Chart, largest
 from lakehouse_assets.assets.columns import at_least, count, day, mean, one_of, text, whole
 from lakehouse_assets.assets.silver.duration_classes import CLASS_BITS, known_version
 from lakehouse_assets.assets.table import Input, table_asset
@@ -56,6 +57,23 @@ _OF_WINDOW = {  # columns and their types
     },
     key=("date", "app_version", "action_type"),
     by_month=True,
+    charts=(
+        Chart(
+            "Slowest actions by app version",
+            PERFORMANCE,
+            "95th percentile of duration_ms over the 28 days that end on the day, to 1/64 of it, by app version: the "
+            f"{MOST_VALUES} versions with the most actions of the newest day.",
+            "line",
+            "ms",
+            query="SELECT date, app_version AS series, p95_duration_ms_28d::DOUBLE AS value, action_type "  # noqa: S608
+            "FROM gold.version_performance "
+            f"WHERE {largest('gold.version_performance', 'action_type', 'app_version', 'actions_28d')} "
+            "ORDER BY action_type, series, date",
+            choice="action_type",
+            covers=WINDOW_28,
+            place=10,
+        ),
+    ),
 )
 def version_performance(interactions: DataFrame, duration_classes: DataFrame, days: Days) -> DataFrame:
     """Percentiles of durations by app version and action type: exact for the day, by classes for its 28 days.

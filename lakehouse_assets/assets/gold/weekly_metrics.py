@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyspark.sql import DataFrame
 
+from lakehouse_assets.assets.charts import GROWTH, WEEK, Chart, whole_periods
 from lakehouse_assets.assets.columns import count, day, mean
 from lakehouse_assets.assets.gold.windows import to_date
 from lakehouse_assets.assets.table import Input, table_asset
@@ -24,6 +25,18 @@ from lakehouse_assets.calendar import Days
     reads={"user_days": Input("silver.user_days", -6, 0, within="week")},
     key=("date",),
     by_month=True,
+    charts=(
+        Chart(
+            "Weekly active users",
+            GROWTH,
+            "Distinct users of each ISO week, Monday to Sunday; at least the last 13.",
+            "bar",
+            "users",
+            query=whole_periods(WEEK, "gold.weekly_metrics", "weekly_active_users"),
+            covers=WEEK,
+            place=20,
+        ),
+    ),
 )
 def weekly_metrics(user_days: DataFrame, days: Days) -> DataFrame:
     """ISO week to date for each of the days.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse_assets.assets.charts import QUALITY, Card, Chart
 from lakehouse_assets.assets.columns import count, day
 from lakehouse_assets.assets.reconciliation import side_by_side
 from lakehouse_assets.assets.table import Input, Rule, table_asset
@@ -43,6 +44,29 @@ from lakehouse_assets.calendar import Days
     ),
     checks=("rows_reconcile",),
     by_month=True,
+    charts=(
+        Chart(
+            "What became of the delivered rows",
+            QUALITY,
+            "Rows by the day they belong to: accepted, or duplicates of accepted ones; and rejected rows by the day "
+            "they were delivered. Nothing is dropped without being counted.",
+            "bar",
+            "rows",
+            {"accepted": "accepted_rows", "duplicates": "duplicate_rows", "rejected": "rejected_rows"},
+            place=20,
+        ),
+    ),
+    cards=(
+        Card(
+            "Rejected rows",
+            "Of the rows delivered on the days, the share that did not qualify.",
+            "share",
+            "ratio",
+            "SELECT date, rejected_rows, delivered_rows FROM silver.interaction_counts",
+            "Rejected rows by reason",
+            place=80,
+        ),
+    ),
 )
 def interaction_counts(
     bronze: DataFrame, rejected: DataFrame, routing: DataFrame, accepted: DataFrame, days: Days

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse_assets.assets.charts import QUALITY, Chart
 from lakehouse_assets.assets.columns import count, day, one_of, text
 from lakehouse_assets.assets.silver.cleaning import REJECT_REASONS, classify
 from lakehouse_assets.assets.table import Input, Rule, table_asset
@@ -34,6 +35,18 @@ from lakehouse_assets.assets.table import Input, Rule, table_asset
     ),
     by_month=True,
     version=3,
+    charts=(
+        Chart(
+            "Rejected rows by reason",
+            QUALITY,
+            "Rows that did not qualify, by the day they were delivered and the first reason that held.",
+            "bar",
+            "rows",
+            query="SELECT landing_date AS date, reason AS series, sum(delivered_rows)::DOUBLE AS value "
+            "FROM silver.interaction_routing WHERE reason IS NOT NULL GROUP BY ALL ORDER BY series, date",
+            place=30,
+        ),
+    ),
 )
 def interaction_routing(
     bronze: DataFrame,
