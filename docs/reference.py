@@ -130,7 +130,7 @@ def checks_page() -> str:
 def commands_page() -> str:
     """Every command with its options, as its own help says."""
     lines = [
-        _MADE.format(source="lakehouse_assets/cli.py") + "# Commands",
+        _MADE.format(source="lakehouse_assets/cli/") + "# Commands",
         "",
         "Exit codes and JSON output: [monitor](monitor.md).",
     ]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +27,11 @@ import lakehouse_assets
 from lakehouse_assets import cli
 from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.calendar import DAY
+from lakehouse_assets.cli import bring, compute, keep
+from lakehouse_assets.cli.command import lakehouse
+from lakehouse_assets.cli.compute import by_month
+from lakehouse_assets.cli.output import UsageError
+from lakehouse_assets.cli.summary import rejected
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.planning.planner import Work
 from lakehouse_assets.reports.charts import charts_of
@@ -44,9 +50,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("LAKEHOUSE_LANDING", raising=False)
 
     def no_spark(*_: object) -> None:
-        raise cli.UsageError("a Spark session was asked for")
+        raise UsageError("a Spark session was asked for")
 
-    monkeypatch.setattr(cli, "_start_early", lambda settings, size=None: None)
+    for module in (compute, keep):
+        monkeypatch.setattr(module, "start_early", lambda settings, size=None: None)
     monkeypatch.setattr("lakehouse_assets.engines.choice.start_spark", no_spark)
     return tmp_path / "home"
 
@@ -152,8 +159,8 @@ def test_a_mistake_is_one_sentence(lakehouse_command: Run, home: Path, arguments
 def test_progress_is_told_in_a_unit_that_is_not_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "time", SimpleNamespace(monotonic=iter((0, 3, 6, 9)).__next__))
-    progress = cli._byte_progress("a.csv")
+    monkeypatch.setattr(bring, "time", SimpleNamespace(monotonic=iter((0, 3, 6, 9)).__next__))
+    progress = bring._byte_progress("a.csv")
     progress(200_000, 400_000)
     progress(30_000_000, 40_000_000)
     progress(40_000_000, 40_000_000)
@@ -162,14 +169,10 @@ def test_progress_is_told_in_a_unit_that_is_not_nothing(
 
 
 @pytest.mark.parametrize("arguments", [[], ["walk"], ["land", "sessions", "x.csv"], ["export", "gold.daily_metrics"]])
-def test_an_unknown_command_or_a_missing_option_shows_the_usage(
-    lakehouse_command: Run, capsys: pytest.CaptureFixture[str], arguments: list[str]
-) -> None:
-    with pytest.raises(SystemExit) as ended:
-        lakehouse_command(*arguments)
-    assert ended.value.code == 2
-    complaint = capsys.readouterr().err
-    assert complaint.startswith("usage: lakehouse")
+def test_an_unknown_command_or_a_missing_option_shows_the_usage(lakehouse_command: Run, arguments: list[str]) -> None:
+    status, _, complaint = lakehouse_command(*arguments)
+    assert status == 2
+    assert complaint.startswith("Usage: lakehouse")
     assert "Traceback" not in complaint
 
 
@@ -244,7 +247,7 @@ def test_a_range_outside_the_calendar_is_one_sentence(
     lakehouse_command: Run, home: Path, start: str, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def execute(*_: object) -> None:
-        raise cli.UsageError("a run was started")
+        raise UsageError("a run was started")
 
     landed_file(home)
     monkeypatch.setattr("lakehouse_assets.runner.Runner._execute_one", execute)
@@ -255,12 +258,12 @@ def test_a_range_outside_the_calendar_is_one_sentence(
 
 def test_a_range_is_divided_between_months_as_evenly_as_they_allow() -> None:
     whole = (date(2023, 1, 5), date(2023, 12, 30))
-    parts = cli._by_month(*whole, 8)
+    parts = by_month(*whole, 8)
     assert len(parts) == 8
     assert (parts[0][0], parts[-1][1]) == whole
     assert all(after[0] == before[1] + DAY and after[0].day == 1 for before, after in pairwise(parts))
     assert {(last.month - first.month) for first, last in parts} == {0, 1}
-    assert cli._by_month(date(2024, 1, 30), date(2024, 2, 2), 5) == [
+    assert by_month(date(2024, 1, 30), date(2024, 2, 2), 5) == [
         (date(2024, 1, 30), date(2024, 1, 31)),
         (date(2024, 2, 1), date(2024, 2, 2)),
     ]
@@ -451,10 +454,10 @@ def test_a_run_says_how_many_rows_were_rejected_and_why(home: Path) -> None:
     ]
     lakehouse = store(home, "silver.interaction_routing", routed)
     work = [Work(("silver.interaction_routing",), first, last), Work(("gold.daily_metrics",), first, last)]
-    assert cli._rejected(work, lakehouse.settings) == [
+    assert rejected(work, lakehouse.settings) == [
         "rejected: 2,503 of 3,503 rows (unknown_action 2,500, bad_timestamp 3); see silver.rejected_interactions"
     ]
-    assert cli._rejected(work[1:], lakehouse.settings) == []
+    assert rejected(work[1:], lakehouse.settings) == []
 
 
 def test_a_run_says_how_many_rows_are_duplicates(home: Path) -> None:
@@ -462,7 +465,7 @@ def test_a_run_says_how_many_rows_are_duplicates(home: Path) -> None:
     counted = [{"date": day, "duplicate_rows": rows} for day, rows in ((first, 1200), (last, 4), (date(2024, 3, 3), 7))]
     lakehouse = store(home, "silver.interaction_counts", counted)
     work = [Work(("silver.interaction_counts",), first, last)]
-    assert cli._rejected(work, lakehouse.settings) == [
+    assert rejected(work, lakehouse.settings) == [
         "duplicates: 1,204 interactions with the user, instant, action and page of another; one of each counts; see "
         "silver.interaction_counts"
     ]
@@ -486,7 +489,7 @@ def test_a_run_says_why_a_history_delivered_under_one_date_is_late(home: Path) -
     day = date(2024, 3, 1)
     rows = [{"landing_date": day, "event_date": None, "reason": "late_event", "delivered_rows": 7}]
     lakehouse = store(home, "silver.interaction_routing", rows)
-    _, hint = cli._rejected([Work(("silver.interaction_routing",), day, day)], lakehouse.settings)
+    _, hint = rejected([Work(("silver.interaction_routing",), day, day)], lakehouse.settings)
     assert "more than LAKEHOUSE_LATE_DAYS (3) before the date they were delivered under" in hint
 
 
@@ -494,7 +497,7 @@ def test_a_run_says_why_rows_are_of_the_future(home: Path) -> None:
     day = date(2024, 3, 1)
     rows = [{"landing_date": day, "event_date": None, "reason": "future_event", "delivered_rows": 7}]
     lakehouse = store(home, "silver.interaction_routing", rows)
-    _, hint = cli._rejected([Work(("silver.interaction_routing",), day, day)], lakehouse.settings)
+    _, hint = rejected([Work(("silver.interaction_routing",), day, day)], lakehouse.settings)
     assert "future_event: after the date they were delivered under, in UTC" in hint
 
 
@@ -671,3 +674,31 @@ def test_days_without_a_file_at_the_end_of_a_lake_can_be_taken_back(home, lakeho
     status, out, _ = lakehouse_command("cleanup", "--empty-end")
     assert (status, out.splitlines()[0]) == (0, f"{told} taken back")
     assert set(lakehouse.catalog.stamps("bronze.interactions")) == {date(2024, 3, 1), date(2024, 3, 2)}
+
+
+def test_every_command_is_in_a_group_of_the_help_and_has_an_example(lakehouse_command: Run) -> None:
+    assert lakehouse_command("--version") == (0, f"lakehouse {version('lakehouse-assets')}\n", "")
+    status, listed, _ = lakehouse_command("--help")
+    assert status == 0
+    for name in lakehouse.commands:
+        assert f"\n  {name} " in listed
+        status, told, _ = lakehouse_command(name, "--help")
+        assert (status, f"    lakehouse {name}" in told) == (0, True), told
+
+
+def test_what_is_read_by_a_program_is_plain_and_whole(lakehouse_command: Run, home: Path) -> None:
+    store(home, "gold.daily_metrics", [{}])
+    status, listed, _ = lakehouse_command("tables")
+    header, line, *_ = listed.splitlines()
+    assert (status, header.split("  ")[0]) == (0, "table")
+    assert line.split() == ["gold.daily_metrics", "1", "1", "0.0", "0", "…"]
+    status, asked, _ = lakehouse_command("sql", f"select {', '.join(f'{n} as a_long_name_{n}' for n in range(40))}")
+    assert all(f"a_long_name_{n} " in asked for n in range(40))
+    assert "\x1b" not in listed + asked
+
+
+@pytest.mark.parametrize("arguments", [[], ["--retention-days", "9", "--empty-end"]])
+def test_cleanup_wants_to_know_which_days(lakehouse_command: Run, arguments: list[str]) -> None:
+    status, _, complaint = lakehouse_command("cleanup", *arguments)
+    assert status == 2
+    assert complaint.endswith("Error: say either --retention-days N or --empty-end\n")

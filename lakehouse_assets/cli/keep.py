@@ -1,0 +1,216 @@
+"""Commands that keep a lakehouse in order: maintain, cleanup, forget."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lakehouse_assets.cli.compute import draw, start_early, up_to_date
+from lakehouse_assets.cli.options import as_json, examples, quiet
+from lakehouse_assets.cli.output import UsageError, answer, say, say_next
+
+if TYPE_CHECKING:
+    from lakehouse_assets.settings import Settings
+
+
+@click.command("maintain", epilog=examples("maintain", "maintain --repair"))
+@click.option("--repair", is_flag=True, help="Only look for files that are gone or damaged, and take them out.")
+@click.option("--yes", is_flag=True, help="With --repair: also where more than single files would be taken out.")
+@quiet
+@click.pass_obj
+def maintain(settings: Settings, repair: bool, yes: bool) -> None:
+    """Compact files, expire snapshots, remove what killed runs left."""
+    from lakehouse_assets.lakehouse import Lakehouse
+
+    if repair:
+        _repair(settings, carry_out=yes)
+        return
+    if yes:
+        raise UsageError("--yes goes with --repair")
+    maintenance = Lakehouse(settings).maintenance
+    tables = maintenance.tables()
+    if not tables:
+        raise UsageError("there are no tables to maintain yet; make some with `lakehouse run`")
+    began = time.monotonic()
+    files = size = 0
+    for name in tables:
+        freed = maintenance.maintain(name)
+        files, size = files + freed.files, size + freed.bytes
+        gave_way = f"; {freed.gave_way} stretches left to a run that published them" if freed.gave_way else ""
+        say(
+            f"{name:<32}{freed.files:>6,} files {freed.bytes / 1e6:>9.1f} MB freed, {freed.snapshots:,} snapshots "
+            f"expired, {freed.branches} branches removed, {freed.compacted:,} small files compacted{gave_way}"
+        )
+    say(f"done: {files:,} files, {size / 1e6:,.1f} MB freed, {time.monotonic() - began:.1f} s")
+
+
+def _repair(settings: Settings, *, carry_out: bool) -> None:
+    from lakehouse_assets.calendar import in_words
+    from lakehouse_assets.lakehouse import Lakehouse
+    from lakehouse_assets.orchestration.instance import terminal_instance
+    from lakehouse_assets.orchestration.jobs import living_runs
+    from lakehouse_assets.storage.repair import why_to_ask
+    from lakehouse_assets.storage.trouble import check_writable
+
+    with terminal_instance(settings) as instance:
+        busy = living_runs(instance)
+    if busy:
+        raise UsageError(f"run {busy[0].run_id} has not ended yet; repair when nothing runs, and stop `lakehouse dev`")
+    check_writable(settings)
+    repair = Lakehouse(settings).repair
+    found = list(repair.look())
+    if not found:
+        say("every file of every table can be read")
+        return
+    for damage in found:
+        say(str(damage))
+    plan = repair.plan(found)
+    why = why_to_ask(plan)
+    will = "would" if why and not carry_out else "will"
+    for mending in plan:
+        days = ", ".join(in_words(mending.days))
+        say(f"{mending.table} {will} be {mending.state}{f'; days to compute again: {days}' if days else ''}")
+    if why and not carry_out:
+        raise UsageError(
+            f"nothing is changed yet: {why}. Is every disk mounted, and every file copied? If they are lost, "
+            "`lakehouse maintain --repair --yes` does it"
+        )
+    for mending in plan:
+        mended = repair.mend(mending)
+        days = ", ".join(in_words(mended.days)) or "none"
+        say(f"{mended.table} is {mended.state} now; days to compute again: {days}")
+        if mended.lost:
+            lost = ", ".join(in_words(mended.lost))
+            say(f"  lost for good, as cleanup has dropped what they follow from: {lost}")
+    say_next("run", why=" computes these days, and whatever an earlier version lacks")
+
+
+@click.command(
+    "cleanup",
+    epilog=examples(
+        "cleanup --retention-days 90 --dry-run", "cleanup --retention-days 90 --landing", "cleanup --empty-end"
+    ),
+)
+@click.option("--retention-days", type=int, metavar="N", help="Days kept before the newest.")
+@click.option("--empty-end", is_flag=True, help="Take back computed days after the last landing date.")
+@click.option("--landing", is_flag=True, help="Delete the landed files of the dropped days too.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be dropped.")
+@quiet
+@click.pass_obj
+def cleanup(settings: Settings, retention_days: int | None, empty_end: bool, landing: bool, dry_run: bool) -> None:
+    """Drop old days, or the empty ones at the end."""
+    from lakehouse_assets.lakehouse import Lakehouse
+
+    if empty_end == (retention_days is not None):
+        raise click.UsageError("say either --retention-days N or --empty-end")
+    if retention_days is None:
+        _take_back(settings, dry_run=dry_run)
+        return
+    if retention_days < 1:
+        raise UsageError(f"--retention-days {retention_days}: keep at least one day")
+    lakehouse = Lakehouse(settings)
+    maintenance = lakehouse.maintenance
+    plan = maintenance.plan_cleanup(retention_days)
+    if not plan:
+        say(f"no table has days more than {retention_days} days before its newest that nothing else needs")
+    elif not dry_run:
+        start_early(settings)
+    verb = "would be dropped" if dry_run else "dropped"
+    for dropping in plan:
+        if not dry_run:
+            maintenance.drop(dropping)
+        more = dropping.kept_days > retention_days
+        why = f" (keeps {dropping.kept_days} days: other tables look back on them)" if more else ""
+        lost = f"{dropping.days:,} days before {dropping.first_kept}, {dropping.rows:,} rows"
+        say(f"{dropping.table}: {lost}, {verb}{why}")
+    for dataset, first_kept in maintenance.landed_before(plan).items():
+        if landing:
+            files, size = lakehouse.zone.remove_before(dataset, first_kept, dry_run=dry_run)
+            say(f"landing of {dataset} before {first_kept}: {files:,} files, {size / 1e6:,.1f} MB, {verb}")
+        else:
+            say(f"landing of {dataset} before {first_kept}: files stay and are not computed; --landing deletes them")
+    if plan and not dry_run:
+        say_next("maintain", why=f" frees the space {settings.snapshot_days} days from now")
+
+
+@click.command("forget", epilog=examples("forget u1 u2", "forget --file ids.txt --yes --recompute"))
+@click.argument("users", nargs=-1, metavar="USER...")
+@click.option("--file", type=click.Path(path_type=Path), metavar="FILE", help="A text file with a user_id a line.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--recompute", is_flag=True, help="Compute aggregates again without them; otherwise these stay as they are."
+)
+@quiet
+@as_json
+@click.pass_obj
+def forget(
+    settings: Settings, users: Sequence[str], file: Path | None, yes: bool, recompute: bool, as_json: bool
+) -> None:
+    """Take every row of some users out, wherever the lakehouse keeps one."""
+    from lakehouse_assets.calendar import some
+    from lakehouse_assets.people import BLANKS, People
+    from lakehouse_assets.storage.catalog import has_tables
+
+    given = list(users)
+    if file:
+        try:
+            given += file.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{file} can't be read ({error}); name a text file with a user_id a line") from None
+    people = People({one.strip(BLANKS) for one in given} - {""})
+    if not people.ids:
+        raise UsageError("no user_id is given; name users, or a file with --file")
+    what = f"every row of {some(len(people.ids), 'user')} in {settings.home_path}"
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"this deletes {what} for good; say --yes")
+        if input(f"This deletes {what} for good. Type yes: ").strip().lower() != "yes":
+            raise UsageError("nothing was deleted")
+    if not has_tables(settings) and not Path(settings.landing_uri).exists() and "://" not in settings.landing_uri:
+        raise UsageError(f"there is no lakehouse in {settings.home_path} yet")
+    from lakehouse_assets.lakehouse import Lakehouse
+    from lakehouse_assets.orchestration.forget import RECORD
+    from lakehouse_assets.orchestration.forget import forget as take_out
+
+    began = time.monotonic()
+    done = take_out(Lakehouse(settings), people, say, recompute=recompute)
+    if recompute:
+        up_to_date(settings)
+        draw(settings)
+    if as_json:
+        answer(asdict(done))
+    found = sum(done.rows.values())
+    say(
+        f"done in {time.monotonic() - began:.1f} s: {some(done.landed_rows, 'row')} out of "
+        f"{some(done.landed_files, 'landed file')}, {some(found, 'row')} out of {some(len(done.rows), 'table')}; "
+        f"{some(done.stored_files, 'stored file')} deleted, {some(done.records, 'record')} of Dagster's changed; "
+        f"aggregates {done.aggregates}. On record, without ids, in {settings.home_path / RECORD}"
+    )
+    if done.mentions:
+        say(f"  {some(done.mentions, 'row')} of other users name one of them, as a page or otherwise; these stay")
+    if done.left:
+        raise UsageError("\n".join(done.left))
+
+
+def _take_back(settings: Settings, *, dry_run: bool) -> None:
+    from lakehouse_assets.calendar import in_words, some
+    from lakehouse_assets.lakehouse import Lakehouse
+
+    maintenance = Lakehouse(settings).maintenance
+    days = maintenance.empty_end()
+    if not days:
+        say("no day after the last landing date was computed")
+        return
+    told = ", ".join(in_words(days))
+    if dry_run:
+        say(f"{told}: {some(len(days), 'day')} without a file at the end of the lake would be taken back")
+        return
+    maintenance.take_back(days)
+    say(f"{told}: {some(len(days), 'day')} without a file at the end of the lake taken back")
+    say_next("run", why=" takes them out of every table")

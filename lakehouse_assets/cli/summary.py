@@ -1,0 +1,91 @@
+"""What a run says of the rows that it looked at: how many are rejected, why, and how many are copies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lakehouse_assets.planning.planner import Work
+    from lakehouse_assets.settings import Settings
+
+
+def rejected(work: Sequence[Work], settings: Settings) -> list[str]:
+    """How many of the rows that were looked at are rejected, and why: nobody should have to ask for that."""
+    return [*_rejected_interactions(work, settings), *_rejected_users(work, settings), *_duplicates(work, settings)]
+
+
+def _duplicates(work: Sequence[Work], settings: Settings) -> list[str]:
+    """How many valid rows are copies of others, so that nobody looks for them in vain."""
+    from lakehouse_assets.calendar import some
+
+    told = []
+    for table, what, equal in (
+        ("silver.interaction_counts", "interaction", "user, instant, action and page"),
+        ("silver.user_counts", "user row", "user and landing date"),
+    ):
+        query = f"SELECT NULL, sum(duplicate_rows)::BIGINT FROM {table} WHERE date BETWEEN $first AND $last"  # noqa: S608
+        if found := _counted(work, settings, (table,), query).get(None):
+            told.append(f"duplicates: {some(found, what)} with the {equal} of another; one of each counts; see {table}")
+    return told
+
+
+def _rejected_interactions(work: Sequence[Work], settings: Settings) -> list[str]:
+    rows = _counted(
+        work,
+        settings,
+        ("silver.interaction_routing",),
+        "SELECT reason, sum(delivered_rows)::BIGINT FROM silver.interaction_routing "
+        "WHERE landing_date BETWEEN $first AND $last GROUP BY reason ORDER BY 2 DESC",
+    )
+    total, reasons = sum(rows.values()), {reason: count for reason, count in rows.items() if reason}
+    if not reasons:
+        return []
+    hint = []
+    if reasons.get("late_event", 0) * 10 > total:
+        hint.append(
+            f"  late_event: more than LAKEHOUSE_LATE_DAYS ({settings.late_days}) before the date they were delivered "
+            "under; lakehouse land without --date delivers each row under its own"
+        )
+    if reasons.get("future_event", 0) * 100 > total:
+        hint.append(
+            f"  future_event: after the date they were delivered under, in UTC and in {settings.reporting_timezone}; "
+            "lakehouse land without --date delivers each row under its own"
+        )
+    return [_rejected_of("rows", total, reasons, "silver.rejected_interactions"), *hint]
+
+
+def _rejected_users(work: Sequence[Work], settings: Settings) -> list[str]:
+    rejected, delivered = "silver.rejected_users", "bronze.users"
+    within = "WHERE landing_date BETWEEN $first AND $last"
+    rows = _counted(
+        work,
+        settings,
+        (rejected, delivered),
+        f"SELECT reason, count(*) FROM {rejected} {within} GROUP BY reason "  # noqa: S608
+        f"UNION ALL SELECT NULL, count(*) FROM {delivered} {within} ORDER BY 2 DESC, 1",
+    )
+    total, reasons = rows.get(None, 0), {reason: count for reason, count in rows.items() if reason}
+    if not reasons:
+        return []
+    hint = []
+    if "bad_join_date" in reasons:
+        hint = ["  bad_join_date: write join_date as YYYY-MM-DD, with a time or without, or leave it empty"]
+    return [_rejected_of("users' rows", total, reasons, rejected), *hint]
+
+
+def _rejected_of(what: str, total: int, reasons: Mapping[str, int], table: str) -> str:
+    named = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
+    return f"rejected: {sum(reasons.values()):,} of {total:,} {what} ({named}); see {table}"
+
+
+def _counted(work: Sequence[Work], settings: Settings, tables: Sequence[str], query: str) -> dict[str | None, int]:
+    """What a query over some tables counts in the days ($first … $last) that the first was computed for, if any."""
+    from lakehouse_assets.storage.catalog import Catalog
+    from lakehouse_assets.storage.query import connect
+
+    looked_at = [one for one in work if tables[0] in one.tables]
+    if not looked_at:
+        return {}
+    days = {"first": min(one.first for one in looked_at), "last": max(one.last for one in looked_at)}
+    return dict(connect(Catalog(settings), tables).execute(query, days).fetchall())
