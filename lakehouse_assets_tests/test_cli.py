@@ -274,7 +274,7 @@ def test_land_says_what_went_where(lakehouse_command: Run, home: Path) -> None:
     status, printed, _ = lakehouse_command("land", "interactions", events)
     assert status == 0
     assert "events.csv: 3 rows into 2 days, 2024-03-01 … 2024-03-02" in printed
-    assert "1 row without a readable day went to 2024-03-02, rejected there" in printed
+    assert "1 row without a readable day, such as 'never': went to 2024-03-02, rejected there" in printed
     again = lakehouse_command("land", "interactions", events)[1]
     assert "replaced the file of that name landed before: 2024-03-01 … 2024-03-02" in again
 
