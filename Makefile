@@ -148,7 +148,7 @@ $(READY): pyproject.toml requirements-build.lock requirements.lock
 	@touch $@
 
 # and what developing it needs, Spark included
-$(DEV): $(READY) requirements-dev.lock requirements-java.lock lakehouse_assets/engines/runtime.py
+$(DEV): $(READY) requirements-dev.lock requirements-java.lock lakehouse_assets/engines/jars.py lakehouse_assets/engines/runtime.py
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode --require-hashes -r requirements-dev.lock
 	$(BIN)/python -m lakehouse_assets.engines.runtime
 	@touch $@

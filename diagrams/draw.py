@@ -5,9 +5,19 @@ import sys
 from pathlib import Path
 
 from lakehouse_assets.assets.table import declare
-from lakehouse_assets.engines.runtime import PLANTUML, SetupError, fetched, java_home
+from lakehouse_assets.engines.jars import Jar, fetched
+from lakehouse_assets.engines.java import java_home
+from lakehouse_assets.errors import SetupError
 from lakehouse_assets.settings import load_settings
 
+# Draws the diagrams; the MIT build brings a layout engine of its own (Smetana), so that Graphviz is not needed.
+PLANTUML = Jar(
+    "net.sourceforge.plantuml",
+    "plantuml-mit",
+    "1.2026.9",
+    sha256="e84e45b37ad3030cf802e7be18a687d209eca55733a5679b1f1f1a515f7f70dd",
+    size=17_893_615,
+)
 FOLDER = Path(__file__).parent
 DATA_FLOW = FOLDER / "data_flow.puml"
 _COLOURS = {"bronze": "#f3e3d3", "silver": "#e9edf1", "gold": "#fbf0c4"}

@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.engines import door, sail
 from lakehouse_assets.engines.choice import ENGINE_TAG
-from lakehouse_assets.engines.runtime import SetupError
+from lakehouse_assets.errors import SetupError
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.instance import terminal_instance
 from lakehouse_assets.orchestration.jobs import JOB

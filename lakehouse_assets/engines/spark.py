@@ -30,6 +30,9 @@ from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.division import ORDER, PART
 from lakehouse_assets.engines import runtime
+from lakehouse_assets.engines.class_archive import class_archive
+from lakehouse_assets.engines.jars import JARS, S3_JARS, jar_paths
+from lakehouse_assets.engines.java import java_home, utf8_locale
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import CATALOG, Catalog, head_of, rest_properties
 from lakehouse_assets.storage.catalog_errors import ANSWER_SECONDS, CONNECT_SECONDS
@@ -210,14 +213,14 @@ def prepare_environment(settings: Settings) -> None:
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     if not settings.spark_remote:
         on_s3 = settings.warehouse_uri.startswith(SCHEME)
-        runtime.ensure(runtime.JARS + runtime.S3_JARS if on_s3 else runtime.JARS)
+        runtime.ensure(JARS + S3_JARS if on_s3 else JARS)
         os.environ.pop("SPARK_REMOTE", None)  # of a lakehouse in a folder beside a server, which PySpark would go to
-        os.environ["JAVA_HOME"] = str(runtime.java_home())
-        os.environ.update(runtime.utf8_locale())
+        os.environ["JAVA_HOME"] = str(java_home())
+        os.environ.update(utf8_locale())
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nothing of the embedded Spark listens beyond loopback
         if on_s3:
             # behind Spark's own jars, as the class archive is only good for a class path that begins as it did
-            os.environ["SPARK_DIST_CLASSPATH"] = os.pathsep.join(map(str, runtime.jar_paths(runtime.S3_JARS)))
+            os.environ["SPARK_DIST_CLASSPATH"] = os.pathsep.join(map(str, jar_paths(S3_JARS)))
 
 
 def _embedded(brief: bool) -> dict[str, str]:
@@ -231,14 +234,14 @@ def _embedded(brief: bool) -> dict[str, str]:
         options.append("-XX:TieredStopAtLevel=1")
         # with one compiler Java gives 48 MB to compiled code; a run of all tables fills that: Java Errors
         options.append("-XX:ReservedCodeCacheSize=240m")
-    archive = runtime.class_archive()
+    archive = class_archive()
     if archive:
         options += [f"-XX:SharedArchiveFile={archive}", "-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
     return {
         "spark.master": "local[*]",
         "spark.app.name": "lakehouse_assets",
         # faster to start than spark.jars, which copies them
-        "spark.driver.extraClassPath": os.pathsep.join(str(path) for path in runtime.jar_paths()),
+        "spark.driver.extraClassPath": os.pathsep.join(str(path) for path in jar_paths()),
         "spark.driver.extraJavaOptions": " ".join(options),
         # its environment page shows every setting, keys included
         "spark.ui.enabled": "false",

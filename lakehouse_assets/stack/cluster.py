@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pyspark
 
-from lakehouse_assets.engines import runtime
+from lakehouse_assets.engines.jars import JARS, S3_JARS, jar_paths
+from lakehouse_assets.engines.java import java_home
 from lakehouse_assets.engines.spark import iceberg_config
 from lakehouse_assets.settings import load_settings
 
@@ -54,7 +55,7 @@ def main() -> None:
     home = Path(pyspark.__file__).parent
     more = dict(pair.split("=", 1) for pair in options.conf)
     if options.part == "connect":
-        jars = os.pathsep.join(map(str, runtime.jar_paths(runtime.JARS + runtime.S3_JARS)))
+        jars = os.pathsep.join(map(str, jar_paths(JARS + S3_JARS)))
         more |= {"spark.driver.extraClassPath": jars, "spark.executor.extraClassPath": jars}
         more |= iceberg_config(load_settings())
         # master and workers take it from the environment, a driver only as a setting
@@ -63,7 +64,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="spark-conf-"))
     (folder / "spark-defaults.conf").write_text(properties(options.defaults.read_text(), more))
     environment = os.environ | {
-        "JAVA_HOME": str(runtime.java_home()),
+        "JAVA_HOME": str(java_home()),
         "SPARK_HOME": str(home),
         "SPARK_CONF_DIR": str(folder),
         "PYSPARK_PYTHON": sys.executable,

@@ -28,8 +28,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lakehouse_assets.engines.cache import cache_dir
 from lakehouse_assets.engines.choice import ENGINE_TAG
-from lakehouse_assets.engines.runtime import cache_dir
 from lakehouse_assets.errors import SetupError
 from lakehouse_assets.stack.environment import PORTS
 from lakehouse_assets_tests.conftest import HEADERS

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lakehouse_assets.engines.runtime import SetupError
+from lakehouse_assets.errors import SetupError
 from lakehouse_assets_tests.fresh_machine import CLIENTS_FILES, SUITE, clients_variables
 from lakehouse_assets_tests.stack import tools
 from lakehouse_assets_tests.stack.docker import Docker

@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from lakehouse_assets.engines.runtime import SetupError
+from lakehouse_assets.errors import SetupError
 from lakehouse_assets_tests.stack.services import (
     ROOT,
     Service,

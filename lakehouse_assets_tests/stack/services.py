@@ -20,7 +20,8 @@ from typing import Any
 
 import boto3
 
-from lakehouse_assets.engines import runtime
+from lakehouse_assets.engines.cache import cache_dir
+from lakehouse_assets.engines.java import java_home
 from lakehouse_assets_tests.stack import tools
 from lakehouse_assets_tests.stack.proxy import Proxy
 
@@ -180,7 +181,7 @@ def start_catalog(folder: Path, warehouse: str, s3: S3, stack: ExitStack) -> tup
     service = Service(
         "REST catalog",
         [
-            runtime.java_home() / "bin" / "java",
+            java_home() / "bin" / "java",
             *("-Xmx256m", "-XX:TieredStopAtLevel=1", "-Dsun.net.httpserver.nodelay=true"),
             *("-cp", f"{tools.rest_catalog()}{os.pathsep}{tools.java_classpath()}", "RestCatalog", str(port)),
             *(f"{key}={value}" for key, value in properties.items()),
@@ -276,7 +277,7 @@ def start_cluster(
         "_SPARK_AUTH_SECRET": secrets.token_hex(24),
         "SPARK_LOCAL_IP": "127.0.0.1",
         "PYTHONPATH": str(ROOT),
-        "LAKEHOUSE_CACHE": str(runtime.cache_dir()),
+        "LAKEHOUSE_CACHE": str(cache_dir()),
         "SPARK_LOG_DIR": str(folder),
         "SPARK_DAEMON_MEMORY": "256m",
     }

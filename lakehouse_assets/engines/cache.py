@@ -1,0 +1,52 @@
+"""The folder of everything that is fetched or made once for a machine, and how its files are written."""
+
+import hashlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+
+def cache_dir() -> Path:
+    """The folder of everything that is fetched or made once for a machine."""
+    return Path(os.environ.get("LAKEHOUSE_CACHE") or Path.home() / ".cache" / "lakehouse_assets").absolute()
+
+
+def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a file so that another process sees the old one or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
+    ) as new:
+        new.write(text)
+    Path(new.name).chmod(mode)
+    Path(new.name).replace(path)
+
+
+def file_identity(path: Path) -> str:
+    """What a file is without reading it: its real path, size and time of change."""
+    real = path.resolve(strict=True)
+    stat = real.stat()
+    return f"{real} {stat.st_size} {stat.st_mtime_ns}"
+
+
+def sha256(path: Path) -> str:
+    """The content of a file, as one hash."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def short_hash(*parts: str) -> str:
+    """A name for texts: 16 letters that change with any of them."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def last_line(text: str) -> str:
+    """What a program said last."""
+    lines = text.strip().splitlines()
+    return lines[-1].strip() if lines else "it ended without a word"
+
+
+def say(line: str) -> None:
+    """Tell the person who waits for something to be fetched or made."""
+    print(f"setup: {line}", file=sys.stderr, flush=True)  # what a command answers stays what it is
