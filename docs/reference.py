@@ -121,7 +121,7 @@ def checks_page() -> str:
     ]
     for step in build_definitions(Lakehouse()).asset_checks or ():
         for spec in step.check_specs:
-            says = (spec.description or "").split(". Run without days")[0]
+            says = (spec.description or "").split(". Without chosen days")[0]
             blocks = "yes" if spec.blocking else ""
             lines.append(f"| {'.'.join(spec.asset_key.path)} | `{spec.name}` | {blocks} | {says} |")
     return "\n".join(lines) + "\n"

@@ -55,7 +55,7 @@ class DaysLeftOut(LakehouseError):
         ended: str = "",
     ) -> None:
         self.work, self.refused, self.failed, self.left, self.ended = work, refused, failed, left, ended
-        rest = ended or f"{'everything else' if failed else 'every other day'} that is complete is up to date"
+        rest = ended or f"{'everything else' if failed else 'every other day'} is up to date"
         sentences = at_most([refused[day] for day in sorted(refused)], _TOLD)
         lines = [*at_most([*map(str, failed)], _FAILURES_TOLD), *in_sentences(left), "; ".join([*sentences, rest])]
         super().__init__("\n".join(lines))
@@ -87,7 +87,7 @@ class Runner:
         now = zone.look_at_all() if divided else seen
         incomplete |= zone.incomplete(signatures(_as_divided(seen, now, divided)), signatures(now))
         for dataset, day in sorted(incomplete):
-            self._say(f"{dataset} {day}: files are still being written; left for the next run")
+            self._say(f"{dataset} {day}: files are still being written; the next run takes them")
         left = {day for _, day in incomplete}
         stamps = self._lakehouse.stamps
         phases = stamps.phases(now)
@@ -233,7 +233,7 @@ class _Progress:
         self._started: dict[str, float] = {}
         self._done = 0
         span = f"{work.first}" if work.days == 1 else f"{work.first} … {work.last} ({work.days} days)"
-        say(f"{span}: {some(len(work.tables), 'table')}; {choice}")
+        say(f"{span}: {some(len(work.tables), 'table')}, {choice}")
 
     def __call__(self, event: dg.EventLogEntry) -> None:
         kind, step = event.dagster_event_type, event.step_key or ""
@@ -242,7 +242,7 @@ class _Progress:
         if kind == dg.DagsterEventType.STEP_UP_FOR_RETRY and (why := out_of_memory(event)):
             self._say(f"  {why}")
         if kind == dg.DagsterEventType.STEP_FAILURE:
-            self._say(f"  {table_of_step(step)} failed; what follows from it is left")
+            self._say(f"  {table_of_step(step)} failed; tables that depend on it are not computed")
         if kind != dg.DagsterEventType.STEP_SUCCESS or step.startswith("check_"):
             return
         now = time.monotonic()

@@ -13,11 +13,12 @@ from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -31,6 +32,8 @@ from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.timestamps import formats_of
 
 SETTINGS_FILE = "lakehouse.toml"
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", date: "a date such as 2024-03-01,"}
 
 EARLIEST_LANDING_DATE = date(2000, 1, 1)
 _YEARS = range(EARLIEST_LANDING_DATE.year, 2038)  # those whose clock changes time zones list one by one
@@ -74,7 +77,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", populate_by_name=True, extra="ignore", frozen=True)
 
-    home: Path = Field(Path(".lakehouse"), description="Folder that everything the lakehouse writes lives in.")
+    home: Path = Field(Path(".lakehouse"), description="Folder for everything that the lakehouse writes.")
     warehouse: str = Field(
         "", description="Where the tables are: a folder or `s3://bucket/prefix`; default `HOME/warehouse`."
     )
@@ -86,116 +89,121 @@ class Settings(BaseSettings):
     catalog_uri: str = Field(
         "", description="`http(s)://` address of an Iceberg REST catalog; default an SQLite catalog in HOME."
     )
-    catalog_name: str = Field("", description="What the REST catalog calls this lakehouse's catalog, if it has many.")
+    catalog_name: str = Field(
+        "", description="Name of this lakehouse's catalog in the REST catalog, if it has several."
+    )
     catalog_credential: SecretStr = Field(
-        SecretStr(""), description="`client:secret` for the REST catalog; default none is asked for."
+        SecretStr(""), description="`client:secret` for the REST catalog; default no login."
     )
     start_date: date = Field(
         EARLIEST_LANDING_DATE,
         ge=EARLIEST_LANDING_DATE,
-        description="First landing date that is read; Dagster's partitions begin with the days its rows may belong to.",
+        description="First landing date that is read. Dagster's partitions begin `late_days` before it.",
     )
     tables: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Tables to keep, with all they are computed from; default every table."
+        (), description="Tables to compute, with those that they read; default every table."
     )
     table_modules: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Python modules of yours that declare further tables (docs/add-a-table.md)."
+        (), description="Your Python modules that declare further tables (docs/add-a-table.md)."
     )
     success_marker: bool = Field(
-        False, description="Whether a landing date is complete only once its folder holds a file `_SUCCESS`."
+        False, description="With true, a landing date is read only once its folder holds a file `_SUCCESS`."
     )
     expected_hour: int = Field(
         6,
         ge=0,
         le=23,
-        description="Hour (reporting time zone) by which yesterday's file should be there; without it the day warns.",
+        description="Hour, in the reporting time zone, by which yesterday's file should be there; else the day gets a "
+        "warning.",
     )
     run_timeout_hours: float = Field(
-        12, gt=0, description="Hours after which Dagster ends a run; longer than the longest backfill takes."
+        12, gt=0, description="Hours after which Dagster ends a run. Choose more than your longest backfill takes."
     )
     webhook_url: SecretStr = Field(
         SecretStr(""),
-        description="`https://` address that gets a JSON message when a run has failed or a sensor can't do its work.",
+        description="`https://` address that gets a JSON message when a run fails or a sensor can't do its work.",
     )
     map_interactions: Annotated[Mapping[str, str], NoDecode] = Field(
         {},
         examples=[{"user_id": "visitor", "timestamp": "time"}],
-        description="How `lakehouse land` finds our columns of interactions in your files: ours = theirs.",
+        description="Where `lakehouse land` finds our columns in your files of interactions: ours = theirs.",
     )
     map_users: Annotated[Mapping[str, str], NoDecode] = Field(
-        {}, examples=[{"user_id": "id"}], description="The same for files of users."
+        {}, examples=[{"user_id": "id"}], description="Where it finds our columns in your files of users."
     )
-    late_days: int = Field(3, ge=0, le=60, description="How many days after its day an event may still be delivered.")
+    late_days: int = Field(3, ge=0, le=60, description="Days after its event date that a row may still be delivered.")
     allowed_actions: Annotated[tuple[str, ...], NoDecode] = Field(
         ("page_view", "edit", "create", "delete", "share"),
-        description="Valid action types; any other is rejected as `unknown_action`.",
+        description="Valid action types. Rows with another are rejected as `unknown_action`.",
     )
-    max_duration_ms: int = Field(7_200_000, gt=0, description="Longest valid duration in ms, itself included (2 h).")
-    session_gap_seconds: int = Field(1800, gt=0, description="Silence in seconds that starts a new session (30 min).")
+    max_duration_ms: int = Field(7_200_000, gt=0, description="Longest valid duration in ms (2 h); itself valid.")
+    session_gap_seconds: int = Field(1800, gt=0, description="Seconds of silence that start a new session (30 min).")
     segments: Annotated[tuple[str, ...], NoDecode] = Field(
         ("country", "device_type", "subscription_type", "app_version"),
-        description="Columns that `gold.segment_metrics` divides users by: `app_version`, and any "
-        "column of the users' files.",
+        description="Columns that users are divided by: `app_version`, any column of the users "
+        "files, and any of `extra_columns`.",
     )
     extra_columns: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         examples=[("plan", "experiment")],
-        description="Further columns of interactions' files to keep as text in `silver.interaction_extras`; "
+        description="Further columns of your files to keep as text in `silver.interaction_extras`; "
         "`segments` may name them.",
     )
-    input_timezone: str = Field("UTC", description="Time zone of timestamps delivered without an offset.")
+    input_timezone: str = Field("UTC", description="Time zone of timestamps without an offset.")
     reporting_timezone: str = Field("UTC", description="Time zone whose calendar days the metrics use.")
     timestamp_formats: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         examples=[("%m/%d/%Y %H:%M", "%d.%m.%Y %H:%M:%S")],
-        description="Further formats of interactions' timestamps, as strptime writes them; the first that fits counts.",
+        description="Further formats of timestamps, in strptime's notation; the first that fits is used.",
     )
     engine: Literal["auto", "sail", "spark"] = Field(
         "auto",
-        description="What computes the tables: `sail` in the process, which needs no Java and answers at once, `spark` "
-        "(embedded, or at `SPARK_REMOTE`), or `auto`: Sail what reads few rows, Spark the rest.",
+        description="Engine that computes the tables: `sail` (in the process, no Java), `spark` (embedded, or at "
+        "`SPARK_REMOTE`), or `auto`: Sail for runs that read few rows, Spark for the rest.",
     )
     sail_rows: int = Field(
-        10_000_000, ge=0, description="With `auto`: most rows that a run may read for Sail to compute it."
+        10_000_000, ge=0, description="With `auto`: the most rows that a run may read to be computed by Sail."
     )
     driver_memory: str = Field(
         "4g",
         pattern=r"^\d+[gm]$",
-        description="Memory that an engine may use in this process: Sail's pool, or the heap of the embedded Spark.",
+        description="Memory for an engine in this process: Sail's pool, or the heap of the embedded Spark.",
     )
     spill: str = Field(
         "",
         examples=["spill"],
-        description="Folder of this machine for what does not fit in that memory; default the folder of temporary "
-        "files (`TMPDIR`). `SPARK_LOCAL_DIRS` goes before it.",
+        description="Local folder for what does not fit into that memory; default the folder of temporary files "
+        "(`TMPDIR`). `SPARK_LOCAL_DIRS` has precedence.",
     )
     rows_per_file: int = Field(
-        1_000_000, ge=1000, description="Rows a data file aims at; consecutive small days share one file up to it."
+        1_000_000, ge=1000, description="Rows per data file. Neighbouring small days share a file up to this size."
     )
     snapshot_days: int = Field(
-        7, ge=1, description="Days that a table's earlier snapshots stay readable; longer than any run or query takes."
+        7,
+        ge=1,
+        description="Days that a table's earlier snapshots stay readable. Choose more than any run or query takes.",
     )
     abandoned_hours: int = Field(
-        24, ge=24, description="Hours after which what a run staged and never published counts as abandoned."
+        24, ge=24, description="Hours after which files that a run staged and never published are removed."
     )
     retention_days: int | None = Field(
         None,
         ge=1,
         examples=[730],
-        description="Days before the newest one that the scheduled cleanup keeps; default all of them.",
+        description="Days before the newest one that the scheduled cleanup keeps; default all.",
     )
-    lock_timeout_seconds: int = Field(60, ge=1, description="How long a commit waits for a locked catalog, in seconds.")
-    s3_endpoint: str = Field("", validation_alias="S3_ENDPOINT", description="S3 endpoint when it is not AWS's own.")
+    lock_timeout_seconds: int = Field(60, ge=1, description="Seconds that a commit waits for a locked catalog.")
+    s3_endpoint: str = Field("", validation_alias="S3_ENDPOINT", description="Address of an S3 store other than AWS.")
     s3_region: str = Field("us-east-1", validation_alias="S3_REGION", description="Region the S3 client signs for.")
     dagster_postgres_url: SecretStr = Field(
         SecretStr(""),
         validation_alias="DAGSTER_POSTGRES_URL",
-        description="`postgresql+psycopg2://…` of the database of Dagster's records; default SQLite in HOME.",
+        description="`postgresql+psycopg2://…` address of the database for Dagster's records; default SQLite in HOME.",
     )
     spark_remote: SecretStr = Field(  # may hold a token
         SecretStr(""),
         validation_alias="SPARK_REMOTE",
-        description="`sc://host:port` of a Spark Connect server instead of the embedded Spark.",
+        description="`sc://host:port` of a Spark Connect server, in place of the embedded Spark.",
     )
 
     @field_validator("allowed_actions", "segments", "extra_columns", "tables", "table_modules", mode="before")
@@ -242,7 +250,7 @@ class Settings(BaseSettings):
         if other_case := [name for name in value if name.lower() in _KNOWN_SEGMENTS and name not in _KNOWN_SEGMENTS]:
             raise ValueError(f"{other_case[0]} is written {other_case[0].lower()}")
         if taken := [name for name in value if name.lower() in _NO_SEGMENTS]:
-            raise ValueError(f"{taken[0]} tells users apart or says since when, and can't divide them")
+            raise ValueError(f"{taken[0]} is reserved and can't be a segment")
         return value
 
     @field_validator("extra_columns")
@@ -252,14 +260,14 @@ class Settings(BaseSettings):
         if len(unique) != len(value):
             raise ValueError("needs names of letters, digits and underscores, each once")
         if taken := [name for name in value if name.lower() in _NO_EXTRAS]:
-            raise ValueError(f"{taken[0]} is a column already")
+            raise ValueError(f"{taken[0]} is a column of the tables already; leave it out")
         return value
 
     @field_validator("input_timezone", "reporting_timezone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
         if value not in available_timezones():
-            raise ValueError(f"{value!r} is no IANA time zone such as `Europe/Berlin`")
+            raise ValueError(f"{value!r} is not an IANA time zone such as `Europe/Berlin`")
         return value
 
     @field_validator("warehouse", "landing")
@@ -418,7 +426,26 @@ def load_settings(**overrides: object) -> Settings:
         variable = _variable(field, Settings.model_fields.get(field))
         place = f"{file}: {field} = " if field in in_file and variable not in os.environ else f"{variable}="
         given = variable if field in _secrets() else f"{place}{first['input']!r}"
-        raise SettingsError(f"{given} can't be used: {first['msg'].removeprefix('Value error, ')}.") from None
+        raise SettingsError(f"{given} can't be used: {_why(first, field)}.") from None
+
+
+def _why(found: ErrorDetails, name: str) -> str:
+    """What is wrong with a value, in words that name what it must be."""
+    if found["type"] == "value_error" or name not in Settings.model_fields:
+        return found["msg"].removeprefix("Value error, ")
+    field = Settings.model_fields[name]
+    kinds = [kind for kind in (*get_args(field.annotation), field.annotation) if kind is not type(None)]
+    if isinstance(field.default, tuple):
+        return f"must be a list such as {','.join(field.default)}" if field.default else "must be a list of texts"
+    if get_origin(field.annotation) is Literal:
+        return f"must be one of {', '.join(kinds[:-1])}"
+    limits = {type(one).__name__: one for one in field.metadata}
+    ge, gt, le = (getattr(limits.get(kind), kind.lower(), None) for kind in ("Ge", "Gt", "Le"))
+    if le is not None:
+        bounds = f" from {ge} to {le}"
+    else:
+        bounds = f" of at least {ge}" if ge is not None else f" above {gt}" if gt is not None else ""
+    return f"must be {_KINDS.get(kinds[0], f'written like {field.default}')}{bounds}"
 
 
 def folder_settings(home: str | Path, **overrides: object) -> Settings:
@@ -508,16 +535,16 @@ def settings_template() -> str:
     secrets = [_variable(name, fields[name]) for name in fields if name in _secrets()]
     others = [name for name in fields if name not in {*OF_EVENTS, *_secrets()}]
     parts = [
-        "# Settings of a lakehouse. A line without its # counts, unless the environment has the variable.",
+        "# Settings of a lakehouse. Remove the # from a line to use it. A variable in the environment has precedence.",
         "# In the environment a list is written with commas, and pairs as ours=theirs.",
-        f"# Secrets stay out of files; the environment has them: {', '.join(secrets)}.",
-        "# Relative folders are those of the folder a command is run in.",
+        f"# Secrets are not allowed here; set them in the environment: {', '.join(secrets)}.",
+        "# Relative folders are relative to the folder where you run a command.",
         "",
-        "# ---- Your events: what they are called, what is valid, when they were",
+        "# ---- Your events: columns, valid values, days",
     ]
     for name in (*OF_EVENTS, *others):
         if name == others[0]:
-            parts += ["", "# ---- Where things are, and how much of them"]
+            parts += ["", "# ---- Places, engines, limits"]
         field = fields[name]
         value = field.examples[0] if field.examples else field.default
         kind = "" if not field.examples else " (an example; there is no default)"

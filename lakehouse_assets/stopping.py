@@ -23,7 +23,7 @@ from types import FrameType
 from typing import NoReturn
 
 STATUS = 130
-SENTENCE = "lakehouse: stopped; nothing half done was published"
+SENTENCE = "lakehouse: stopped; nothing half-written was published"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GRACE_SECONDS = 2.0  # in which files are removed that nobody will need, and Dagster's run gets its end
 _ONE_SECONDS = 0.5  # a signal that comes again this soon was sent once, to the process and to its group

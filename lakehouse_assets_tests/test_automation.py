@@ -311,11 +311,11 @@ def test_a_refused_file_keeps_no_other_day_waiting_and_is_told_of(make_lake):
         stands = {one.first.isoformat(): one for one in status(lake.lakehouse, lambda: nullcontext(daemon.instance))}
         # the file that can't be read may hold late rows of the day before
         assert stands["2024-03-01"].state == STALE
-        assert stands["2024-03-01"].why.startswith("silver.interactions: follows from bronze.interactions, and ")
+        assert stands["2024-03-01"].why.startswith("silver.interactions: depends on bronze.interactions (")
         assert (stands["2024-03-02"].state, stands["2024-03-02"].files, stands["2024-03-02"].why) == (FAILED, 1, reason)
 
         lake.rows("2024-03-03", "w,2024-03-03 10:00:00,edit,p,1,1")
-        with pytest.raises(DaysLeftOut, match=r"is empty .*; every other day that is complete is up to date"):
+        with pytest.raises(DaysLeftOut, match=r"is empty .*; every other day is up to date"):
             lake.run()  # a person who asks for it hears it, when all the rest is done
         users = {day: row["daily_active_users"] for day, row in lake.by_day("gold.daily_metrics").items()}
         assert users == {"2024-03-01": 1, "2024-03-03": 1}
@@ -335,11 +335,11 @@ def test_a_refused_file_keeps_no_other_day_waiting_and_is_told_of(make_lake):
         third.symlink_to("nowhere")  # as when what it leads to is not mounted
         assert daemon.until_quiet() == (
             [],
-            f"{third}: can't be looked into (No such file or directory); remove or mend it",
+            f"{third}: can't be listed (No such file or directory); change its permissions or remove it",
         )
         root = lake.lakehouse.zone.root
         root.rename(root.with_name("unmounted"))
-        with pytest.raises(LandingError, match=r"interactions is not there any more, .* is it mounted\?"):
+        with pytest.raises(LandingError, match=r"interactions is missing, .* Mount it"):
             daemon.tick()
         assert lake.by_day("gold.daily_metrics") == before
 
@@ -352,8 +352,8 @@ def test_a_table_that_fails_keeps_no_other_waiting_and_is_asked_for_again_when_s
     for day in (1, 2):
         lake.rows(f"2024-03-0{day}", f"u,2024-03-0{day} 10:00:00,edit,p,1,1")
     told = (
-        "gold.session_metrics 2024-03-01 … 2024-03-02 was not published, its contract is broken: columns_valid",
-        "; nothing has changed since; left: gold.session_distribution, following from gold.session_metrics",
+        "gold.session_metrics 2024-03-01 … 2024-03-02 was not published: check columns_valid",
+        "; nothing has changed since; not computed because of gold.session_metrics: gold.session_distribution",
     )
     with daemon_of(lake.lakehouse) as daemon, monkeypatch.context() as patch:
         computed_by(patch, lake.lakehouse, "gold.session_metrics", spans_wrong_on(date(2024, 3, 1)))
@@ -366,7 +366,7 @@ def test_a_table_that_fails_keeps_no_other_waiting_and_is_asked_for_again_when_s
         [stands] = status(lake.lakehouse, lambda: nullcontext(daemon.instance))
         assert stands.state == FAILED
         assert stands.why.startswith(told[0])
-        assert stands.why.endswith("; not up to date either: gold.session_distribution")
+        assert stands.why.endswith("; also stale: gold.session_distribution")
         # nor does a daemon ask that has just started, nor the UI's backfill get less
         assert Daemon(lake.lakehouse, daemon.instance).until_quiet() == ([], reason)
         days = {f"dagster/asset_partition_range_{end}": f"2024-03-0{day}" for end, day in (("start", 1), ("end", 2))}
@@ -432,7 +432,7 @@ def test_a_day_without_a_file_gets_its_rows_and_a_warning(make_lake):
         tick = schedule.evaluate_tick(dg.build_schedule_context(scheduled_execution_time=moment))
         return tick.run_requests or tick.skip_message
 
-    assert at(2) == "2024-03-01 is delivered or computed already"
+    assert at(2) == "2024-03-01 is landed or computed already"
     with daemon_of(lake.lakehouse) as daemon:
         [request] = at(4)  # the tick of the day before was missed, so two days have ended
         assert described(request)[1:] == ("2024-03-02", "2024-03-03")
@@ -446,13 +446,13 @@ def test_a_day_without_a_file_gets_its_rows_and_a_warning(make_lake):
     days = lake.by_day("gold.daily_metrics")
     assert [days[f"2024-03-0{day}"]["daily_active_users"] for day in (1, 2, 3)] == [1, 0, 0]
     assert days["2024-03-03"]["weekly_active_users"] == 1
-    assert at(4) == "2024-03-03 is delivered or computed already"
+    assert at(4) == "2024-03-03 is landed or computed already"
 
 
 def test_nothing_ever_delivered_is_no_empty_day(tmp_path):
     schedule = sensors.day_end_schedule(planned_only(tmp_path))
     context = dg.build_schedule_context(scheduled_execution_time=datetime(2024, 3, 2, 6, tzinfo=UTC))
-    assert schedule.evaluate_tick(context).skip_message == "nothing has ever been delivered"
+    assert schedule.evaluate_tick(context).skip_message == "no file has been landed yet"
 
 
 def test_a_lake_that_nobody_delivers_to_is_not_filled_with_days_without_files(tmp_path):
@@ -500,9 +500,9 @@ def test_nothing_that_lies_in_the_landing_zone_keeps_other_days_waiting(tmp_path
         assert [described(request)[1:] for request in daemon.tick().run_requests] == [("2024-03-01", "2024-03-06")]
         stands = {one.first.isoformat(): one.why for one in status(lakehouse, lambda: nullcontext(daemon.instance))}
     assert stands["2024-03-07"].endswith(
-        "date=2024-03-07: can't be looked into (Too many levels of symbolic links); remove or mend it"
+        "date=2024-03-07: can't be listed (Too many levels of symbolic links); change its permissions or remove it"
     )
-    assert stands["2024-03-08"].endswith("pipe.csv: is a pipe or a device and no file; remove it")
+    assert stands["2024-03-08"].endswith("pipe.csv: is a pipe or a device, not a file; remove it")
     assert stands["2024-03-09"].endswith("/\ufffd.csv: its name is not UTF-8; rename it")
     assert not {"2026-13-40", "2999-01-01", "2019-12-31"} & stands.keys()
     assert base / "date=2019-12-31" / "a.csv" in lakehouse.zone.strays()
@@ -536,7 +536,7 @@ def test_days_that_the_lake_has_not_are_refused_in_one_sentence_and_never_made_u
         return str(error.value)
 
     day = date(2024, 3, 4)
-    assert refused(day, day) == "there are no days to compute: no interactions are landed yet"
+    assert refused(day, day) == "no interactions are landed yet; land a file with `lakehouse land interactions FILE`"
     drop(lakehouse, "2024-03-04")
     drop(lakehouse, "2024-03-06")
     lakehouse.stamps.check_range(day, date(2024, 3, 6))
@@ -545,7 +545,8 @@ def test_days_that_the_lake_has_not_are_refused_in_one_sentence_and_never_made_u
         "2016-03-01 is before 2024-03-04, the first day of what is landed; begin there, or land more"
     )
     assert refused(date(2024, 3, 8), date(2024, 3, 8)) == (
-        "2024-03-06 is the last day that is landed or computed; begin at 2024-03-07, so that no day is left out between"
+        "2024-03-08 is after 2024-03-06, the last day that is landed or computed; begin at 2024-03-07, so that no day "
+        "is left out"
     )
     assert refused(date(2024, 3, 7), today) == (
         f"{today} has no file and is not over; end at {today - timedelta(1)}, or land its file"
@@ -553,7 +554,7 @@ def test_days_that_the_lake_has_not_are_refused_in_one_sentence_and_never_made_u
     with daemon_of(lakehouse) as daemon:  # the same from the UI, table by table, before anything is read
         for partition, why in (
             ("2016-03-01", "2016-03-01 is before 2024-03-04"),
-            (f"{today}", "2024-03-06 is the last"),
+            (f"{today}", f"{today} is after 2024-03-06"),
         ):
             for table in ("bronze.interactions", "gold.daily_metrics"):
                 run = daemon.job.execute_in_process(
@@ -611,7 +612,7 @@ def test_settings_that_change_under_a_code_server_are_noticed_and_nothing_is_run
     file.write_text("late_days = 3\n")
     lakehouse = Lakehouse()
     drop(lakehouse, "2024-03-01")
-    changed = "settings changed (late_days, allowed_actions): reload the definitions; nothing is run until then"
+    changed = "settings changed (late_days, allowed_actions): reload the definitions; nothing runs until then"
     with daemon_of(lakehouse) as daemon:
         daemon.tick()
         file.write_text('late_days = 2\nallowed_actions = ["edit"]\n')
@@ -620,7 +621,7 @@ def test_settings_that_change_under_a_code_server_are_noticed_and_nothing_is_run
         broken = daemon.tick()
         assert broken.run_requests == []
         assert broken.skip_message.startswith(f"{file} can't be read as TOML: Invalid value")
-        assert broken.skip_message.endswith("; nothing is run until that is mended")
+        assert broken.skip_message.endswith("; nothing runs until you correct that")
         context = dg.build_schedule_context(scheduled_execution_time=datetime(2024, 3, 4, 6, tzinfo=UTC))
         assert sensors.day_end_schedule(lakehouse).evaluate_tick(context).skip_message == broken.skip_message
         file.write_text("late_days = 3\n")
@@ -641,8 +642,8 @@ def test_runs_that_go_by_other_settings_than_the_sensor_are_asked_for_once(make_
         assert len(asked) == 1
         [run] = daemon.instance.get_runs()
         assert reason == (
-            f"run {run.run_id} computed silver.rejected_interactions 2024-03-01 otherwise than expected here: its "
-            "settings or its code are not this code server's; reload the definitions, or run `lakehouse run`"
+            f"run {run.run_id} computed silver.rejected_interactions 2024-03-01 with other settings or code than "
+            "this code server has; reload the definitions, or run `lakehouse run`"
         )
         # what another run has written meanwhile may be computed again, and so may what a repair took the stamp from
         lake.rows("2024-03-01", "u,2024-03-01 10:00:00,edit,p,1,1", "v,2024-03-01 10:00:00,edit,p,1,1")
@@ -743,7 +744,7 @@ def test_a_failed_run_is_told_to_the_webhook_with_its_reason(tmp_path, webhook):
     ]
     assert "canary" not in logged
     there_are = f"1999-12-29 … {today} (today in UTC)"
-    outside = f"is not within the days that can be computed, {there_are}"
+    outside = f"is outside the days that can be computed, {there_are}"
     assert [
         (told["text"].partition(" failed")[0][22:], told["days"], told["reason"]) for told in Webhook.posted[1:]
     ] == [
@@ -752,7 +753,7 @@ def test_a_failed_run_is_told_to_the_webhook_with_its_reason(tmp_path, webhook):
         (
             " of job lakehouse",
             "no days",
-            f"the run names no days, and tables are computed by day; choose some of {there_are}",
+            f"the run names no days; choose some of {there_are}",
         ),
     ]
 

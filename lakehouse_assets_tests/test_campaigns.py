@@ -386,7 +386,7 @@ def test_a_full_disk_for_spill_is_named_and_a_run_with_room_succeeds(make_lake, 
         told = process.communicate(timeout=600)[1]
     assert process.returncode == 1
     last = told.splitlines()[-1]
-    assert last.startswith("lakehouse: no space is left, and nothing half written was published: ")
+    assert last.startswith("lakehouse: no space is left; nothing half-written was published: ")
     assert f"{spill} has " in last
     assert lake.table("gold.daily_metrics") == []
     lake.run()

@@ -64,11 +64,11 @@ def test_a_compressed_file_counts_as_what_it_is_a_part_of(make_lake: Callable[..
     [
         (
             {"engine": "auto", "sail_rows": 10},
-            "sail computes: about 5 rows to read, not more than LAKEHOUSE_SAIL_ROWS",
+            "computed by sail (about 5 rows to read)",
         ),
-        ({"engine": "auto", "sail_rows": 4}, "spark computes: about 5 rows to read, more than LAKEHOUSE_SAIL_ROWS"),
-        ({"engine": "sail", "sail_rows": 4}, "sail computes: LAKEHOUSE_ENGINE=sail"),
-        ({"engine": "spark"}, "spark computes: LAKEHOUSE_ENGINE=spark"),
+        ({"engine": "auto", "sail_rows": 4}, "computed by spark (about 5 rows to read, more than LAKEHOUSE_SAIL_ROWS)"),
+        ({"engine": "sail", "sail_rows": 4}, "computed by sail (LAKEHOUSE_ENGINE=sail)"),
+        ({"engine": "spark"}, "computed by spark (LAKEHOUSE_ENGINE=spark)"),
     ],
 )
 def test_what_computes_a_run_follows_from_the_rows_it_reads(
@@ -102,7 +102,7 @@ def test_a_run_says_what_computes_it(make_lake: Callable[..., Any], asked_by: st
         assert made.asset_materialization is not None
         assert made.asset_materialization.metadata["engine"].value == "sail"
     if asked_by == "terminal":
-        assert any("; sail computes: " in line for line in lake.said)
+        assert any(", computed by sail (" in line for line in lake.said)
 
 
 def test_nobody_else_reaches_a_server_whose_door_is_shut() -> None:

@@ -162,8 +162,8 @@ def test_a_law_that_breaks_as_an_input_is_not_computed_names_the_input(make_lake
         ).dagster_run
         reason = failure_of(instance, run).reason
     assert reason.startswith(
-        "silver.interaction_counts 2024-03-01 was not published, as it follows from what is not up to date "
-        "(silver.interaction_routing 2024-03-01: not computed yet); compute that first"
+        "silver.interaction_counts 2024-03-01 was not published: it depends on days that are not computed yet "
+        "(silver.interaction_routing 2024-03-01: not computed yet). `lakehouse run` computes them first. What failed: "
     ), reason
     assert "rows_reconcile" in reason
     assert lake.table("silver.interaction_counts") == []

@@ -86,7 +86,7 @@ def test_checks_executed_without_days_judge_every_computed_day(server):
     table = "bronze.interactions"
     path = {"path": table.split(".")}
     checks = server.ask(CHECKS, table=path)["assetNodeOrError"]["assetChecksOrError"]["checks"]
-    assert all(check["description"].endswith(". Run without days it judges every computed one.") for check in checks)
+    assert all(check["description"].endswith(". Without chosen days it judges every computed day.") for check in checks)
     names = [check["name"] for check in checks]
     assert names
     run = server.launch(checks=[(table, name) for name in names])  # what the button "Execute all" sends
@@ -138,7 +138,7 @@ def test_settings_changed_on_disk_stop_the_sensor_until_the_definitions_are_load
     with (server.home / "lakehouse.toml").open("a") as file:
         file.write('allowed_actions = ["edit", "fly"]\n')
     assert server.next_tick()["skipReason"] == (
-        "settings changed (allowed_actions): reload the definitions; nothing is run until then"
+        "settings changed (allowed_actions): reload the definitions; nothing runs until then"
     )
     assert server.runs() == before
     assert server.reload() == ""

@@ -51,13 +51,19 @@ def test_the_environment_goes_before_the_file_and_the_file_before_the_default(fo
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("late_days = 99", "lakehouse.toml: late_days = 99 can't be used: Input should be less than or equal to 60"),
+        ("late_days = 99", "lakehouse.toml: late_days = 99 can't be used: must be a whole number from 0 to 60."),
+        ("retention_days = 0", "retention_days = 0 can't be used: must be a whole number of at least 1."),
+        ("run_timeout_hours = 0", "can't be used: must be a number above 0."),
+        ('success_marker = "maybe"', "can't be used: must be true or false."),
+        ('engine = "duck"', "can't be used: must be one of auto, sail, spark."),
+        ('driver_memory = "4"', "can't be used: must be written like 4g."),
+        ("allowed_actions = 3", "can't be used: must be a list such as page_view,edit,create,delete,share."),
         ("late_day = 3", "lakehouse.toml: there is no setting 'late_day'; did you mean late_days?"),
         ("xyz = 3", "`lakehouse init` writes a file with all there are"),
         ("late_days = ", "lakehouse.toml can't be read as TOML: Invalid value"),
         ('webhook_url = "https://x"', "webhook_url is a secret; give it as LAKEHOUSE_WEBHOOK_URL"),
         ('segments = ["a b"]', "segments = ['a b'] can't be used"),
-        ('segments = ["user_id"]', "user_id tells users apart"),
+        ('segments = ["user_id"]', "user_id is reserved and can't be a segment"),
         ('segments = ["Country"]', "Country is written country"),
     ],
 )

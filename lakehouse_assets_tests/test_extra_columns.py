@@ -89,7 +89,11 @@ def test_a_value_inside_an_object_is_found_when_it_is_named_after_landing(make_l
 
 @pytest.mark.parametrize(
     ("names", "sentence"),
-    [("plan,Plan", "each once"), ("a b", "letters, digits"), ("duration_ms", "duration_ms is a column already")],
+    [
+        ("plan,Plan", "each once"),
+        ("a b", "letters, digits"),
+        ("duration_ms", "duration_ms is a column of the tables already"),
+    ],
 )
 def test_names_that_can_not_be_extra_columns_are_refused(names: str, sentence: str) -> None:
     with pytest.raises(SettingsError, match=sentence):

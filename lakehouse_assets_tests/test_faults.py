@@ -98,8 +98,8 @@ def test_a_range_that_fails_on_one_day_publishes_none_of_its_days(lake, monkeypa
     assert f"{2 * users} rows on 2024-03-02; for example " in told
     assert "'session_span_ms': -7" in told
     assert told.splitlines()[1:] == [
-        "left: gold.daily_session_metrics, following from gold.session_metrics",
-        "everything else that is complete is up to date",
+        "not computed because of gold.session_metrics: gold.daily_session_metrics",
+        "everything else is up to date",
     ]
     assert sentence_of(failed.value) == told
     after = published(lake)
@@ -449,8 +449,8 @@ def test_tables_that_fail_stop_only_what_follows_from_them(make_lake, capsys, mo
     assert {line.partition(" 2024")[0] for line in lines[:2]} == {f"lakehouse: {name}" for name in failing}
     assert any("duration_correlation is a finite number" in line for line in lines[:2])
     assert lines[2:] == [
-        "lakehouse: left: gold.daily_session_metrics, following from gold.session_metrics",
-        "lakehouse: everything else that is complete is up to date",
+        "lakehouse: not computed because of gold.session_metrics: gold.daily_session_metrics",
+        "lakehouse: everything else is up to date",
     ]
     assert [row["daily_active_users"] for row in lake.table("gold.daily_metrics")] == [2, 2]
     assert len(lake.table("gold.weekly_metrics")) == 2
@@ -465,7 +465,7 @@ def test_tables_that_fail_stop_only_what_follows_from_them(make_lake, capsys, mo
     assert (stands["first"], stands["last"], stands["state"]) == (*span.values(), FAILED)
     for name in failing:
         assert f"{name} 2024-03-01 … 2024-03-02 was not published" in stands["why"]
-    assert stands["why"].endswith("not up to date either: gold.daily_session_metrics")
+    assert stands["why"].endswith("also stale: gold.daily_session_metrics")
 
     assert cli.main(["run", "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
@@ -490,7 +490,7 @@ def test_a_full_disk_and_a_read_only_one_are_named_and_change_nothing(make_lake,
         capsys.readouterr()
         assert cli.main(["run"]) == 1
         told = capsys.readouterr().err
-        assert "lakehouse: no space is left, and nothing half written was published: " in told
+        assert "lakehouse: no space is left; nothing half-written was published: " in told
         assert f"{disk}/warehouse has 0 MB free" in told
         assert "Make room and run again" in told
         after = published(lake)
@@ -500,7 +500,7 @@ def test_a_full_disk_and_a_read_only_one_are_named_and_change_nothing(make_lake,
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         assert cli.main(["run"]) == 1
         assert capsys.readouterr().err == (
-            f"lakehouse: {disk}/warehouse can't be written to; make it writable, or let LAKEHOUSE_WAREHOUSE name "
+            f"lakehouse: {disk}/warehouse can't be written to; make it writable, or set LAKEHOUSE_WAREHOUSE to "
             "another folder\n"
         )
         assert published(lake) == after

@@ -214,15 +214,15 @@ def test_rolling_windows_agree_with_plain_sql(make_lake):
 GOOD = f"{HEADER}\nu,2024-03-01 10:00:00,edit,p,10,1\n"
 REFUSED = {
     "zero bytes": (b"", "a.csv", "is empty"),
-    "no header": (b"u,2024-03-01 10:00:00,edit,p,10,1\n", "a.csv", "has no header"),
+    "no header": (b"u,2024-03-01 10:00:00,edit,p,10,1\n", "a.csv", "header not recognised"),
     "missing column": (GOOD.replace(",duration_ms", ",ms").encode(), "a.csv", "'duration_ms' is missing"),
-    "column twice": (GOOD.replace("page_id", "user_id").encode(), "a.csv", "'user_id' is there twice"),
+    "column twice": (GOOD.replace("page_id", "user_id").encode(), "a.csv", "'user_id' appears twice"),
     "cut gzip": (gzip.compress(GOOD.encode())[:-9], "a.csv.gz", "damaged or cut gzip"),
     "not gzip": (GOOD.encode(), "a.csv.gz", r"is named \.gz and is not compressed"),
     "junk behind gzip": (gzip.compress(GOOD.encode()) + b"junk", "a.csv.gz", "damaged or cut gzip"),
     "UTF-16": (GOOD.encode("utf-16"), "a.csv", "looks like UTF-16"),
     "Latin-1": (GOOD.replace(",p,", ",caf\xe9,").encode("latin-1"), "a.csv", "is not UTF-8"),
-    "an unknown separator": (GOOD.replace(",", "~").encode(), "a.csv", "has no header with our columns"),
+    "an unknown separator": (GOOD.replace(",", "~").encode(), "a.csv", "header not recognised"),
     "HTML": (b"<html>not found</html>", "a.csv", "HTML or XML"),
 }
 
@@ -358,7 +358,7 @@ def test_a_change_of_zone_counts_every_row_on_its_day_and_its_undoing_leaves_no_
     assert kolkata.stale() == {}
 
     lake.run()
-    assert "the time zone has changed: divided.csv was divided by days of Asia/Kolkata" in "\n".join(lake.said)
+    assert "the time zone has changed: divided.csv was split by days of Asia/Kolkata" in "\n".join(lake.said)
     assert lake.stale() == {}
     assert lake.contents() == utc  # the day that only Kolkata had is gone, not a row of zeros
 

@@ -153,8 +153,8 @@ def test_a_file_in_one_format_nothing_reads_is_refused_with_the_setting_that_rea
     with pytest.raises(LandingError) as refused:
         split_utc(zone, path)
     assert str(refused.value) == (
-        "no timestamp in events.csv is readable, as '3/5/2024 10:00' in its first row "
-        '\'u0,3/5/2024 10:00,edit,p,1,1\'; it is written as "%m/%d/%Y %H:%M" or "%d/%m/%Y %H:%M": say so with '
+        "no timestamp in events.csv is readable; found '3/5/2024 10:00' in the first row "
+        '\'u0,3/5/2024 10:00,edit,p,1,1\'. Its format is "%m/%d/%Y %H:%M" or "%d/%m/%Y %H:%M": set '
         'timestamp_formats = ["%m/%d/%Y %H:%M"] in lakehouse.toml'
     )
     landed = split_utc(zone, path, formats=["%d/%m/%Y %H:%M"])
@@ -162,7 +162,7 @@ def test_a_file_in_one_format_nothing_reads_is_refused_with_the_setting_that_rea
 
 
 def test_a_file_without_any_readable_day_is_refused_and_leaves_nothing(zone: LandingZone, tmp_path: Path) -> None:
-    with pytest.raises(LandingError, match=r"no timestamp in events\.csv is readable: .*its first row '"):
+    with pytest.raises(LandingError, match=r"no timestamp in events\.csv is readable; .*the first row '"):
         split_utc(zone, source(tmp_path, rows_of("a,yesterday,edit,p,1,1")))
     with pytest.raises(LandingError, match="has a header and no rows"):
         split_utc(zone, source(tmp_path, rows_of()))
@@ -433,7 +433,7 @@ def test_quotes_line_ends_and_replacement_go_by_the_files_own_separator(
         "a": f"x{separator}y,z", "b": 'two\nlines "and" more', "c": "1,5",
     }  # fmt: skip
     assert [row["malformed_row"] for row in found if row["malformed_row"]] == [separator.join(rows[3])]
-    with pytest.raises(LandingError, match=r"has 1 row of 2024-03-01, .* has 2; rename it"):
+    with pytest.raises(LandingError, match=r"would replace 2 rows of 2024-03-01 with 1 row; rename it"):
         split_utc(zone, source(tmp_path, text.replace("\nb" + separator, "\nb")), page_id="Page")
 
 
@@ -446,9 +446,9 @@ def test_a_header_after_other_lines_is_renamed_too(zone: LandingZone, tmp_path: 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("a,b\n1,2\n", "required: user_id, .*; its first line: 'a,b'"),
-        ("sep=;\n" + TWO_ROWS, "says that ';' divides its columns, and its header is divided by ','; mend the first"),
-        (TWO_ROWS.replace(",", "~"), "has no header with our columns; .*its first line: 'user_id~timestamp"),
+        ("a,b\n1,2\n", "required: user_id, .*; found: 'a,b'"),
+        ("sep=;\n" + TWO_ROWS, "its first line says that columns are separated by ';', but its header uses ','"),
+        (TWO_ROWS.replace(",", "~"), "header not recognised; .*found: 'user_id~timestamp"),
         (TWO_ROWS.replace(",", ";", 3), "are missing"),
         (TWO_ROWS.replace("page_id,", ",page_id,"), "column 4 has no name"),
         (TWO_ROWS.replace("page_id", "USER_ID"), "column 'page_id' is missing"),
@@ -556,15 +556,15 @@ def test_broken_links_and_unreadable_files_give_one_clear_sentence(zone: Landing
     link = folder / "a.csv"
     link.symlink_to(tmp_path / "nowhere.csv")
     refused_as(zone, f"{link}: is a link to a file that does not exist")
-    with pytest.raises(LandingError, match="there is no such file"):
+    with pytest.raises(LandingError, match="no such file"):
         split_utc(zone, link)
     link.unlink()
     loop = folder / "b.csv"
     loop.symlink_to(loop)
-    refused_as(zone, f"{loop}: can't be looked at (Too many levels of symbolic links)")
+    refused_as(zone, f"{loop}: can't be read (Too many levels of symbolic links)")
     loop.unlink()
     os.mkfifo(loop)
-    refused_as(zone, f"{loop}: is a pipe or a device and no file; remove it")
+    refused_as(zone, f"{loop}: is a pipe or a device, not a file; remove it")
     loop.unlink()
     (folder / os.fsdecode(b"\xff.csv")).write_text(rows_of("a,2024-03-01 10:00:00,edit,p,1,1"))
     refused_as(zone, f"{folder}/\ufffd.csv: its name is not UTF-8; rename it")
@@ -584,10 +584,12 @@ def test_a_folder_that_leads_nowhere_or_in_a_circle_is_refused_as_a_file_is(zone
     folder = zone.folder("interactions", DAY)
     folder.parent.mkdir(parents=True)
     folder.symlink_to(folder)
-    refused_as(zone, f"{folder}: can't be looked into (Too many levels of symbolic links); remove or mend it")
+    refused_as(
+        zone, f"{folder}: can't be listed (Too many levels of symbolic links); change its permissions or remove it"
+    )
     folder.unlink()
     folder.symlink_to(tmp_path / "nowhere")
-    refused_as(zone, f"{folder}: can't be looked into (No such file or directory); remove or mend it")
+    refused_as(zone, f"{folder}: can't be listed (No such file or directory); change its permissions or remove it")
 
 
 def test_folders_and_files_of_another_user_are_refused_by_name(tmp_path: Path) -> None:
@@ -609,7 +611,7 @@ def test_folders_and_files_of_another_user_are_refused_by_name(tmp_path: Path) -
                     print(error)
 
     assert said_without_rights(tmp_path, read) == [
-        *["interactions/date=2024-03-01: can't be looked into (Permission denied); remove or mend it"] * 2,
+        *["interactions/date=2024-03-01: can't be listed (Permission denied); change its permissions or remove it"] * 2,
         *["interactions/date=2024-03-02/a.csv: can't be read (Permission denied)"] * 2,
         *["read"] * 2,
     ]
@@ -624,7 +626,7 @@ def test_folders_and_files_of_another_user_are_refused_by_name(tmp_path: Path) -
     told = said_without_rights(tmp_path, look)
     for folder in (base, base / "date=2024-03-01"):
         folder.chmod(0o755)
-    assert told == ["interactions can't be looked into (Permission denied); mend its permissions"]
+    assert told == ["interactions can't be listed (Permission denied); change its permissions"]
 
 
 def said_without_rights(folder: Path, act: Callable[[], None]) -> list[str]:
@@ -676,7 +678,7 @@ def test_what_no_process_has_seen_yet_is_told_in_bytes(zone: LandingZone, tmp_pa
 def test_landing_dates_outside_the_calendar_are_refused(zone: LandingZone, tmp_path: Path, which: str) -> None:
     # today is asked for here and not when tests are collected: a suite that runs past midnight has two of them
     day = date(1999, 12, 31) if which == "before the first" else datetime.now(tz=UTC).date() + timedelta(days=1)
-    with pytest.raises(LandingError, match=f"--date {day} is outside"):
+    with pytest.raises(LandingError, match=f"--date {day} is not between"):
         deliver(zone, "users", source(tmp_path, "user_id\n"), day, {})
 
 
@@ -695,7 +697,7 @@ def test_landing_dates_outside_the_calendar_are_refused(zone: LandingZone, tmp_p
     ],
 )
 def test_only_a_calendar_date_is_a_date(text: str) -> None:
-    with pytest.raises(LandingError, match="is no date; write it as YYYY-MM-DD"):
+    with pytest.raises(LandingError, match="is not a date; write it as YYYY-MM-DD"):
         parse_date(text)
 
 
@@ -731,7 +733,7 @@ def test_a_file_with_fewer_rows_of_a_day_replaces_the_one_of_its_name_only_when_
     split_utc(zone, source(tmp_path, rows_of(*rows)))
     before = delivered_user_ids(zone)
     fewer = source(tmp_path, rows_of("d,2024-03-01 10:00:00,edit,p,1,1", "d,2024-03-02 10:00:00,edit,p,1,1"))
-    with pytest.raises(LandingError, match=r"has 1 row of 2024-03-02, .* would replace, has 2;"):
+    with pytest.raises(LandingError, match=r"would replace 2 rows of 2024-03-02 with 1 row;"):
         split_utc(zone, fewer)
     assert delivered_user_ids(zone) == before
     assert not list(zone.root.rglob("*.tmp"))
@@ -807,7 +809,7 @@ def test_a_growing_file_is_left_for_the_next_run(tmp_path: Path, monkeypatch: py
         stream.write(f"v,{growing} 11:00:00,edit,p,1,1\n")
     runner.run_stale(before)
     assert {day for work in asked for day in work} == {stable}
-    assert said == [f"interactions {growing}: files are still being written; left for the next run"]
+    assert said == [f"interactions {growing}: files are still being written; the next run takes them"]
 
     asked.clear()
     runner.run_stale(lakehouse.zone.look_at_all())

@@ -120,7 +120,7 @@ def test_what_is_landed_of_json_obeys_the_laws_of_csv(zone: LandingZone, tmp_pat
     path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
     land(zone, path, MAP)
     fewer = json_lines(tmp_path / "events.json", *rows[3:])
-    with pytest.raises(LandingError, match=r"has 21 rows of 2024-03-01, .* has 24; rename it"):
+    with pytest.raises(LandingError, match=r"would replace 24 rows of 2024-03-01 with 21 rows; rename it"):
         land(zone, fewer, MAP)
     ahead = in_zones("Asia/Kolkata")
     divide_again(zone, ahead, lambda _: None)
@@ -248,7 +248,11 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
     ),
     "an array": ("a.json", b'[{"a": 1}]', "is a JSON array; write its objects one a line"),
     "one object over lines": ("a.json", b'{\n "a": 1\n}\n', "has no line that is a JSON object"),
-    "no such key": ("a.json", b'{"a": {"b": 1}, "c": 2}\n', r"no row has 'who.id', .* \(found: a\.b, c\); `land --map"),
+    "no such key": (
+        "a.json",
+        b'{"a": {"b": 1}, "c": 2}\n',
+        r"no row has 'who.id', .* \(found: a\.b, c\); map it: `--map",
+    ),
     "Latin-1": ("a.json", '{"a": "é"}\n'.encode("latin-1"), "is not UTF-8"),
     "cut gzip": ("a.json.gz", gzip.compress(b'{"a": 1}\n' * 99)[:-9], "damaged or cut gzip"),
 }
@@ -275,7 +279,7 @@ def test_files_of_these_formats_put_into_the_zone_by_hand_are_refused(zone: Land
     for name, content in (("a.csv", b'{"user_id": "u"}\n'), ("b.csv", parquet(tmp_path / "x").read_bytes())):
         path = tmp_path / name
         path.write_bytes(content)
-        with pytest.raises(FileRefused, match="the landing zone holds CSV; take it out and `lakehouse land` it"):
+        with pytest.raises(FileRefused, match="the landing zone holds CSV; remove it and land it with"):
             inspect(path, DATASETS["interactions"])
 
 
@@ -294,7 +298,7 @@ def test_a_csv_gets_the_constants_of_its_map(zone: LandingZone, tmp_path: Path) 
         ("b", "p", "0", "1;0", None),
         (None, None, None, None, 'short;1;0;"1;0"'),
     ]
-    with pytest.raises(FileRefused, match="has a column 'page_id', so no value can be given"):
+    with pytest.raises(FileRefused, match="has a column 'page_id', so the map cannot give it"):
         land(zone, path, {"duration_ms": "=0", "app_version": "=", "page_id": "=p"})
 
 

@@ -98,8 +98,9 @@ def test_what_is_divided_again_is_what_landing_it_anew_gives(
     divide_again(zone, under(after), said.append)
     assert everything(zone) == everything(fresh)
     assert said == [
-        f"the time zone has changed: a.csv, b.csv were divided by days of {before[1]}, times without an offset in "
-        f"{before[0]}; now it is days of {after[1]}, times without an offset in {after[0]}; dividing 2 files again"
+        f"the time zone has changed: a.csv, b.csv were split by days of {before[1]}, times without an offset in "
+        f"{before[0]}; the settings now say days of {after[1]}, times without an offset in {after[0]}; "
+        "splitting 2 files again"
     ]
     assert divide_again(zone, under(after), said.append) == set()
     assert len(said) == 1
@@ -121,9 +122,9 @@ def test_formats_named_later_divide_what_is_landed_again(tmp_path: Path) -> None
     divide_again(zone, after, said.append)
     assert everything(zone) == everything(fresh)
     assert said == [
-        "the formats of timestamps have changed: events.csv was divided by days of UTC, times without an offset in "
-        "UTC; now it is days of UTC, times without an offset in UTC, times also as %m/%d/%Y %H:%M and "
-        "%d.%m.%y, %H/%M; dividing 1 file again"
+        "the formats of timestamps have changed: events.csv was split by days of UTC, times without an offset in "
+        "UTC; the settings now say days of UTC, times without an offset in UTC, times also as %m/%d/%Y %H:%M and "
+        "%d.%m.%y, %H/%M; splitting 1 file again"
     ]
     divide_again(zone, before, said.append)
     assert set(landed(zone)[("2024-03-09", "events.csv")]) >= set(us)
@@ -246,11 +247,13 @@ def test_what_can_not_be_divided_is_said_and_stays(tmp_path: Path) -> None:
     (zone.folder("interactions", date(2024, 3, 1)) / "a.csv").write_bytes(b"")
     said: list[str] = []
     divide_again(zone, kolkata, said.append)
-    assert "a.csv stays divided as it is" in said[1]
+    assert "a.csv stays as it was split before" in said[1]
     assert "is empty (0 bytes)" in said[1]
     assert [str(file.path.name) for file in zone.files("interactions", date(2024, 3, 2))] == ["b.csv"]
     (one,) = waiting(zone, kolkata)
-    assert told([one], kolkata).startswith("a.csv was divided by days of UTC, times without an offset in UTC; now it")
+    assert told([one], kolkata).startswith(
+        "a.csv was split by days of UTC, times without an offset in UTC; the settings now say"
+    )
 
 
 def test_with_a_marker_the_dates_of_a_complete_delivery_are_complete(tmp_path: Path) -> None:

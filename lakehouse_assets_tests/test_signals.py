@@ -172,7 +172,7 @@ def test_a_run_stopped_while_it_writes_a_table_publishes_none_of_it(
         stopped = instance.get_runs()[0]  # the newest
         assert stopped.status.value == "FAILURE"
         reason = failure_of(instance, stopped).reason
-        assert re.fullmatch(r"it was stopped|its process \d+ has ended without a word", reason)
+        assert re.fullmatch(r"it was stopped|its process \d+ ended without recording a reason", reason)
     lake.run()
     assert lake.by_day("gold.daily_metrics")["2024-03-01"]["daily_active_users"] == 2
     assert lake.stale() == {}

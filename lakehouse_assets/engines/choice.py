@@ -32,7 +32,7 @@ class Choice:
     why: str
 
     def __str__(self) -> str:
-        return f"{self.name} computes: {self.why}"
+        return f"computed by {self.name} ({self.why})"
 
 
 class Engines:
@@ -111,17 +111,17 @@ class Engines:
     def _choose(self, rows: Callable[[], int] | None) -> Choice:
         settings = self._settings
         if self._given:
-            return Choice(self._given.name, "this process has nothing else")
+            return Choice(self._given.name, "the only engine of this process")
         if settings.engine != "auto":
             return Choice(settings.engine, f"LAKEHOUSE_ENGINE={settings.engine}")
         if embedded_spark_runs():
-            return Choice("spark", "this process has started it")
+            return Choice("spark", "it is running in this process")
         if rows is None:
-            return Choice("sail", "nothing large is read")
+            return Choice("sail", "it reads little")
         count = rows()
         few = count <= settings.sail_rows
-        compared = "not more" if few else "more"
-        return Choice("sail" if few else "spark", f"about {count:,} rows to read, {compared} than LAKEHOUSE_SAIL_ROWS")
+        why = f"about {count:,} rows to read"
+        return Choice("sail", why) if few else Choice("spark", f"{why}, more than LAKEHOUSE_SAIL_ROWS")
 
     @cached_property
     def _sail(self) -> SailEngine:

@@ -181,11 +181,11 @@ def check_spark(spark: SparkSession, settings: Settings) -> None:
         if settings.spark_remote:
             raise ServerGone(
                 "the Spark Connect server at SPARK_REMOTE has ended in the middle of the run, or was started again; "
-                "nothing half done was published. Look at its log, and run again when it is back"
+                "nothing half-written was published. Look at its log, and run again when it is back"
             ) from None
         raise EngineGone(
-            "Spark has ended in the middle of the run: it was killed, or had no memory left; nothing half done was "
-            "published. Run again, with a larger LAKEHOUSE_DRIVER_MEMORY if memory was short"
+            "Spark has ended in the middle of the run: it was killed, or ran out of memory; nothing half-written "
+            "was published. Run again, with a larger LAKEHOUSE_DRIVER_MEMORY if memory was short"
         ) from None
 
 

@@ -301,13 +301,13 @@ def _refuse_other_encodings(path: str, head: bytes) -> None:
     if what := next((what for magic, what in _FOREIGN if head.startswith(magic)), None):
         raise FileRefused(path, f"is {what}")
     if head.removeprefix(UTF8_BOM).lstrip()[:1] == b"{":
-        raise FileRefused(path, "is JSON, and the landing zone holds CSV; take it out and `lakehouse land` it")
+        raise FileRefused(path, "is JSON, but the landing zone holds CSV; remove it and land it with `lakehouse land`")
     if head[257:262] == b"ustar":
         raise FileRefused(path, "is a tar archive; unpack it and land each of its files")
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\x00" in head[: head.find(b"\n")][:200]:
         raise FileRefused(path, "is not UTF-8 (it looks like UTF-16); convert it to UTF-8")
     if head.removeprefix(UTF8_BOM).lstrip()[:1] == b"<":
-        raise FileRefused(path, "is an HTML or XML page, not CSV; look at what the download answered")
+        raise FileRefused(path, "is an HTML or XML page, not CSV; check what the download returned")
 
 
 def _header(path: str, text: bytes, columns: Sequence[str]) -> tuple[str, tuple[str, ...], int]:
@@ -365,7 +365,8 @@ def _separator(path: str, line: str, columns: Sequence[str], said: str) -> str:
     best = SEPARATORS[found.index(max(found))]
     if said and said != best and max(found):
         raise FileRefused(
-            path, f"says that {said!r} divides its columns, and its header is divided by {best!r}; mend the first line"
+            path,
+            f"its first line says that columns are separated by {said!r}, but its header uses {best!r}; correct it",
         )
     return best if max(found) else said or best
 
@@ -398,25 +399,25 @@ def _column_names(path: str, line: str, separator: str, columns: Sequence[str]) 
     header = _in_our_letters(_divided(line, separator), columns)
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
-        raise FileRefused(path, f"column {twice[0]!r} is there twice; name each column once")
+        raise FileRefused(path, f"column {twice[0]!r} appears twice; give each column a name of its own")
     missing = [name for name in columns if name not in header]
     if missing == list(columns):
         shown = line if len(line) <= _SHOWN_CHARACTERS else f"{line[:_SHOWN_CHARACTERS]}…"
         raise FileRefused(
             path,
-            f"has no header with our columns; required: {', '.join(columns)}; its first line: {shown!r}. "
-            "`land --map ours=theirs` says what a column is called in it",
+            f"header not recognised; required: {', '.join(columns)}; found: {shown!r}. If the columns have other "
+            f"names, map them: `--map {columns[0]}=YOUR_NAME`, or see what `lakehouse land --try` proposes",
         )
     if missing:
         lacks = f"column {missing[0]!r} is" if len(missing) == 1 else f"columns {', '.join(map(repr, missing))} are"
         raise FileRefused(
             path,
-            f"{lacks} missing (found: {', '.join(filter(None, header))}); "
-            "`land --map ours=theirs` says what a column is called in it",
+            f"{lacks} missing; found: {', '.join(filter(None, header))}. If it has another name, map it: "
+            f"`--map {missing[0]}=YOUR_NAME`",
         )
     if "" in header[1:-1] or header.count("") > 1:  # the first one may be the row numbers that pandas writes
         nameless = header.index("", 1) + 1
-        raise FileRefused(path, f"column {nameless} has no name; name it, or take it out")
+        raise FileRefused(path, f"column {nameless} has no name; name it or remove it")
     return tuple(header)
 
 
@@ -549,8 +550,8 @@ def row_blocks(chunk: Chunk, *, keep_long_rows: bool = False) -> Iterator[bytes]
             if len(carry) > LONGEST_KEPT_ROW_BYTES:
                 raise FileRefused(
                     chunk.path,
-                    f"has a row of over {LONGEST_KEPT_ROW_BYTES >> 20} MiB that ends behind byte {position}; "
-                    "mend it, or deliver the file as it is with --date",
+                    f"has a row of over {LONGEST_KEPT_ROW_BYTES >> 20} MiB that ends after byte {position}; "
+                    "shorten it, or deliver the file as it is with --date",
                 )
         if carry:
             yield carry if carry.endswith(b"\n") else carry + b"\n"

@@ -161,39 +161,39 @@ def _without_days(sinks: Sinks, days: DayReader) -> str:
     """Why a file can't be divided, and what to do."""
     row = sinks.first_unreadable()
     if row is None:
-        return f"{sinks.name} has a header and no rows, so it has no date of its own; deliver it with --date D"
+        return f"{sinks.name} has a header and no rows, so its date is unknown; deliver it with --date D"
     if not days.unread:
         return (
-            f"no row of {sinks.name} has the {days.width} values of its header: its first row is {row!r}; deliver it "
+            f"no row of {sinks.name} has the {days.width} values of its header; its first row is {row!r}. Deliver it "
             "again with the columns that the header names"
         )
     if formats := fitting_formats(days.unread, days.input_zone):
         either = " or ".join(json.dumps(form) for form in formats)
         return (
-            f"no timestamp in {sinks.name} is readable, as {days.unread[0]!r} in its first row {row!r}; it is written "
-            f"as {either}: say so with timestamp_formats = [{json.dumps(formats[0])}] in lakehouse.toml"
+            f"no timestamp in {sinks.name} is readable; found {days.unread[0]!r} in the first row {row!r}. Its format "
+            f"is {either}: set timestamp_formats = [{json.dumps(formats[0])}] in lakehouse.toml"
         )
     return (
-        f"no timestamp in {sinks.name} is readable: {days.unread[0]!r} in its first row {row!r} is none of "
-        f"{EARLIEST_LANDING_DATE} … today; name its format with timestamp_formats in lakehouse.toml, as strptime "
-        "writes it, or another column with --map timestamp=NAME"
+        f"no timestamp in {sinks.name} is readable; expected YYYY-MM-DD HH:MM:SS from {EARLIEST_LANDING_DATE} to "
+        f"today, found {days.unread[0]!r} in the first row {row!r}. Set its format with timestamp_formats in "
+        "lakehouse.toml, or map another column with --map timestamp=YOUR_NAME"
     )
 
 
 def _check_day(day: date, today: date) -> None:
     if not EARLIEST_LANDING_DATE <= day <= today:
-        raise LandingError(f"--date {day} is outside {EARLIEST_LANDING_DATE} … {today}, today")
+        raise LandingError(f"--date {day} is not between {EARLIEST_LANDING_DATE} and today, {today}")
 
 
 def _check_source(source: Path) -> None:
     if wrong := unreadable_name(source.name):
         raise LandingError(f"{in_utf8(source)}: {wrong}")
     if not source.exists():
-        raise LandingError(f"{source}: there is no such file")
+        raise LandingError(f"{source}: no such file")
     if not source.is_file():
-        raise LandingError(f"{source}: is a folder; name the files in it")
+        raise LandingError(f"{source} is a folder; name the files in it")
     if not os.access(source, os.R_OK):
-        raise LandingError(f"{source}: may not be read by this user")
+        raise LandingError(f"{source}: this user may not read it; change its permissions")
 
 
 def _target_name(source: Path, *, keep_compression: bool) -> str:

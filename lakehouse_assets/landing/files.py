@@ -63,7 +63,7 @@ def parse_date(text: str) -> date:
             return date.fromisoformat(text)
     except ValueError:
         pass
-    raise LandingError(f"{text!r} is no date; write it as YYYY-MM-DD")
+    raise LandingError(f"{text!r} is not a date; write it as YYYY-MM-DD")
 
 
 def folder_of(root: Place, dataset: str, day: date) -> Place:

@@ -45,7 +45,7 @@ class Folder:
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
-            raise LandingError(f"{base} can't be looked into ({error.strerror}); mend its permissions") from None
+            raise LandingError(f"{base} can't be listed ({error.strerror}); change its permissions") from None
         return sorted(day for day, path in folders.items() if _may_be_a_folder(path))
 
     def files(self, dataset: str, day: date) -> list[LandedFile]:  # noqa: D102
@@ -57,7 +57,11 @@ class Folder:
         except OSError as error:
             if not os.path.lexists(folder):
                 return []
-            return [LandedFile(folder, 0, 0, trouble=f"can't be looked into ({error.strerror}); remove or mend it")]
+            return [
+                LandedFile(
+                    folder, 0, 0, trouble=f"can't be listed ({error.strerror}); change its permissions or remove it"
+                )
+            ]
         return [file for path in deliveries if (file := _look_at(path))]
 
     def look(self, dataset: str) -> dict[date, tuple[LandedFile, ...]]:  # noqa: D102
@@ -86,8 +90,8 @@ class Folder:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LandingError(
-                f"{folder} can't be made ({error.strerror}); LAKEHOUSE_LANDING or LAKEHOUSE_HOME names a writable "
-                "folder"
+                f"{folder} can't be made ({error.strerror}); set LAKEHOUSE_LANDING or LAKEHOUSE_HOME to a "
+                "writable folder"
             ) from None
         return folder
 
@@ -197,14 +201,14 @@ def _look_at(path: Path) -> LandedFile | None:
     try:
         status = path.stat()
     except FileNotFoundError:
-        return LandedFile(path, 0, 0, trouble="is a link to a file that does not exist; remove or mend it")
+        return LandedFile(path, 0, 0, trouble="is a link to a file that does not exist; correct or remove it")
     except OSError as error:
-        return LandedFile(path, 0, 0, trouble=f"can't be looked at ({error.strerror}); remove or mend it")
+        return LandedFile(path, 0, 0, trouble=f"can't be read ({error.strerror}); change its permissions or remove it")
     if stat.S_ISDIR(status.st_mode):
         return None
     file = _as_landed(path, status)
     if not stat.S_ISREG(status.st_mode):  # whoever opened a pipe would wait for ever
-        return replace(file, trouble="is a pipe or a device and no file; remove it")
+        return replace(file, trouble="is a pipe or a device, not a file; remove it")
     return replace(file, trouble=unreadable_name(path.name))
 
 

@@ -176,7 +176,9 @@ def _with_constants(
     inspection = inspect(source, [renames.get(name, name) for name in columns if name not in constants])
     there = [name for name in constants if name in inspection.header]
     if there:
-        raise FileRefused(source, f"has a column {there[0]!r}, so no value can be given for it; take it out of the map")
+        raise FileRefused(
+            source, f"has a column {there[0]!r}, so the map cannot give it one text; remove it from the map"
+        )
     separator = inspection.separator
     more = _line(["", *constants.values()], separator)
     sink.write(header_line([*inspection.header, *constants], separator))
@@ -332,8 +334,9 @@ def _refuse_missing(source: Path, lacking: Mapping[str, str], known: Sequence[st
     name, path = next(iter(lacking.items()))
     raise FileRefused(
         source,
-        f"{why} {path!r}, which {name} is read from (found: {', '.join(at_most(known, _SHOWN_NAMES))}); `land --map "
-        f"{name}=NAME` says what it is called, a dotted path inside objects, or {name}={CONSTANT}TEXT one text for all",
+        f"{why} {path!r}, which {name} is read from (found: {', '.join(at_most(known, _SHOWN_NAMES))}); map it: "
+        f"`--map {name}=YOUR_NAME`, a dotted path into objects, or `--map {name}={CONSTANT}TEXT` for one text in "
+        "all rows",
     )
 
 

@@ -68,7 +68,8 @@ def told(files: Sequence[Waiting], settings: Settings) -> str:
     named = at_most([one.name for one in files], _TOLD)
     other = sorted({zones for one in files for zones in one.by} - {Zones.of(settings)})
     by = f" by {' and by '.join(map(str, other))}" if other else ""
-    return f"{', '.join(named)} {'was' if len(files) == 1 else 'were'} divided{by}; now it is {Zones.of(settings)}"
+    were = "was" if len(files) == 1 else "were"
+    return f"{', '.join(named)} {were} split{by}; the settings now say {Zones.of(settings)}"
 
 
 def divide_again(zone: LandingZone, settings: Settings, say: Say) -> set[date]:
@@ -89,13 +90,15 @@ def divide_again(zone: LandingZone, settings: Settings, say: Say) -> set[date]:
                 changed |= _carry_out(zone, plan[1])
         found = waiting(zone, settings)
         if found:
-            say(f"{_what_changed(found, settings)}: {told(found, settings)}; dividing {some(len(found), 'file')} again")
+            say(
+                f"{_what_changed(found, settings)}: {told(found, settings)}; splitting {some(len(found), 'file')} again"
+            )
             progress = _Progress(say)
             for one in found:
                 try:
                     changed |= _divide(zone, settings, one, progress)
                 except FileRefused as error:
-                    say(f"{one.name} stays divided as it is: {error}")
+                    say(f"{one.name} stays as it was split before: {error}")
     return changed
 
 
@@ -195,11 +198,11 @@ def _divide(zone: LandingZone, settings: Settings, one: Waiting, progress: _Prog
     entry = _plan_of(key_of(one.name))
     if not storage.write_note(entry, json.dumps(plan).encode(), anew=True):
         _discard(zone, staged)
-        raise FileRefused(one.name, "another process is dividing it")
+        raise FileRefused(one.name, "another process is splitting it")
     if _files(zone, one) != before:
         storage.drop_note(entry)
         _discard(zone, staged)
-        raise FileRefused(one.name, "was landed again meanwhile; the next run divides it")
+        raise FileRefused(one.name, "was landed again meanwhile; the next run splits it")
     return _carry_out(zone, key_of(one.name))
 
 

@@ -148,8 +148,8 @@ def check_replaced(dataset: str, name: str, day: date, earlier: LandedFile, rows
         return
     if rows < before:
         raise LandingError(
-            f"{name} has {some(rows, 'row')} of {day}, and the {name} landed before, which it would replace, has "
-            f"{before:,}; rename it to add its rows, or say --replace"
+            f"{name} would replace {some(before, 'row')} of {day} with {some(rows, 'row')}; rename it to add its rows, "
+            "or use --replace"
         )
 
 

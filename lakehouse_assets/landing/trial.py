@@ -294,7 +294,7 @@ def _propose(table: DataFrame, settings: Settings, trial: Trial) -> None:
 def told(name: str, trial: Trial) -> Iterator[str]:
     """What a person reads of a trial."""
     if trial.refusal:
-        yield f"{name}: would not be taken: {trial.refusal}"
+        yield f"{name}: would be refused: {trial.refusal}"
         yield "  with the settings proposed below:"
     else:
         yield f"{name}: {trial.rows:,} rows, nothing is landed"
@@ -303,7 +303,7 @@ def told(name: str, trial: Trial) -> Iterator[str]:
         origin = f"the text {theirs[1:]!r}" if theirs.startswith(CONSTANT) else theirs
         yield f"    {ours:<18} from {origin}" + (f", such as {value[:60]!r}" if value else "")
     if trial.unused:
-        yield f"    kept, and nothing is computed from them: {', '.join(trial.unused)}"
+        yield f"    kept in bronze only: {', '.join(trial.unused)}"
     yield "  rows:"
     for reason, rows in trial.counts.items():
         about = _ABOUT.get(reason, "duration_ms")
@@ -311,11 +311,11 @@ def told(name: str, trial: Trial) -> Iterator[str]:
         shown = ", ".join(repr(text[:60]) + (f" (line {lines[text]:,})" if trial.by_line else "") for text in lines)
         yield f"    {rows:>9,} {reason}" + (f": {about} {shown}" if shown else "")
     if trial.duplicates:
-        yield f"    {trial.duplicates:>9,} of the accepted are duplicates, and one of each counts"
+        yield f"    {trial.duplicates:>9,} of the accepted rows are duplicates; one of each counts"
     if trial.days:
         yield f"  days {trial.days[0]} … {trial.days[1]}"
     if trial.proposed:
-        yield f"  proposed for lakehouse.toml, with which {trial.accepted_then:,} of {trial.rows:,} would be accepted:"
+        yield f"  put this into lakehouse.toml, and {trial.accepted_then:,} of {trial.rows:,} rows would be accepted:"
         yield from (f"    {key} = {_toml(value)}" for key, value in trial.proposed.items())
     yield from (f"  {doubt}" for doubt in trial.doubts)
 

@@ -43,9 +43,9 @@ def check_days(run: dg.DagsterRun, partitions: dg.DailyPartitionsDefinition) -> 
     earliest, latest = partitions.get_first_partition_key(), partitions.get_last_partition_key()
     there_are = f"{earliest} … {latest} (today in UTC)"
     if not first or not last:
-        raise NoSuchDays(f"the run names no days, and tables are computed by day; choose some of {there_are}")
+        raise NoSuchDays(f"the run names no days; choose some of {there_are}")
     if not (partitions.has_partition_key(first) and partitions.has_partition_key(last) and first <= last):
-        raise NoSuchDays(f"{span_in_words(first, last)} is not within the days that can be computed, {there_are}")
+        raise NoSuchDays(f"{span_in_words(first, last)} is outside the days that can be computed, {there_are}")
 
 
 def computes(run: dg.DagsterRun, tables: Collection[str]) -> bool:

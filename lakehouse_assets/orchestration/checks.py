@@ -180,7 +180,7 @@ class _Waiting:
             return {day: Outcome(1, str(origin)) for day, origin in waiting.items()}
 
         windows = "; ".join(f"{i.table} {i.in_words}" for i in table.inputs if i.reads_other_days)
-        about = f"all that the figures look back on ({windows}) is computed; otherwise they will still change"
+        about = f"every day that the figures look back on ({windows}) is computed; until then they will still change"
         return Check(table.name, "windows_complete", about, False, look)
 
 
@@ -203,28 +203,28 @@ FURTHER_CHECKS = (
     Check(
         "gold.anomalies",
         "no_unusual_days",
-        "no metric is outside of what its weekday and trend let expect",
+        "no metric is outside what its weekday and trend predict",
         False,
         unusual_days,
     ),
     Check(
         "bronze.interactions",
         "file_delivered",
-        "a file was delivered for the day; without one it counts as a day on which nothing happened",
+        "a file was delivered for the day; without one its counts are 0",
         False,
         days_without_file,
     ),
     Check(
         "bronze.interactions",
         "no_unexpected_columns",
-        "files have no columns beyond the expected ones (such are kept in extra_columns)",
+        "files have no unexpected columns (bronze keeps those in extra_columns)",
         False,
         unexpected_columns,
     ),
     Check(
         "bronze.interactions",
         "last_rows_complete",
-        "files end their last row with a line end; otherwise it may be cut",
+        "the last row of each file ends with a line end; otherwise it may be cut",
         False,
         cut_last_rows,
     ),
@@ -256,7 +256,7 @@ def _step(
         dg.AssetCheckSpec(
             check.name,
             asset=key,
-            description=f"{check.description}. Run without days it judges every computed one.",
+            description=f"{check.description}. Without chosen days it judges every computed day.",
             blocking=check.blocking,
             partitions_def=partitions,
         )

@@ -100,7 +100,7 @@ def in_sentences(left: Iterable[TableLeft]) -> list[str]:
     names: dict[str, dict[str, None]] = {}
     for one in left:
         names.setdefault(one.follows_from, {})[one.table] = None
-    return [f"left: {', '.join(tables)}, following from {source}" for source, tables in names.items()]
+    return [f"not computed because of {source}: {', '.join(tables)}" for source, tables in names.items()]
 
 
 def failure_of(instance: dg.DagsterInstance, run: dg.DagsterRun, tables: Collection[str] = ()) -> Failure:
@@ -120,7 +120,9 @@ def failure_of(instance: dg.DagsterInstance, run: dg.DagsterRun, tables: Collect
         as_a_whole |= why != RunFailureReason.STEP_FAILURE
         stopped |= why == RunFailureReason.UNEXPECTED_TERMINATION
         reason = reason or _reason(event)
-    reason = reason or ("it was stopped" if stopped else "it ended without a word")
+    reason = reason or (
+        "it was stopped" if stopped else "it recorded no reason: its process was killed, or the machine restarted"
+    )
     if as_a_whole or stopped:
         reasons = dict.fromkeys(tables, reason)
     failed = [TableFailed(name, first, last, why) for name, why in reasons.items()]

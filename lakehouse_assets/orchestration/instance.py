@@ -106,7 +106,7 @@ class WatchingRunLauncher(dg.DefaultRunLauncher):
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Whether the process of a started run still exists on this machine."""
         if not _is_here(run):
-            return CheckRunHealthResult(WorkerStatus.RUNNING, "its process is another machine's")
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "its process is on another machine")
         process = run.tags.get(PROCESS_TAG) or self._process_of(run.run_id)
         if process is None:
             return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "the run has not said which process it is")
@@ -135,7 +135,7 @@ def _is_here(run: dg.DagsterRun) -> bool:
 
 
 def _died(process: str) -> str:
-    return f"its process {process} has ended without a word"
+    return f"its process {process} ended without recording a reason"
 
 
 def _answers(process: int) -> bool:

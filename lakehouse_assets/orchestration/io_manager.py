@@ -104,7 +104,7 @@ class IcebergIOManager(dg.IOManager):
             raise dg.RetryRequested(max_retries=_MOST_RETRIES, seconds_to_wait=wait) from passing
         except OutOfMemory as shortage:
             if not self._lakehouse.engines.hand_over(name):
-                raise OutOfMemory(f"{shortage}; give it more, or compute it with LAKEHOUSE_ENGINE=spark") from None
+                raise OutOfMemory(f"{shortage}; raise LAKEHOUSE_DRIVER_MEMORY, or set LAKEHOUSE_ENGINE=spark") from None
             told = f"{shortage}: Spark computes it"
             context.log.warning("%s", told)
             raise dg.RetryRequested(max_retries=_MOST_RETRIES) from OutOfMemory(told)
@@ -170,8 +170,8 @@ class IcebergIOManager(dg.IOManager):
         missing = next((origin for origin in waiting.values() if origin.table != name), None)
         if missing:
             raise ContractViolation(
-                f"{name} {span_in_words(first, last)} was not published, as it follows from what is not up to date "
-                f"({missing}); compute that first, or run what is stale. Without it: {violation}"
+                f"{name} {span_in_words(first, last)} was not published: it depends on days that are not computed yet "
+                f"({missing}). `lakehouse run` computes them first. What failed: {violation}"
             ) from None  # the page shows what is innermost
 
     def note_base(self, run_id: str, name: str, first: date, last: date) -> Base:

@@ -73,7 +73,7 @@ def freshness_policy(settings: Settings) -> dg.FreshnessPolicy:
 def dashboard_job() -> dg.UnresolvedAssetJobDefinition:
     """The page that people look at."""
     return dg.define_asset_job(
-        DASHBOARD_JOB, selection=dg.AssetSelection.assets(DASHBOARD), description="Draws the dashboard again."
+        DASHBOARD_JOB, selection=dg.AssetSelection.assets(DASHBOARD), description="Draws the dashboard."
     )
 
 
@@ -85,7 +85,7 @@ def maintenance_schedule() -> dg.ScheduleDefinition:
         cron_schedule="0 3 * * 0",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Without it, every run makes the tables' metadata longer.",
+        description="Compacts files and expires snapshots; without it every run makes the tables' metadata longer.",
     )
 
 
@@ -98,7 +98,7 @@ def profiles_schedule() -> dg.ScheduleDefinition:
         cron_schedule="0 12 * * 1",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Profiles of every week, where the package that makes them is installed.",
+        description="Weekly profiles, if the package that draws them is installed.",
     )
     def weekly_profiles() -> dg.RunRequest | dg.SkipReason:
         return dg.RunRequest() if extra_is_installed() else dg.SkipReason(NOT_INSTALLED)

@@ -29,14 +29,14 @@ def maintenance_specs() -> list[dg.AssetSpec]:
     return [
         dg.AssetSpec(
             RETENTION,
-            description="Days older than LAKEHOUSE_RETENTION_DAYS, dropped from every table; unset, none. "
+            description="Drops days older than LAKEHOUSE_RETENTION_DAYS from every table; none if it is not set. "
             "The job `maintenance` does it.",
             **common,
         ),
         dg.AssetSpec(
             STORAGE,
             deps=[RETENTION],
-            description="Small files put together, old snapshots expired, files of killed runs removed, table by "
+            description="Compacts small files, expires old snapshots and removes files of killed runs, table by "
             "table. The job `maintenance` does it.",
             **common,
         ),

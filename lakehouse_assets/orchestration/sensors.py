@@ -54,7 +54,7 @@ def landing_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
         job_name=JOB,
         minimum_interval_seconds=LOOK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Looks at the landing zone and runs what new, changed and removed files make stale.",
+        description="Looks at the landing zone and computes the days that new, changed and removed files make stale.",
     )
     def landing(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         with complaints.telling(context.log):
@@ -102,8 +102,8 @@ def landing_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
             for (run_id, name), days in _computed_in_vain(lakehouse, context.instance, stale).items():
                 left.update(days)
                 complained.append(
-                    f"run {run_id} computed {name} {', '.join(in_words(days))} otherwise than expected here: its "
-                    "settings or its code are not this code server's; reload the definitions, or run `lakehouse run`"
+                    f"run {run_id} computed {name} {', '.join(in_words(days))} with other settings or code than this "
+                    "code server has; reload the definitions, or run `lakehouse run`"
                 )
             for (name, first, last), failure in _tried_in_vain(
                 lakehouse, context.instance, stale, known_failures
@@ -154,7 +154,7 @@ def dashboard_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
         job_name=DASHBOARD_JOB,
         minimum_interval_seconds=DASHBOARD_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Draws the dashboard again when the metrics have changed.",
+        description="Draws the dashboard when the metrics have changed.",
     )
     def dashboard(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         gold = [name for name in lakehouse.tables if lakehouse.tables[name].layer == "gold"]
@@ -180,7 +180,7 @@ def day_end_schedule(lakehouse: Lakehouse) -> dg.ScheduleDefinition:
         cron_schedule=f"0 {settings.expected_hour} * * *",
         execution_timezone=settings.reporting_timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Gives days that ended without a file their rows of zeros, with a warning.",
+        description="Gives a day that ended without a file its rows of zeros, and a warning.",
     )
     def day_end(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         with complaints.telling(context.log):
@@ -195,10 +195,10 @@ def day_end_schedule(lakehouse: Lakehouse) -> dg.ScheduleDefinition:
             return dg.SkipReason(unlike)
         known = {*lakehouse.zone.dates("interactions"), *lakehouse.catalog.stamps("bronze.interactions")}
         if not known:
-            return dg.SkipReason("nothing has ever been delivered")
+            return dg.SkipReason("no file has been landed yet")
         first = max(known) + DAY
         if first > yesterday:
-            return dg.SkipReason(f"{max(known)} is delivered or computed already")
+            return dg.SkipReason(f"{max(known)} is landed or computed already")
         if (yesterday - first).days >= MOST_DAYS_WITHOUT_FILE:  # nobody delivers to this lake any more
             return dg.SkipReason(
                 f"nothing was delivered since {max(known)}, more than {MOST_DAYS_WITHOUT_FILE} days ago; "
@@ -241,9 +241,9 @@ def _settings_unlike(lakehouse: Lakehouse) -> str:
     try:
         changed = lakehouse.changed_settings()
     except SettingsError as error:
-        return f"{error.args[0].removesuffix('.')}; nothing is run until that is mended"
+        return f"{error.args[0].removesuffix('.')}; nothing runs until you correct that"
     return (
-        f"settings changed ({', '.join(changed)}): reload the definitions; nothing is run until then" if changed else ""
+        f"settings changed ({', '.join(changed)}): reload the definitions; nothing runs until then" if changed else ""
     )
 
 

@@ -106,9 +106,9 @@ def _stands(
             why = {name: told for name, told in failed.items() if name in tables} | why
     others = [name for name in tables if name not in why]
     if why:
-        waiting = [f"not up to date either: {', '.join(at_most(others, _TABLES_TOLD))}"] if others else []
+        waiting = [f"also stale: {', '.join(at_most(others, _TABLES_TOLD))}"] if others else []
         return FAILED, "; ".join([*dict.fromkeys(why.values()), *waiting])
-    more = f", and {len(others) - 1} tables that follow" if len(others) > 1 else ""
+    more = f" ({len(others)} tables affected)" if len(others) > 1 else ""
     return STALE, f"{tables[0]}: {stale[tables[0]][day]}{more}"
 
 

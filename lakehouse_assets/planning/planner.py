@@ -135,7 +135,7 @@ class Stamps:
         earliest, name = max((self._first_day(name, self._catalog.load), name) for name in names)
         if first < earliest:
             raise DroppedDays(
-                f"{name} {first} can't be computed again: cleanup has dropped this day or days it looks back on; "
+                f"{name} {first} can't be computed again: cleanup dropped this day or days that it looks back on; "
                 f"begin at {earliest} or later"
             )
 
@@ -153,14 +153,14 @@ class Stamps:
         calendar = self._calendar(landed, recorded, self._routes)["events"]
         days = _span({*calendar, *recorded("bronze.interactions"), *recorded("silver.interactions")})
         if not days:
-            raise RangeError("there are no days to compute: no interactions are landed yet")
+            raise RangeError("no interactions are landed yet; land a file with `lakehouse land interactions FILE`")
         over = max(days[-1], datetime.now(tz=self._settings.reporting_zone).date() - DAY)
         if first < days[0]:
             raise RangeError(f"{first} is before {days[0]}, the first day of what is landed; begin there, or land more")
         if first > days[-1] + DAY:
             raise RangeError(
-                f"{days[-1]} is the last day that is landed or computed; begin at {days[-1] + DAY}, so that no day is "
-                "left out between"
+                f"{first} is after {days[-1]}, the last day that is landed or computed; begin at {days[-1] + DAY}, so "
+                "that no day is left out"
             )
         if last > over:
             raise RangeError(f"{last} has no file and is not over; end at {over}, or land its file")
@@ -190,8 +190,8 @@ class Stamps:
         for dataset in DATASETS:
             if tables.stamps(f"bronze.{dataset}") and not landed[dataset] and not self._zone.storage.has(dataset):
                 raise LandingError(
-                    f"{self._zone.root / dataset} is not there any more, and days were computed from its files; is it "
-                    "mounted? If every file is meant to be gone, make the folder again"
+                    f"{self._zone.root / dataset} is missing, though days were computed from its files. Mount it, or "
+                    "create the empty folder if you deleted every file on purpose"
                 )
         calendar = self._calendar(landed, tables.stamps, tables.routes)
         stale: dict[str, dict[date, str]] = {}
@@ -205,7 +205,7 @@ class Stamps:
             gone = {day for day in recorded if first <= day <= last}.difference(days)
             why: dict[date, str] = {}
             for i in reversed(table.inputs):  # the first that holds is told
-                why |= dict.fromkeys(_reached(i, stale.get(i.table, {}), days, landed), f"follows from {i.table}")
+                why |= dict.fromkeys(_reached(i, stale.get(i.table, {}), days, landed), f"depends on {i.table}")
             expected = self._expected(name, [d for d in days if d in recorded], tables.stamps, tables.routes)
             differ = {day: stamp for day, stamp in expected.items() if recorded[day] != stamp}
             if differ and table.layer == "bronze":
@@ -213,9 +213,9 @@ class Stamps:
             elif differ:
                 why |= dict.fromkeys(differ, _what_changed(table, self._settings, tables.load(name)))
             why |= {day: "not computed yet" for day in days if day not in recorded}
-            why |= dict.fromkeys(gone, "nothing landed belongs to it any more")
+            why |= dict.fromkeys(gone, "no landed row belongs to it any more")
             if table.reads_itself and why:
-                why = {day: "follows from its earlier days" for day in days if day > min(why)} | why
+                why = {day: "depends on its earlier days" for day in days if day > min(why)} | why
             stale[name] = {day: why[day] for day in sorted(gone.union(days)) if day in why}
         return stale
 

@@ -50,8 +50,8 @@ def check_none(settings: Settings) -> None:
     """
     if (settings.home_path / _JOURNAL).exists():
         raise ErasureUnfinished(
-            "users are being forgotten, or that was interrupted; when no `lakehouse forget` runs any more, run it "
-            "again with the same users, then this"
+            "`lakehouse forget` is running or was interrupted; nothing is published until it has ended. If none is "
+            "running, run it again with the same users, then repeat this"
         )
 
 
@@ -67,7 +67,7 @@ def alone(settings: Settings) -> Iterator[None]:
         with FileLock(settings.home_path / _LOCK, timeout=0):
             yield
     except Timeout:
-        raise ErasureUnfinished("another `lakehouse forget` is going on; wait until it has ended") from None
+        raise ErasureUnfinished("another `lakehouse forget` is running; wait until it has ended") from None
 
 
 def begun(settings: Settings, people: People) -> Journal | None:
@@ -82,8 +82,8 @@ def begun(settings: Settings, people: People) -> Journal | None:
     kept = json.loads(path.read_text(encoding="utf-8"))
     if not set(kept["users"]) <= _hashed(people, kept["key"]):
         raise ErasureUnfinished(
-            f"an erasure of {some(len(kept['users']), 'user')}, begun {kept['began']}, did not end; "
-            "run it again with the same users first, or with them among these"
+            f"`lakehouse forget` of {some(len(kept['users']), 'user')}, begun {kept['began']}, was interrupted; run it "
+            "with the same users first, or include them here"
         )
     days = {name: frozenset(map(date.fromisoformat, of)) for name, of in kept["unvouched"].items()}
     return Journal(kept["began"], days, resumed=True)

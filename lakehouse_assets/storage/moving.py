@@ -64,7 +64,7 @@ def settle(settings: Settings, engine: Engine) -> None:
             f"the tables in {root} were made in {former} and name their files there, and {root} can't be written "
             "to; make it writable, or copy the lakehouse"
         )
-    _logger.warning("the tables in %s were made in %s; their metadata is being led to the new place", root, former)
+    _logger.warning("the tables in %s were made in %s; updating their metadata to the new place", root, former)
     led = {(space, name): _led(place, f"{root}/{space}/{name}") for (space, name), place in astray.items()}
     change = text(
         "update iceberg_tables set metadata_location = :here, previous_metadata_location = null "
@@ -114,8 +114,8 @@ def _led(place: str, folder: str) -> str:
             snapshot["manifest-list"] = lead_list(snapshot)
     except (OSError, ValueError, EOFError) as error:
         raise WrongPlace(
-            f"{current} or a file it names can't be read ({error}), so the table can't be led to its new place; "
-            "mend it where it was made (`lakehouse maintain --repair`) and move or copy the lakehouse again"
+            f"{current} or a file it names can't be read ({error}), so the table can't be used at its new place; "
+            "repair it where it was made (`lakehouse maintain --repair`), then move or copy the lakehouse again"
         ) from error
     said["metadata-log"] = []  # earlier files name the former place; the next `maintain` finds that nobody needs them
     said = _with_strings(said, lambda value: folder if value == former else here(value))

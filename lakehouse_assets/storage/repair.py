@@ -203,7 +203,7 @@ class Repair:
         if existing and not elsewhere and not any(Path(self._folder(name)).is_dir() for name in existing):
             what = "holds none of the tables" if Path(root).is_dir() else "is not there, and the tables with it"
             raise CatalogError(
-                f"{root} {what}; mount it or mend LAKEHOUSE_WAREHOUSE (if they are lost for good, remove "
+                f"{root} {what}; mount it or correct LAKEHOUSE_WAREHOUSE (if they are lost for good, remove "
                 f"{sqlite_file(settings)}, and `lakehouse run` computes them from what is landed)"
             )
         yield from self._look(

@@ -47,7 +47,7 @@ def name_trouble(error: BaseException | None, settings: Settings) -> None:
         text = str(error)
         if any(words in text for words in _FULL):
             raise StorageTrouble(
-                f"no space is left, and nothing half written was published: {_room(settings)}. Make room and run again"
+                f"no space is left; nothing half-written was published: {_room(settings)}. Make room and run again"
             ) from None
         if any(words in text for words in _LOCKED_UP):
             check_writable(settings)
@@ -63,9 +63,7 @@ def check_writable(settings: Settings) -> None:
     """
     for variable, folder in _folders(settings).items():
         if not os.access(_existing(folder), os.W_OK):
-            raise StorageTrouble(
-                f"{folder} can't be written to; make it writable, or let {variable} name another folder"
-            )
+            raise StorageTrouble(f"{folder} can't be written to; make it writable, or set {variable} to another folder")
 
 
 def _room(settings: Settings) -> str:

@@ -25,7 +25,7 @@ from pyspark.sql import functions as F
 from lakehouse_assets.assets.division import ORDER, PART
 from lakehouse_assets.assets.frames import stacked
 from lakehouse_assets.assets.table import IN_ITS_PARTITION, NO_DUPLICATE_KEY, Rule, Table, settings_of
-from lakehouse_assets.calendar import DAY, EVER, Days, days_between, month_first, month_last, span_in_words
+from lakehouse_assets.calendar import DAY, EVER, Days, days_between, month_first, month_last, some, span_in_words
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import (
@@ -230,7 +230,9 @@ class Warehouse:
 
         def vouch(transaction: Transaction, now: IcebergTable) -> None:
             if base.stamps and min(base.stamps) < (kept_from(now) or date.min):
-                raise PublishConflict(f"{name}: days from {min(base.stamps)} on were dropped meanwhile; run it again")
+                raise PublishConflict(
+                    f"{name}: days from {min(base.stamps)} on were dropped meanwhile. Nothing changed; run again"
+                )
             set_stamps(transaction, now, days_between(first, last), base.stamps)
             set_settings(transaction, now, settings_of(declared, self.settings))
 
@@ -452,11 +454,10 @@ class Warehouse:
             if name in rules:
                 bad = frame.where(~F.coalesce(rules[name].holds(), F.lit(False))).limit(_SAMPLE_ROWS).collect()
                 sample = "; for example " + " | ".join(str(row.asDict()) for row in bad)
-            parts.append(
-                f"{name} ({about}): {rows} rows on {min(days)}{' and others' if len(days) > 1 else ''}{sample}"
-            )
+            when = f"first on {min(days)}" if len(days) > 1 else f"on {min(days)}"
+            parts.append(f"check {name} ({about}) failed for {some(rows, 'row')}, {when}{sample}")
         span = span_in_words(first, last)
-        return f"{declared.name} {span} was not published, its contract is broken: " + "; ".join(parts)
+        return f"{declared.name} {span} was not published: {'; '.join(parts)}. Readers still see the previous data"
 
     def _broken_part(self, frame: DataFrame, rule: Rule) -> str:
         """What of a law is broken."""
@@ -468,8 +469,8 @@ class Warehouse:
         stray = frame.drop(ORDER, PART).where(~F.coalesce(_between(declared, first, last), F.lit(False)))
         sample = " | ".join(str(row.asDict()) for row in stray.limit(_SAMPLE_ROWS).collect())
         return (
-            f"{declared.name} {span_in_words(first, last)} was not published: {IN_ITS_PARTITION} is broken by "
-            f"{stray.count()} rows of other days; for example {sample}"
+            f"{declared.name} {span_in_words(first, last)} was not published: check {IN_ITS_PARTITION} failed for "
+            f"{some(stray.count(), 'row')} of other days; for example {sample}. Readers still see the previous data"
         )
 
     # -- publish -------------------------------------------------------------------------------------------------
@@ -487,11 +488,14 @@ class Warehouse:
         for attempt in range(_PUBLISH_ATTEMPTS):
             now = self.catalog.iceberg.load_table(declared.name)
             if staging.is_abandoned(now):
-                raise PublishConflict(f"{declared.name}: what was staged was removed as abandoned; run it again")
+                raise PublishConflict(
+                    f"{declared.name}: this run took longer than LAKEHOUSE_ABANDONED_HOURS, so maintenance may have "
+                    "removed its unpublished files. Nothing changed; run again, or raise the limit"
+                )
             if set(self._replaced(declared, now, *span)) != set(replaced):
                 raise PublishConflict(
                     f"{declared.name}: another run published days between {span[0]} and {span[1]} while this one "
-                    "computed; run it again"
+                    "computed. Nothing changed; run again"
                 )
             transaction = now.transaction()
             record(transaction, now)
@@ -514,7 +518,8 @@ class Warehouse:
                     raise
             time.sleep(min(0.02 * 2**attempt, 1.0))
         raise PublishConflict(
-            f"{declared.name}: {_PUBLISH_ATTEMPTS} attempts to publish met other commits; run it again"
+            f"{declared.name}: other runs kept publishing it ({_PUBLISH_ATTEMPTS} attempts). Nothing changed; run "
+            "again when they have ended"
         )
 
     def _outcome(self, name: str, staging: Staging, transaction: Transaction, error: Exception) -> int | None:
