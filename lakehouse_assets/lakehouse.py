@@ -1,6 +1,6 @@
 """One lakehouse: its settings, tables, landing zone, catalog and engine, wired together once.
 
-What computes and writes is imported when it is first needed: most commands only look at what is there.
+Engines and writer are imported when they are first needed, because most commands only read.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 
 class Lakehouse:
-    """Everything assets, checks and commands need; parts are made when first used."""
+    """Everything that assets, checks and commands need. Parts are made at their first use."""
 
     def __init__(self, settings: Settings | None = None, engine: Callable[[Catalog], Engine] | None = None) -> None:
         """A lakehouse.
 
         Args:
             settings: read from the environment when left out.
-            engine: gives what computes, asked for once; as the settings say when left out.
+            engine: makes the engine, called once; default as the settings say.
         """
         self._read_settings = (lambda: settings) if settings else load_settings
         self.settings = self._read_settings()
@@ -47,27 +47,27 @@ class Lakehouse:
 
     @property
     def engine(self) -> Engine:
-        """What computes the table at hand."""
+        """The engine that computes the current table."""
         return self.engines.now
 
     @cached_property
     def engines(self) -> Engines:
-        """What computes the tables."""
+        """Sail and Spark, and the choice between them."""
         from lakehouse_assets.engines.choice import Engines
 
         return Engines(self.settings, self.catalog, self._given(self.catalog) if self._given else None)
 
     def begin(self, run_id: str, names: Collection[str], first: date, last: date) -> Choice:
-        """Choose what computes the tables of a run for the days ``first`` … ``last``."""
+        """Choose the engine of a run over the days ``first`` … ``last``."""
         from lakehouse_assets.planning.intake import Intake
 
         look = Intake(self.tables, self.catalog, self.zone)
         return self.engines.begin(run_id, lambda: look.rows(names, first, last, self.settings.sail_rows))
 
     def changed_settings(self) -> list[str]:
-        """Settings that the environment and the settings file give another value now than when this was made.
+        """Settings whose value in the environment or the file has changed since this object was made.
 
-        A process that starts now goes by theirs. Settings that were handed over don't change.
+        A process that starts now uses the new values. Settings that were passed in don't change.
 
         Raises:
             SettingsError: they can't be used any more.
@@ -76,7 +76,7 @@ class Lakehouse:
         return [name for name in Settings.model_fields if getattr(now, name) != getattr(self.settings, name)]
 
     def without(self, names: Collection[str]) -> Lakehouse:
-        """The same lakehouse as if it had not these tables, nor those computed from them."""
+        """The same lakehouse without these tables and those that depend on them."""
         rest = copy(self)
         rest.tables = {}
         for name, table in self.tables.items():
@@ -88,35 +88,35 @@ class Lakehouse:
 
     @cached_property
     def zone(self) -> LandingZone:
-        """Where files are delivered."""
+        """The landing zone."""
         return landing_zone(self.settings)
 
     def divide_again(self, say: Callable[[str], None]) -> set[date]:
-        """Divide landed files by the days of the settings' zones where they are divided by others; dates it changed."""
+        """Split landed files again where the settings' time zones have changed; returns the changed landing dates."""
         return redivision.divide_again(self.zone, self.settings, say)
 
     @cached_property
     def warehouse(self) -> Warehouse:
-        """Reading and writing tables."""
+        """Reads and writes tables."""
         from lakehouse_assets.storage.warehouse import Warehouse
 
         return Warehouse(self.settings, self.tables, self.catalog, lambda: self.engine)
 
     @cached_property
     def maintenance(self) -> Maintenance:
-        """Keeping the tables small."""
+        """Compaction, expiry and cleanup."""
         from lakehouse_assets.storage.maintenance import Maintenance
 
         return Maintenance(self.warehouse, self.zone.dates, self.engines.with_memory)
 
     @cached_property
     def repair(self) -> Repair:
-        """Finding and mending damaged tables."""
+        """Finds and repairs damaged tables."""
         from lakehouse_assets.storage.repair import Repair
 
         return Repair(self.warehouse, self.stamps.first_day)
 
     @cached_property
     def stamps(self) -> Stamps:
-        """What is up to date."""
+        """Which days are up to date."""
         return Stamps(self.settings, self.tables, self.catalog, self.zone)

@@ -1,4 +1,4 @@
-"""Runs Dagster in this process for the days that need it."""
+"""Runs Dagster in this process: for stale days, or for a range."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from lakehouse_assets.orchestration.jobs import JOB, run_tags
 from lakehouse_assets.planning.planner import Following, Stale, Stamps, Work, without
 
 Say = Callable[[str], None]
-Plan = tuple[Sequence[Work], Stale | None]  # runs, and if they are for stale days all of these
+Plan = tuple[Sequence[Work], Stale | None]  # runs, and all stale days if they are for those
 _TOLD = 3  # files that can't be read, named in one sentence
 _FAILURES_TOLD = 30
 
 
 class DaysLeftOut(LakehouseError):
-    """What a run could not compute, one line each: files that can't be read, tables that failed, what waits for them.
+    """What a run could not compute, a line each: unreadable files, failed tables, tables that depend on them.
 
     Attributes:
         work: what has been computed.
@@ -69,7 +69,7 @@ class Runner:
         self._say = say
 
     def run_stale(self, before: Looks) -> list[Work]:
-        """Bring every table up to date with what is landed and complete.
+        """Compute every stale day whose landed files are complete.
 
         Args:
             before: an earlier look at the landing zone; a date whose files changed since is left for the next run.
@@ -78,7 +78,7 @@ class Runner:
             What has been computed.
 
         Raises:
-            DaysLeftOut: a file can't be read, or a table failed; told when everything else has been computed.
+            DaysLeftOut: a file can't be read, or a table failed; raised when everything else has been computed.
         """
         zone = self._lakehouse.zone
         seen = zone.look_at_all()
@@ -107,7 +107,7 @@ class Runner:
         Raises:
             RangeError: the lakehouse has not all of these days.
             DroppedDays: cleanup has dropped some of them.
-            DaysLeftOut: a table failed; told when everything that does not follow from it has been computed.
+            DaysLeftOut: a table failed; raised when everything that does not depend on it has been computed.
         """
         stamps = self._lakehouse.stamps
         self._lakehouse.divide_again(self._say)
@@ -116,7 +116,7 @@ class Runner:
         return self._execute(self._lakehouse.zone.look_at_all(), {}, [(stamps.range_work(first, last), None)])
 
     def _execute(self, landed: Looks, refused: Mapping[date, str], phases: Iterable[Plan]) -> list[Work]:
-        """Execute the runs of each phase one after the other, without what follows from a table that failed.
+        """Execute the runs of each phase one after the other, without what depends on a failed table.
 
         A phase is planned when the one before has ended.
         """
@@ -154,7 +154,7 @@ class Runner:
             asset_selection=[dg.AssetKey(name.split(".")) for name in work.tables],
             tags=run_tags(work) | process_tags() | {ENGINE_TAG: choice.name},
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            raise_on_error=False,  # what does not follow from a table that fails is computed all the same
+            raise_on_error=False,  # tables that do not depend on a failed one are computed
         )
         run = instance.get_run_by_id(run_id)
         if run is None or run.is_success:
@@ -167,7 +167,7 @@ class Runner:
 
 
 class _SoFar:
-    """What has come of a plan until now: what is computed, what failed, and what therefore is not to be computed."""
+    """The state of a plan: what is computed, what failed, and what must not be computed therefore."""
 
     def __init__(self, stamps: Stamps, landed: Looks) -> None:
         self._stamps = stamps
@@ -179,7 +179,7 @@ class _SoFar:
         self.done: list[Work] = []
 
     def standing(self, planned: Sequence[Work]) -> list[Work]:
-        """Runs without the tables and days that failed or follow from what did."""
+        """Runs without the tables and days that failed or depend on failed ones."""
         standing: list[Work] = []
         for work in planned:
             days = dict.fromkeys(work.tables, days_between(work.first, work.last))
@@ -204,7 +204,7 @@ class _SoFar:
         self.done += self.standing([work])
 
     def left(self) -> list[TableLeft]:
-        """What was planned or is stale and follows from what failed."""
+        """Planned or stale days that depend on failed ones."""
         if not self.failures:
             return []
         _add(self._planned, self._stamps.stale(self._landed))
@@ -217,14 +217,14 @@ def _add(days: dict[str, set[date]], more: Mapping[str, Iterable[date]]) -> None
 
 
 def _as_divided(seen: Looks, now: Looks, divided: Collection[date]) -> Looks:
-    """An earlier look, but for the landing dates whose files we divided again ourselves."""
+    """An earlier look, updated for landing dates whose files this process has just split again."""
     others = {day: files for day, files in seen["interactions"].items() if day not in divided}
     ours = {day: files for day, files in now["interactions"].items() if day in divided}
     return {**seen, "interactions": others | ours}
 
 
 class _Progress:
-    """Says each finished table with its time, how many are done, and about how long is left."""
+    """Prints each finished table with its time, the count, and an estimate of the time left."""
 
     def __init__(self, say: Say, work: Work, choice: Choice) -> None:
         self._say = say

@@ -1,1 +1,1 @@
-"""Where files arrive: landed, divided by day, read."""
+"""The landing zone: files arrive, are split by day, and are read."""

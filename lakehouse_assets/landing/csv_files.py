@@ -44,7 +44,7 @@ CHUNK_BYTES = 32 << 20
 MAX_ROW_BYTES = 1 << 20  # a longer row is quarantined, and so is a quoted value that never ends
 LONGEST_KEPT_ROW_BYTES = 64 << 20  # what landing, which keeps rows as they are, holds in memory at most
 UTF8_BOM = codecs.BOM_UTF8
-csv.field_size_limit(MAX_ROW_BYTES)  # the default of 128 KiB is a limit of nobody's choice
+csv.field_size_limit(MAX_ROW_BYTES)  # the default limit of 128 KiB is arbitrary
 _LINE_FEED, _CARRIAGE_RETURN, _QUOTE = b'\n\r"'
 
 # C0 controls but tab, line feed and carriage return, and DEL: no text column holds them on purpose
@@ -105,7 +105,7 @@ class FileRefused(LakehouseError):
 
 @dataclass(frozen=True)
 class Inspection:
-    """What one look at every byte of a file told.
+    """What reading every byte of a file once has shown.
 
     Attributes:
         path: the file, or the object's location.
@@ -349,13 +349,13 @@ def _first_line(text: bytes) -> tuple[str, str, int]:
 
 
 def names_in_header(text: bytes) -> list[str]:
-    """The column names of a file's beginning, whatever they are."""
+    """The column names at the beginning of a file."""
     line, said, _ = _first_line(text.removeprefix(UTF8_BOM).replace(b"\r", b"\n"))
     return max(([name for name in _divided(line, one) if name] for one in said or SEPARATORS), key=len)
 
 
 def _separator(path: str, line: str, columns: Sequence[str], said: str) -> str:
-    """What divides a header: what makes most of our columns of it.
+    """The separator of a header: the one that yields most of our columns.
 
     Raises:
         FileRefused: the line above says that it is something else.
@@ -379,7 +379,7 @@ def _divided(line: str, separator: str) -> list[str]:
 
 
 def _in_our_letters(header: list[str], columns: Sequence[str]) -> list[str]:
-    """A header with our columns as we write them: as they are, else in other letters, where that is clear."""
+    """A header with our columns in our spelling; other letter case is accepted if it is unambiguous."""
     for name in columns:
         alike = [i for i, found in enumerate(header) if found.casefold() == name.casefold()]
         if name not in header and len(alike) == 1:
@@ -422,7 +422,7 @@ def _column_names(path: str, line: str, separator: str, columns: Sequence[str]) 
 
 
 def chunks(inspection: Inspection, columns: Sequence[str]) -> list[Chunk]:
-    """Divide a file among tasks. Only a plain file without quotes has line ends that are surely row ends."""
+    """Divide a file among tasks. Only in a plain file without quotes is each line end certainly a row end."""
     whole = inspection.quoted or inspection.carriage_returns_only or inspection.compressed
     step = inspection.size if whole else CHUNK_BYTES
     return [

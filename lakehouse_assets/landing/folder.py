@@ -207,7 +207,7 @@ def _look_at(path: Path) -> LandedFile | None:
     if stat.S_ISDIR(status.st_mode):
         return None
     file = _as_landed(path, status)
-    if not stat.S_ISREG(status.st_mode):  # whoever opened a pipe would wait for ever
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would block for ever
         return replace(file, trouble="is a pipe or a device, not a file; remove it")
     return replace(file, trouble=unreadable_name(path.name))
 

@@ -1,4 +1,4 @@
-"""Dividing landed files again when the time zones that decide the day of a row have changed.
+"""Splits landed files again when the time zones that decide the day of a row have changed.
 
 What `lakehouse land` divided is put together and divided by the days of the settings' zones: then the landing zone is
 what it were if the same files were landed now. The new files are staged whole; then a plan is written, and from it they
@@ -59,12 +59,12 @@ class Waiting:
 
 
 def waiting(zone: LandingZone, settings: Settings) -> list[Waiting]:
-    """Files that are to be divided again, or are in the middle of it."""
+    """Files that must be split again, or whose splitting was interrupted."""
     return sorted(_waiting(zone, zone.storage.notes(FOLDER), Zones.of(settings)), key=lambda one: one.name)
 
 
 def told(files: Sequence[Waiting], settings: Settings) -> str:
-    """What is to be divided again and why, in a sentence."""
+    """Which files must be split again and why, in a sentence."""
     named = at_most([one.name for one in files], _TOLD)
     other = sorted({zones for one in files for zones in one.by} - {Zones.of(settings)})
     by = f" by {' and by '.join(map(str, other))}" if other else ""
@@ -122,7 +122,7 @@ def _waiting(zone: LandingZone, notes: Sequence[str], now: Zones) -> Iterator[Wa
 
 
 class _Progress:
-    """Says now and then how many bytes are divided."""
+    """Prints from time to time how many bytes are split."""
 
     def __init__(self, say: Say) -> None:
         self._say = say

@@ -26,7 +26,7 @@ class Storage(Protocol):
     today: Today  # nor those after it
 
     def has(self, dataset: str) -> bool:
-        """Whether there is a place for its files, with or without any; false when, say, a disk is not mounted."""
+        """Whether the dataset's folder exists; false if, for example, a disk is not mounted."""
 
     def dates(self, dataset: str) -> list[date]:
         """Landing dates that have a folder, in order."""

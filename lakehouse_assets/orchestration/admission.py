@@ -1,4 +1,4 @@
-"""How a run begins: days that there are no partitions for are refused, and what computes it is chosen."""
+"""How a run begins: days without a partition are refused, and the engine is chosen."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from lakehouse_assets.orchestration.jobs import RUNS_OF_TABLES
 
 
 class NoSuchDays(LakehouseError):
-    """A run for days that there are no partitions for, or for none; the message names those there are."""
+    """A run for days without a partition, or for no days; the message names the possible days."""
 
 
 def begin(
     lakehouse: Lakehouse, run: dg.DagsterRun, instance: dg.DagsterInstance | None, log: dg.DagsterLogManager | None
 ) -> None:
-    """Choose what computes a run, or judges what is computed, and let the run say so."""
+    """Choose the engine of a run or of its checks, and tag the run with it."""
     keys = run.asset_selection or {check.asset_key for check in run.asset_check_selection or ()}
     names = [name for name in (".".join(key.path) for key in keys) if name in lakehouse.tables]
     first, last = (date.fromisoformat(day) if day else other for day, other in zip(days_of_run(run), EVER, strict=True))

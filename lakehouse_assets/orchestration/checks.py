@@ -1,4 +1,4 @@
-"""The asset checks: blocking where data is wrong, warning where it is only odd, one result a day.
+"""The asset checks: blocking if data is wrong, warning if it is only odd; one result a day.
 
 The writer counts every law of a contract before it publishes, and raises; so a check of a law fails only when
 something else has touched the table. Run on its own from the UI, a check counts again on what is published: for the
@@ -50,7 +50,7 @@ class Check:
 
 
 def declared_checks(table: Table) -> list[Check]:
-    """The laws of a table's contract that it shows as checks."""
+    """The rules of a table's contract that are shown as checks."""
     about = {rule.name: rule.description for rule in table.contract()}
     about[NO_DUPLICATE_KEY] = f"no two rows share {', '.join(table.key)}"
 
@@ -65,7 +65,7 @@ def declared_checks(table: Table) -> list[Check]:
 
 
 def session_actions_match(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
-    """Days whose sessions hold another number of actions than there are accepted interactions."""
+    """Days whose sessions have more or fewer actions than there are accepted interactions."""
     sessions = lakehouse.warehouse.read("gold.session_metrics", first, last)
     in_sessions: dict[date, int] = dict(sessions.groupBy("session_date").agg(F.sum("actions_per_session")).collect())
     accepted = lakehouse.warehouse.audit("silver.interactions", first, last).rows
@@ -135,7 +135,7 @@ def unexpected_columns(lakehouse: Lakehouse, first: date, last: date) -> Outcome
 
 
 def cut_last_rows(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
-    """Landing dates with a file that does not end its last row, which may be cut in the middle."""
+    """Landing dates with a file whose last row has no line end, so that it may be cut."""
     zone = lakehouse.zone
     found = {}
     for day in days_between(first, last):
@@ -150,7 +150,7 @@ def cut_last_rows(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
 
 
 def days_without_file(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
-    """Days that nothing was delivered for."""
+    """Days without a landed file."""
     missing = [day for day in days_between(first, last) if not lakehouse.zone.files("interactions", day)]
     return {day: Outcome(1, "no file was delivered") for day in missing}
 

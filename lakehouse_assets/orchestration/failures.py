@@ -1,4 +1,4 @@
-"""Why a run of Dagster's failed: which of its tables, each in one sentence."""
+"""Why a Dagster run failed: one sentence for each of its tables that failed."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class TableLeft:
-    """Days of a table that are not computed, as they follow from a table that failed."""
+    """Days of a table that are not computed, because they depend on a failed table."""
 
     table: str
     first: date
@@ -86,7 +86,7 @@ class TableLeft:
 
 
 def left_because(stale: Mapping[str, Collection[date]], following: Mapping[str, Following]) -> list[TableLeft]:
-    """Those of the days of each table that follow from a table that failed."""
+    """The days of each table that depend on a failed table."""
     return [
         TableLeft(name, *stretch, following[name].source)
         for name, days in stale.items()
@@ -96,7 +96,7 @@ def left_because(stale: Mapping[str, Collection[date]], following: Mapping[str, 
 
 
 def in_sentences(left: Iterable[TableLeft]) -> list[str]:
-    """What is left, one sentence for each table that failed."""
+    """What is not computed, one sentence for each failed table."""
     names: dict[str, dict[str, None]] = {}
     for one in left:
         names.setdefault(one.follows_from, {})[one.table] = None
@@ -137,7 +137,7 @@ def days_of_run(run: dg.DagsterRun) -> tuple[str, str]:
 
 
 def out_of_memory(event: dg.EventLogEntry) -> str:
-    """Of a step that is done again because an engine has not the memory for its table: what was said; else nothing."""
+    """The message of a step that is repeated because its table needs more memory; else empty."""
     error: SerializableErrorInfo | None = event.get_dagster_event().step_retry_data.error
     while error:
         if error.cls_name == OutOfMemory.__name__:
@@ -154,13 +154,13 @@ def table_of_step(step: str) -> str:
 
 
 def _reason(event: dg.EventLogEntry) -> str:
-    """What an event of a failure says; the message of the error that caused all the others, where there is one."""
+    """The message of a failure event: that of the innermost error, if there is one."""
     error = getattr(event.get_dagster_event().event_specific_data, "error", None)
     return _innermost(error) if error else event.get_dagster_event().message or ""
 
 
 def _innermost(error: SerializableErrorInfo) -> str:
-    """The message of the error that caused all the others, without names of classes, plans and stack traces."""
+    """The message of the innermost error, without class names, plans and stack traces."""
     while error.cause:
         error = error.cause
     if error.cls_name in (dg.DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__):
@@ -170,7 +170,7 @@ def _innermost(error: SerializableErrorInfo) -> str:
 
 
 def without_java(message: str) -> str:
-    """What an error that comes out of Spark says in its first sentence: no names of classes, no lines of code."""
+    """The first sentence of an error from Spark, without class names and lines of code."""
     if _IN_PYTHON in message and (told := _END_OF_TRACEBACK.findall(message)):  # in a worker of Spark's
         return str(told[-1])
     if not _JAVA.search(message):

@@ -123,7 +123,7 @@ class WatchingRunLauncher(dg.DefaultRunLauncher):
 
 
 def process_tags() -> dict[str, str]:
-    """What a run says of the process that executes it, this one."""
+    """Tags of a run that name its process, this one."""
     return {PROCESS_TAG: str(os.getpid()), HOST_TAG: platform.node()}
 
 
@@ -205,7 +205,7 @@ def terminal_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 
 
 def end_runs(instance: dg.DagsterInstance, dead: Mapping[str, str]) -> None:
-    """Give runs their end that processes of this machine began and did not live to end; no daemon may ever look."""
+    """Report runs as failed whose process on this machine has died; there may be no daemon that would."""
     for run_id, why in dead.items():
         now = instance.get_run_by_id(run_id)  # it may have come to its end meanwhile
         if now and not now.is_finished:

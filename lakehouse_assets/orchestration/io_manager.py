@@ -1,4 +1,4 @@
-"""Between assets and tables: an asset returns a frame, this replaces its days; it asks for an input, this reads it."""
+"""The I/O manager: replaces a table's days by the frame that an asset returns, and reads its inputs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lakehouse_assets.storage.s3 import StorageError
 from lakehouse_assets.storage.warehouse import Base, ContractViolation, PublishConflict, Published
 
 _MOST_RETRIES, _LONGEST_WAIT_SECONDS = 20, 3.0
-_MOST_SERVERS = 3  # that a step may see end, before it is what ends them
+_MOST_SERVERS = 3  # servers that end during a step before the step itself counts as the cause
 
 
 class IcebergIOManager(dg.IOManager):
@@ -97,7 +97,7 @@ class IcebergIOManager(dg.IOManager):
                 context.run_id, name, context.step_context.previous_attempt_count
             ):  # only now the inputs are read
                 published = self._lakehouse.warehouse.write(name, obj, first, last, base, properties)
-        except (PublishConflict, CatalogLocked) as passing:  # nothing else gets better by itself
+        except (PublishConflict, CatalogLocked) as passing:  # only these can succeed when repeated
             if isinstance(passing, CatalogLocked) and context.step_context.previous_attempt_count >= _MOST_RETRIES:
                 self._lakehouse.trouble.note(context.run_id, passing)
             wait = random.uniform(0, _LONGEST_WAIT_SECONDS)  # noqa: S311  so that writers of one file don't meet again
@@ -121,7 +121,7 @@ class IcebergIOManager(dg.IOManager):
 
     @contextmanager
     def naming_trouble(self, run_id: str, name: str, tried: int) -> Iterator[None]:
-        """Say which file or folder an error comes from; one that concerns every table fails later steps at once.
+        """Name the file or folder that an error comes from; one that concerns every table fails later steps at once.
 
         Raises:
             RetryRequested: Spark's server had ended and is there again; what the old one was asked is to be asked anew.
@@ -161,7 +161,7 @@ class IcebergIOManager(dg.IOManager):
         raise dg.RetryRequested(max_retries=_MOST_SERVERS) from gone
 
     def _name_what_is_missing(self, name: str, first: date, last: date, violation: ContractViolation) -> None:
-        """Say which input is not computed, where that may be why rows break a law.
+        """Name the input that is not computed, if that may be why rows break a rule.
 
         Raises:
             ContractViolation: says so.
@@ -175,7 +175,7 @@ class IcebergIOManager(dg.IOManager):
             ) from None  # the page shows what is innermost
 
     def note_base(self, run_id: str, name: str, first: date, last: date) -> Base:
-        """The target as it was before the step read anything, so that a newer computation is never overwritten.
+        """The target before the step read anything, so that a newer computation is never overwritten.
 
         An asset that reads what no input loads (delivered files) calls this before it looks at them, so that a file
         replaced while it is read leaves the day stale instead of vouching for rows that were never read.

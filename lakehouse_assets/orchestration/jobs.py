@@ -42,7 +42,7 @@ def living_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
 
 
 def run_tags(work: Work) -> dict[str, str]:
-    """What makes a run one over a range of partitions."""
+    """Tags of a run over a range of partitions."""
     return {
         "dagster/asset_partition_range_start": work.first.isoformat(),
         "dagster/asset_partition_range_end": work.last.isoformat(),
@@ -71,7 +71,7 @@ def freshness_policy(settings: Settings) -> dg.FreshnessPolicy:
 
 
 def dashboard_job() -> dg.UnresolvedAssetJobDefinition:
-    """The page that people look at."""
+    """The job that draws the dashboard."""
     return dg.define_asset_job(
         DASHBOARD_JOB, selection=dg.AssetSelection.assets(DASHBOARD), description="Draws the dashboard."
     )

@@ -1,4 +1,4 @@
-"""What starts runs by itself: files that land, and a day that ends; and what tells about runs that failed."""
+"""Sensors and schedules: runs for landed files and ended days, the dashboard, and reports of failed runs."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -32,7 +32,7 @@ LOOK_SECONDS = 4  # Dagster's daemon asks every 5, and leaves out a sensor that 
 QUIET_SECONDS = 15  # since a file's last change, where nobody can tell whether it is still open for writing
 DASHBOARD_SECONDS = 15
 MOST_DAYS_WITHOUT_FILE = 31  # that the end of a day gives rows to by itself
-MOST_RUNS_A_LOOK = 25  # what is left is asked for by later looks
+MOST_RUNS_A_LOOK = 25  # later ticks ask for the rest
 AIMS_TAG = "lakehouse/aims"  # what each table of a run that was asked for is to be afterwards
 BEFORE_TAG = "lakehouse/before"  # and what it was before
 _RUNS_LOOKED_AT, _FAILURES_LOOKED_AT = 100, 1000
@@ -40,7 +40,7 @@ _REASONS_TOLD = 5
 
 
 def landing_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
-    """Runs for exactly the days whose content changes, once the files that change them are complete.
+    """Asks for runs of exactly the stale days, once the files that make them stale are complete.
 
     What is stale follows from the tables' stamps and from what is landed. The cursor only holds the last look at dates
     that are to be computed, to tell whether their files still change, so a tick that is lost or repeated does no harm
@@ -171,7 +171,7 @@ def dashboard_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
 
 
 def day_end_schedule(lakehouse: Lakehouse) -> dg.ScheduleDefinition:
-    """A day without a file gets its rows all the same, and the warning that no file came."""
+    """Gives a day without a file its rows of zeros, and a warning."""
     settings = lakehouse.settings
 
     @dg.schedule(
@@ -237,7 +237,7 @@ def failure_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
 
 
 def _settings_unlike(lakehouse: Lakehouse) -> str:
-    """Why no run may be asked for: it would go by other settings than these definitions; empty if it would not."""
+    """Why no run may be asked for: its settings would differ from these definitions'. Empty if they would not."""
     try:
         changed = lakehouse.changed_settings()
     except SettingsError as error:
@@ -281,7 +281,7 @@ def _tried_in_vain(
     stale: Stale,
     known: dict[str, Failure],
 ) -> dict[tuple[str, date, date], TableFailed]:
-    """Days of tables that failed in a run of a sensor's, where nothing they follow from has changed since."""
+    """Days of tables that failed in a run of the sensor, and whose inputs have not changed since."""
     ended = dg.RunsFilter(job_name=JOB, statuses=[dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED])
     tried: list[tuple[dg.DagsterRun, Work]] = []
     for run in instance.get_runs(ended, limit=_FAILURES_LOOKED_AT) if any(stale.values()) else ():

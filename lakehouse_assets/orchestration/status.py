@@ -1,4 +1,4 @@
-"""Where each day stands: landed, up to date, stale, being computed, refused or failed, and why."""
+"""The state of each day: up to date, stale, running or failed, and why."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TABLES_TOLD = 3
 
 @dataclass(frozen=True)
 class Stretch:
-    """Consecutive days that stand alike.
+    """Consecutive days with the same state and reason.
 
     Attributes:
         first: first day.

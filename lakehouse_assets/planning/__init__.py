@@ -1,1 +1,1 @@
-"""What each day was computed from, what is to be computed and in which runs, and how many rows these read."""
+"""What each day was computed from, which days to compute in which runs, and how many rows a run reads."""

@@ -1,4 +1,4 @@
-"""How many rows a run reads, told by what is known of files without opening one."""
+"""How many rows a run reads, estimated from file sizes and Iceberg metadata. No file is opened."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lakehouse_assets.landing.deliveries import BYTES_PER_ROW
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.storage.catalog import Catalog, files_overlapping
 
-_COMPRESSED_TO = 6  # of a compressed file's text, one part in so many
+_COMPRESSED_TO = 6  # text bytes per byte of a compressed file
 
 
 class Intake:
-    """Counts what runs of one lakehouse read: rows of delivered files, and rows of tables that are there already."""
+    """Counts what runs of one lakehouse read: rows of landed files, and rows of existing tables."""
 
     def __init__(self, tables: Mapping[str, Table], catalog: Catalog, zone: LandingZone) -> None:
         self._tables = tables
@@ -24,10 +24,10 @@ class Intake:
         self._zone = zone
 
     def rows(self, names: Collection[str], first: date, last: date, enough: int) -> int:
-        """About how many rows come into a run from outside; of tables at most so many.
+        """About how many rows enter a run from outside; for tables an upper bound.
 
-        What a table reads of another one that the run computes has come in as that one's rows. Whole tables are
-        counted first; only where these have more than ``enough`` rows, the files of the days that are read.
+        Rows that one table of the run reads from another are counted once. Whole tables are counted first; only if
+        they have more than ``enough`` rows, the files of the days that are read are counted.
 
         Args:
             names: the tables that the run computes.
@@ -66,7 +66,7 @@ class Intake:
         return int((summary and summary["total-records"]) or 0)
 
     def _within(self, name: str, first: date, last: date) -> int:
-        """Rows of a table from one day to another; of a file that holds others too, by its share of days."""
+        """Rows of a table from ``first`` to ``last``; of a file with further days, its share of days."""
         table = self._catalog.load(name)
         found = files_overlapping(table, self._tables[name].partition_column, first, last) if table else {}
         rows = 0

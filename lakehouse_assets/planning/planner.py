@@ -33,7 +33,7 @@ from lakehouse_assets.storage.catalog import Catalog, kept_from, read_settings, 
 
 Recorded = Callable[[str], Mapping[date, str]]  # the stamps of a table
 Loaded = Callable[[str], IcebergTable | None]  # a table
-Routes = Callable[[], Mapping[date, set[date]]]  # event dates that each landing date sent rows to
+Routes = Callable[[], Mapping[date, set[date]]]  # event dates that rows of each landing date belong to
 Stale = dict[str, dict[date, str]]  # days of each table that are to be computed, and why
 Days = dict[str, list[date]]  # days of the lake, by the calendar of tables
 Spans = Mapping[str, tuple[date, date]]  # first and last day of each table
@@ -43,11 +43,11 @@ ROUTING = "silver.interaction_routing"
 
 
 class RangeError(LakehouseError):
-    """Days that a lakehouse has not; the message names those that it has."""
+    """Days that the lakehouse does not have; the message names those that it has."""
 
 
 class DroppedDays(LakehouseError):
-    """Days that can't be computed again, as cleanup has dropped them or what they look back on."""
+    """Days that can't be computed again, because cleanup dropped them or days that they look back on."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Origin:
-    """A day of a table that is not up to date though all that it is computed from is, and why."""
+    """A stale day of a table whose inputs are all up to date, and why it is stale."""
 
     table: str
     day: date
@@ -78,14 +78,14 @@ class Origin:
 
 @dataclass(frozen=True)
 class Following:
-    """Days of a table that follow from days of a table that failed: ``source``."""
+    """Days of a table that depend on failed days of the table ``source``."""
 
     days: frozenset[date]
     source: str
 
 
 class OneLook:
-    """What tables say, each loaded when it is first asked for and kept as it was then."""
+    """Stamps and routes of the tables at one moment: each is loaded at its first use and kept."""
 
     def __init__(self, load: Loaded, routes: Routes) -> None:
         self.load, self.routes, self.stamps = cache(load), cache(routes), cache(self._stamps)
@@ -107,7 +107,7 @@ class Stamps:
     def expected(self, name: str, days: Iterable[date]) -> dict[date, str]:
         """The stamp each day of a table gets when it is computed from its inputs as they are recorded now.
 
-        A day that is none of the lake's (`_calendar`) gets none: it is to have no rows either.
+        A day that the lakehouse does not have (`_calendar`) gets no stamp, and no rows.
 
         Raises:
             DroppedDays: one of the days can't be computed any more.
@@ -117,7 +117,7 @@ class Stamps:
         return self._expected(name, self._days_of_the_lake(name, days), self._catalog.stamps, self._routes)
 
     def vouching(self, name: str, days: Iterable[date]) -> dict[date, str]:
-        """The stamp that each day of a table would have, were it computed from its inputs as they are recorded now."""
+        """The stamp that each day of a table would get if it were computed from its recorded inputs now."""
         return self._expected(name, sorted(days), cache(self._catalog.stamps), cache(self._routes))
 
     def of_contents(self, name: str, contents: Iterable[tuple[str, str]]) -> str:
@@ -127,7 +127,7 @@ class Stamps:
         return f"{_hash(self._tables[name].version, contents)} {named}".rstrip()
 
     def check_not_dropped(self, names: Iterable[str], first: date) -> None:
-        """Refuse days of tables that would be computed from less than they were.
+        """Refuse days of tables whose inputs cleanup has dropped.
 
         Raises:
             DroppedDays: says from which day on they can be computed.
@@ -140,7 +140,7 @@ class Stamps:
             )
 
     def check_range(self, first: date, last: date) -> None:
-        """Refuse days that would be made up: before the first landed one, not over yet, or with a gap before them.
+        """Refuse days that the lakehouse does not have: before its first, not over yet, or after a gap.
 
         A lake begins with what is landed first and ends with what is landed last, or with a later day that was computed
         when it was over and had no file.
@@ -170,7 +170,7 @@ class Stamps:
         return self._first_day(name, self._catalog.load)
 
     def one_look(self) -> OneLook:
-        """The tables as they are when each is first asked for."""
+        """The tables as they are at their first use."""
         return OneLook(self._catalog.load, self._routes)
 
     def stale(self, landed: Looks, spans: Spans | None = None, tables: OneLook | None = None) -> Stale:
@@ -204,7 +204,7 @@ class Stamps:
             recorded = tables.stamps(name)
             gone = {day for day in recorded if first <= day <= last}.difference(days)
             why: dict[date, str] = {}
-            for i in reversed(table.inputs):  # the first that holds is told
+            for i in reversed(table.inputs):  # the first reason that applies is shown
                 why |= dict.fromkeys(_reached(i, stale.get(i.table, {}), days, landed), f"depends on {i.table}")
             expected = self._expected(name, [d for d in days if d in recorded], tables.stamps, tables.routes)
             differ = {day: stamp for day, stamp in expected.items() if recorded[day] != stamp}
@@ -220,7 +220,7 @@ class Stamps:
         return stale
 
     def phases(self, landed: Looks) -> Iterator[Stale]:
-        """Stale days: first of what follows from the files alone, then, when asked for, of what follows from that.
+        """Stale days in two phases: first of tables that depend on landed files only, then of the rest.
 
         Args:
             landed: files per landing date of each dataset.
@@ -260,7 +260,7 @@ class Stamps:
         return spans
 
     def _origin(self, name: str, day: date, stale: Stale, landed: Looks) -> Origin:
-        """What a stale day waits for: a day that is stale and is computed from nothing that is."""
+        """What a stale day waits for: a stale day whose inputs are up to date."""
         for i in sorted(self._tables[name].inputs, key=lambda i: i.table == name):  # its own earlier days last
             above, (low, high) = stale.get(i.table, {}), i.span_read(day, day)
             if i.as_of:
@@ -296,7 +296,7 @@ class Stamps:
         return [Work(of_users, users[0], users[-1]), Work(others, first, last)]
 
     def ready(self, work: Sequence[Work]) -> list[Work]:
-        """Those of a phase's runs that need none of the others to have ended."""
+        """Runs of a phase that need no other run of it to have ended."""
         ready = []
         for position, one in enumerate(work):
             inputs = {i.table for name in one.tables for i in self._tables[name].inputs}
@@ -305,7 +305,7 @@ class Stamps:
         return ready
 
     def keys(self, work: Iterable[Work]) -> dict[str, Work]:
-        """Runs by a name of what each would compute and of the snapshots it would replace; the same for the same."""
+        """Runs by a stable id, made from what each computes and the snapshots it replaces."""
         recorded, routes, snapshot_id = (
             cache(self._catalog.stamps),
             cache(self._routes),
@@ -322,7 +322,7 @@ class Stamps:
         return keys
 
     def aims(self, work: Iterable[Work]) -> list[dict[str, str]]:
-        """For each run by table a name of what its days are expected to be, were it to end now."""
+        """For each run and table: a hash of the stamps its days should have after the run."""
         recorded, routes = cache(self._catalog.stamps), cache(self._routes)
         aims = []
         for one in work:
@@ -337,7 +337,7 @@ class Stamps:
         return aims
 
     def before(self, work: Iterable[Work]) -> list[dict[str, str]]:
-        """For each run by table a name of what its days are now."""
+        """For each run and table: a hash of the stamps its days have now."""
         recorded = cache(self._catalog.stamps)
         return [
             {name: _hash([recorded(name).get(day) for day in days_between(one.first, one.last)]) for name in one.tables}
@@ -345,7 +345,7 @@ class Stamps:
         ]
 
     def following(self, failed: Mapping[str, Collection[date]], landed: Looks) -> dict[str, Following]:
-        """Days of tables that must not be computed, as they follow from days of tables that failed.
+        """Days of tables that must not be computed, because they depend on failed days.
 
         Args:
             failed: days of each table that failed.
@@ -491,7 +491,7 @@ class Stamps:
 
     def _of_no_files(self) -> set[str]:
         """The stamps of a landing date without a file, by this version of bronze and by earlier ones."""
-        bronze = self._tables.get("bronze.interactions")  # a lake of users alone has none
+        bronze = self._tables.get("bronze.interactions")  # a lakehouse with users only has none
         return {_hash(version, []) for version in range(1, bronze.version + 1)} if bronze else set()
 
     def _taken(self, recorded: Mapping[date, str]) -> list[date]:
@@ -503,7 +503,7 @@ class Stamps:
         return _span({*self._zone.dates("users"), *self._catalog.stamps("bronze.users")})
 
     def _routes(self) -> dict[date, set[date]]:
-        """Event dates that each landing date sent rows to."""
+        """Event dates that rows of each landing date belong to."""
         table = self._catalog.load(ROUTING)
         if table is None:
             return {}
@@ -519,7 +519,7 @@ class Stamps:
 def without(
     days: Mapping[str, Iterable[date]], failed: Mapping[str, Collection[date]], following: Mapping[str, Following]
 ) -> dict[str, set[date]]:
-    """Days of tables but for those that failed or follow from what did."""
+    """Days of tables without those that failed or depend on failed ones."""
     return {
         name: set(found).difference(failed.get(name, ()), following[name].days if name in following else ())
         for name, found in days.items()
@@ -539,7 +539,7 @@ def _delivered_users(landed: Looks) -> list[date]:
 
 
 def _reached(i: Input, stale: Collection[date], days: Sequence[date], landed: Looks) -> Iterable[date]:
-    """Those of the days that read a stale day of an input."""
+    """The days that read a stale day of an input."""
     if not stale or not days:
         return ()
     if i.as_of:

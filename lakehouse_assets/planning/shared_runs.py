@@ -1,4 +1,4 @@
-"""Stale days of many tables as few runs: which tables share one, and which days it goes over."""
+"""Groups stale days of many tables into few runs: which tables share a run, and which days it covers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Group = tuple[tuple[str, ...], Days]  # tables that share runs, and the days the
 def grouped(
     stale: Mapping[str, Days], inputs: Mapping[str, Collection[str]], up_to_date: Mapping[str, Collection[date]]
 ) -> list[Group]:
-    """Tables by the runs they share, so that it costs least; each after what it is computed from.
+    """Tables grouped into the cheapest runs, each after its inputs.
 
     Args:
         stale: days to compute of each table, in the order of the tables.
@@ -47,7 +47,7 @@ def grouped(
 
 
 def _bridged(names: tuple[str, ...], days: Days, allowed: Mapping[str, Days]) -> Group:
-    """Tables and days, with the days between where one run over them costs less than two."""
+    """Tables and days, with the days between stretches if one run over them costs less than two."""
     found = set(days)
     every = stretches(days)
     for (_, before), (after, _) in pairwise(every):

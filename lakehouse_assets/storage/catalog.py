@@ -58,7 +58,7 @@ _TYPES: Mapping[str, IcebergType] = {
 
 _TABLE_PROPERTIES = {
     "format-version": "2",
-    # the writer hands rows over divided as they are to be stored
+    # the writer divides the rows as they are stored
     "write.distribution-mode": "none",
     "write.spark.fanout.enabled": "true",
     "write.parquet.compression-codec": "zstd",
@@ -146,9 +146,9 @@ class Catalog:
             return None
 
     def alter(self, name: str, change: Callable[[IcebergTable], Altered]) -> Altered:
-        """Commit a change of a table's metadata; again, on the table as it is then, where another commit came first.
+        """Commit a change of a table's metadata; if another commit came first, repeat it on the new state.
 
-        PyIceberg does so by itself only for changes of rows.
+        PyIceberg repeats only commits that change rows.
 
         Raises:
             CommitFailedException: others came first every time.
@@ -211,7 +211,7 @@ class Catalog:
         return table
 
     def versions(self, names: Iterable[str]) -> dict[str, str]:
-        """Where the metadata of tables is now: another place after every commit."""
+        """The current metadata file of each table; every commit changes it."""
         return {name: table.metadata_location for name in names if (table := self.load(name))}
 
     def snapshot_id(self, name: str) -> int | None:
@@ -221,7 +221,7 @@ class Catalog:
         return snapshot.snapshot_id if snapshot else None
 
     def stamps(self, name: str) -> dict[date, str]:
-        """For each day of a table the stamp of what it was computed from; days never computed are missing."""
+        """The stamp of each computed day of a table."""
         table = self.load(name)
         return {} if table is None else read_stamps(table)
 
@@ -234,7 +234,7 @@ def _partition_by_month_only(table: IcebergTable) -> IcebergTable:
 
 
 def name_lock(error: BaseException | None, settings: Settings) -> None:
-    """Leave an error as it is unless another process holds the embedded catalog's database.
+    """Raise a clear error if the cause is that another process holds the embedded catalog's database.
 
     Raises:
         CatalogLocked: it does; the message says what to do.
@@ -247,7 +247,7 @@ def name_lock(error: BaseException | None, settings: Settings) -> None:
 
 
 def rest_properties(settings: Settings) -> dict[str, str]:
-    """What a client of the REST catalog is told, PyIceberg and Spark alike."""
+    """Properties of the REST catalog for PyIceberg and Spark."""
     properties = {"uri": settings.catalog_uri, "warehouse": settings.catalog_name or settings.warehouse_uri}
     # the lakehouse's keys reach its bucket by themselves; a catalog is not asked for others
     properties["header.X-Iceberg-Access-Delegation"] = ""
@@ -262,7 +262,7 @@ def rest_properties(settings: Settings) -> dict[str, str]:
 
 
 def has_tables(settings: Settings) -> bool:
-    """Whether anything was ever computed."""
+    """Whether the lakehouse has a catalog yet."""
     return bool(Catalog(settings).names()) if settings.catalog_uri else sqlite_file(settings).exists()
 
 
@@ -277,7 +277,7 @@ def read_stamps(table: IcebergTable) -> dict[date, str]:
 
 
 def set_stamps(transaction: Transaction, table: IcebergTable, days: Iterable[date], stamps: Mapping[date, str]) -> None:
-    """Put the stamps of days into a transaction, beside the data they vouch for; those without one lose theirs."""
+    """Put the stamps of days into a transaction, together with their rows. Days without a new stamp lose theirs."""
     months: dict[str, dict[str, str]] = {}
     for day in days:
         month = day.isoformat()[:7]
@@ -295,7 +295,7 @@ def read_settings(table: IcebergTable) -> dict[str, Any]:
 
 
 def set_settings(transaction: Transaction, table: IcebergTable, settings: Mapping[str, Any]) -> None:
-    """Put the settings that days are computed with into a transaction; only a person reads them."""
+    """Put the settings that days are computed with into a transaction; they are shown to people only."""
     written = json.dumps(settings, sort_keys=True, default=str)
     if table.properties.get(_SETTINGS) != written:
         transaction.set_properties({_SETTINGS: written})
@@ -318,7 +318,7 @@ def forget_stamps(transaction: Transaction, table: IcebergTable, first_kept: dat
 
 
 def forget_days(transaction: Transaction, table: IcebergTable, days: Collection[date]) -> None:
-    """Put into a transaction that days of a loaded table have no stamp any more, so that they are computed again."""
+    """Remove the stamps of days in a transaction, so that they are computed again."""
     left = {day: stamp for day, stamp in read_stamps(table).items() if day not in days}
     for month in {day.isoformat()[:7] for day in days}:
         stamps = {day.isoformat()[8:]: stamp for day, stamp in left.items() if day.isoformat()[:7] == month}
@@ -326,7 +326,7 @@ def forget_days(transaction: Transaction, table: IcebergTable, days: Collection[
 
 
 def keep_from(transaction: Transaction, first_kept: date) -> None:
-    """Put into a transaction that days before ``first_kept`` are not to be computed any more."""
+    """Record in a transaction that days before ``first_kept`` must not be computed any more."""
     transaction.set_properties({_KEPT_FROM: first_kept.isoformat()})
 
 

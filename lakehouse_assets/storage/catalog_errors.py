@@ -1,10 +1,10 @@
-"""How a catalog fails, and how long its answers are waited for."""
+"""Errors of the catalog, and how long to wait for its answers."""
 
 from __future__ import annotations
 
 from lakehouse_assets.errors import LakehouseError
 
-CONNECT_SECONDS, ANSWER_SECONDS = 10, 60  # longest waits for a REST catalog, which PyIceberg would wait for for ever
+CONNECT_SECONDS, ANSWER_SECONDS = 10, 60  # timeouts of a REST catalog; PyIceberg has none
 
 
 class CatalogError(LakehouseError):
@@ -12,8 +12,8 @@ class CatalogError(LakehouseError):
 
 
 class CatalogLocked(CatalogError):
-    """Another process has held the catalog longer than a commit waits; it passes."""
+    """Another process has held the catalog longer than a commit waits; a later attempt may succeed."""
 
 
 class CatalogUnreachable(CatalogError):
-    """The catalog gave no answer; what it was asked to do it may have done or not."""
+    """The catalog did not answer; it may or may not have done what it was asked."""

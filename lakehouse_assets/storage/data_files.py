@@ -19,7 +19,7 @@ from pyiceberg.table.locations import load_location_provider
 
 
 class DataFileWriter:
-    """One data file, written in row groups; nobody sees it before a commit names it."""
+    """One data file, written in row groups; no reader sees it before a commit names it."""
 
     def __init__(self, table: IcebergTable, name: str) -> None:
         metadata = table.metadata
@@ -46,7 +46,7 @@ class DataFileWriter:
         self._buffered, self.buffered_bytes = [], 0
 
     def finished(self) -> DataFile:
-        """End the file; what the commit has to know of it."""
+        """Close the file; returns what the commit needs to know of it."""
         self.flush()
         self._parquet.close()
         self._stream.close()

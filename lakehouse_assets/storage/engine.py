@@ -1,4 +1,4 @@
-"""What an engine must give: a session, a frame from a table's files, and staging a frame.
+"""The interface of an engine: a session, a frame from a table's files, and staging a frame.
 
 Every table is a function of PySpark frames, so whatever gives a session can compute it. Staged rows are in files that
 no reader sees; one commit of the writer publishes them (`lakehouse_assets.storage.warehouse`).
@@ -13,25 +13,25 @@ from typing import TYPE_CHECKING, Protocol
 from lakehouse_assets.errors import LakehouseError, SetupError
 from lakehouse_assets.settings import SettingsError
 
-if TYPE_CHECKING:  # whoever only names an error of an engine waits for none
+if TYPE_CHECKING:  # naming an error of an engine must not import one
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table as IcebergTable
     from pyiceberg.table import Transaction
     from pyspark.sql import Column, DataFrame, SparkSession
 
-COPY = "_copy"  # a number above 1 for a row whose key was there before
+COPY = "_copy"  # above 1 for a row that repeats a key
 
 
 class EngineGone(SetupError):
-    """What a run computes with has ended; the message says what to do."""
+    """The engine of a run has ended; the message says what to do."""
 
 
 class ServerGone(SettingsError):
-    """The server that a run computes with does not answer, or has forgotten the run's session; the next one may do."""
+    """The Spark server of a run does not answer or has lost its session; a restarted one may serve the run."""
 
 
 class OutOfMemory(LakehouseError):
-    """A table needs more memory than the settings give an engine; nothing was published."""
+    """A table needs more memory than the engine may use; nothing was published."""
 
 
 class Staging(Protocol):
@@ -39,11 +39,11 @@ class Staging(Protocol):
 
     @property
     def files(self) -> Sequence[DataFile]:
-        """The files; none where there was no row."""
+        """The staged files; none without rows."""
 
     @property
     def counted(self) -> Mapping[str, int]:
-        """How many of the staged rows met each condition; empty where there was no row."""
+        """How many staged rows met each condition; empty without rows."""
 
     def rows(self) -> DataFrame:
         """Exactly the staged rows."""
@@ -52,13 +52,13 @@ class Staging(Protocol):
         """Whether maintenance has removed the files, or may be about to."""
 
     def release(self, transaction: Transaction, now: IcebergTable) -> None:
-        """Put into the commit that publishes the files that they are staged no more."""
+        """Add to the publishing commit that the files are no longer staged."""
 
     def is_released(self, now: IcebergTable, wanted: int) -> bool:
-        """Whether the table shows that the publishing commit has happened, which made the snapshot ``wanted`` main."""
+        """Whether the table shows that the publishing commit, which made ``wanted`` the current snapshot, happened."""
 
     def discard(self) -> None:
-        """Undo the staging: nothing of it is left, and nothing is published."""
+        """Remove everything that was staged; nothing is published."""
 
 
 class Engine(Protocol):
@@ -66,14 +66,14 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """What runs and commits say computed them."""
+        """The engine's name in runs and commits."""
 
     @property
     def session(self) -> SparkSession:
         """The session that makes frames."""
 
     def check(self) -> None:
-        """Fail where the session computes nothing any more.
+        """Raise if the session no longer works.
 
         Raises:
             EngineGone: it does not.

@@ -31,12 +31,12 @@ _PROPERTIES = {"lakehouse.forget": "true"}
 
 
 def of_users(table: IcebergTable) -> bool:
-    """Whether a table has rows of single users."""
+    """Whether the rows of a table belong to single users."""
     return USER in table.schema().column_names
 
 
 def erase(catalog: Catalog, name: str, people: People, stamps: Mapping[date, str]) -> int:
-    """Take the users' rows out of a table and record stamps of its days, in one commit; how many rows.
+    """Remove the users' rows from a table and record its days' stamps in one commit; returns how many rows.
 
     Raises:
         CommitFailedException: other commits came first every time.
@@ -78,7 +78,7 @@ def erase(catalog: Catalog, name: str, people: People, stamps: Mapping[date, str
 
 
 def purge(catalog: Catalog, name: str) -> int:
-    """Leave nothing of a table but its current snapshot: no branch, no earlier snapshot, no file none names.
+    """Reduce a table to its current snapshot: no branch, no earlier snapshot, no file that it does not name.
 
     Returns:
         How many files are gone.

@@ -1,4 +1,4 @@
-"""Opening what several processes of a lakehouse may make at the same moment."""
+"""A lock for what several processes may create at the same moment."""
 
 from __future__ import annotations
 

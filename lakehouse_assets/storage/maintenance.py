@@ -96,7 +96,7 @@ class Maintenance:
         return [name for name in self._warehouse.tables if name in existing]
 
     def maintain(self, name: str) -> Freed:
-        """Everything one table needs, in the order in which each step feeds the next."""
+        """All steps of maintenance for one table; each step prepares the next."""
         now = datetime.now(tz=UTC)
         before = self._stored(name)
         branches, staged = self.remove_abandoned(name, now)
@@ -124,7 +124,7 @@ class Maintenance:
         return len(heads), sorted(set(heads) - kept)
 
     def compact(self, name: str) -> tuple[int, int]:
-        """Put small files of consecutive days of finished months together.
+        """Compact small files of consecutive days of finished months.
 
         Returns:
             The files replaced, and the stretches that gave way to a run.
@@ -184,7 +184,7 @@ class Maintenance:
         return expired
 
     def remove_orphans(self, name: str) -> None:
-        """Delete files under the table's folder that no snapshot refers to and nobody can be writing any more.
+        """Delete old files under the table's folder that no snapshot names.
 
         Raises:
             OSError: a file that the table needs is not there, or lies where it was not listed; nothing is deleted.
@@ -198,7 +198,7 @@ class Maintenance:
         )  # after the files were listed: what is published from now on is younger than ``oldest``
         storage, files = _storage(table)
         needed = {storage.parse_location(path)[2] for path in _needed(table)}
-        for file in files.get_file_info(sorted(needed - old)):  # deleted is nothing unless all that is needed was seen
+        for file in files.get_file_info(sorted(needed - old)):  # delete nothing unless every needed file was listed
             if file.type == FileType.NotFound or file.mtime < oldest:
                 raise OSError(f"{file.path} belongs to {name} and is not where its files are listed")
         metadata = [table.metadata_location, *(entry.metadata_file for entry in table.metadata.metadata_log)]
@@ -206,7 +206,7 @@ class Maintenance:
             files.delete_file(path)
 
     def merge_manifests(self, name: str) -> None:
-        """Put a table's lists of files together, so that a reader opens few: each publication adds one."""
+        """Merge a table's manifests into one; each publication adds one that readers must open."""
 
         def merge(now: IcebergTable) -> None:
             snapshot = now.current_snapshot()
@@ -256,13 +256,13 @@ class Maintenance:
         return None
 
     def empty_end(self) -> list[date]:
-        """Days after the last landing date that were computed all the same; they hold nothing."""
+        """Computed days after the last landing date; they have no rows."""
         landed = self._landed(_INTERACTIONS)
         computed = self._warehouse.catalog.stamps(_DELIVERED)
         return sorted(day for day in computed if landed and day > landed[-1])
 
     def take_back(self, days: Collection[date]) -> None:
-        """Forget that days were computed without a file; the next run takes them out of every table."""
+        """Remove the stamps of days without a file; the next run removes the days from every table."""
 
         def forget(table: IcebergTable) -> None:
             with table.transaction() as transaction:

@@ -1,4 +1,4 @@
-"""Leading the tables of a moved or copied lakehouse to their files.
+"""Updates the tables of a moved or copied lakehouse to the new place of their files.
 
 Iceberg's metadata names every file by its absolute path, so a lakehouse that was moved, or is a copy, names files of
 the place it came from. Its metadata is written again when it is first opened. See docs/decisions/0012-places.md.
@@ -29,7 +29,7 @@ _logger = logging.getLogger(__name__)
 
 
 def settle(settings: Settings, engine: Engine) -> None:
-    """Let the tables of a moved or copied lakehouse name their files where they are now; the place is put on record.
+    """Rewrite the metadata of a moved or copied lakehouse's tables for the new place, and record the place.
 
     New metadata is written beside the old, and one transaction of the catalog changes over to it, so that an end at any
     moment leaves all as it was. Where the lakehouse came from nothing is written.

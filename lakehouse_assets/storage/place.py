@@ -1,4 +1,4 @@
-"""Where a lakehouse is: its record of that, and whether the folders it is told to use are its own."""
+"""Records where a lakehouse is, and checks that the folders in its settings are its own."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def recorded(settings: Settings) -> Path | None:
 
 
 def record(settings: Settings) -> None:
-    """Put down where a lakehouse is."""
+    """Record where a lakehouse is."""
     _record(settings).write_text(f"{settings.home_path}\n", encoding="utf-8")
 
 

@@ -34,7 +34,7 @@ from lakehouse_assets.storage.s3 import SCHEME, name_unserved
 from lakehouse_assets.storage.trouble import name_trouble
 from lakehouse_assets.storage.warehouse import ContractViolation, PublishConflict, Warehouse
 
-# what mending makes of a table
+# what repair makes of a table
 WITHOUT, EARLIER, EMPTY = "without these files", "an earlier version of itself", "empty"
 _MISSING = "is missing"
 
@@ -74,7 +74,7 @@ class Damage:
 
 @dataclass(frozen=True)
 class Mending:
-    """What mending one table does.
+    """What repairing one table does.
 
     Attributes:
         table: ``layer.table``.
@@ -101,7 +101,7 @@ class Mending:
 
 
 def why_to_ask(plan: Sequence[Mending]) -> str:
-    """Why a plan is not to be carried out unasked: it takes out more than single files; nothing where it does not.
+    """Why a plan needs ``--yes``: it removes more than single files. Empty if it does not.
 
     A disk that is not mounted, or a copy that is not complete, looks like damage of many files.
     """
@@ -130,7 +130,7 @@ def _mostly_gone(mending: Mending) -> bool:
 
 
 class Repair:
-    """Finds and mends damaged tables of one lakehouse."""
+    """Finds and repairs damaged tables of one lakehouse."""
 
     def __init__(self, warehouse: Warehouse, first_day: Callable[[str], date]) -> None:
         """Repairs.
@@ -211,7 +211,7 @@ class Repair:
         )
 
     def plan(self, found: Sequence[Damage]) -> list[Mending]:
-        """What mending every damaged table does; nothing is changed."""
+        """The plan to repair every damaged table; changes nothing."""
         by_table: dict[str, list[Damage]] = {}
         for damage in found:
             by_table.setdefault(damage.table, []).append(damage)
@@ -231,7 +231,7 @@ class Repair:
         return plan
 
     def mend(self, mending: Mending) -> Mending:
-        """Make a damaged table readable again, as planned; nothing may be writing to it meanwhile. What it has done."""
+        """Repair a table as planned and return what was done. Nothing may write to it meanwhile."""
         name, found = mending.table, mending.found
         if mending.state != WITHOUT:
             self._go_back(name)

@@ -1,4 +1,4 @@
-"""A REST catalog whose answers are waited for, but not for ever."""
+"""A REST catalog with timeouts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def open_rest_catalog(name: str, properties: Mapping[str, str]) -> RestCatalog:
 
 
 class _Patient(HTTPAdapter):
-    """Waits for an answer, but not for ever; asks again where that can do no harm, which is never a commit."""
+    """Adds timeouts, and repeats requests that are safe to repeat, which a commit never is."""
 
     def __init__(self) -> None:
         again = Retry(total=4, backoff_factor=0.3, status_forcelist=(502, 503, 504), raise_on_status=False)
