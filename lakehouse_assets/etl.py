@@ -1,4 +1,4 @@
-"""The Python face of the lakehouse."""
+"""The lakehouse from Python."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lakehouse_assets.settings import Settings
 
 
 class DataLakehouseETL:
-    """Computes the lakehouse's tables from Python; the same runs as the command and Dagster's UI make."""
+    """Computes tables from Python, in the same runs as the command and Dagster's pages."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         """A lakehouse; settings are read from the environment when left out."""

@@ -1,4 +1,4 @@
-"""Columns of tables: type, meaning, and what their values obey, as Spark counts it and as pandera judges it."""
+"""Columns of tables: type, meaning, and checks of their values for Spark and for pandera."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
-    """What each value of a column obeys; null passes.
+    """A condition on each value of a column; null passes.
 
     Attributes:
         description: the check as pandera names it.
         condition: its Spark condition on a column, so that one pass over the rows counts all checks.
         pandera: its pandera check; none where pandera's column says it.
-        rule: the rule that a breach is counted for; empty, that all columns are valid.
+        rule: name of the rule that breaches are counted under; default `columns_valid`.
     """
 
     description: str
@@ -66,7 +66,7 @@ def _pandera() -> type[pa.Check]:
 
 
 _THERE = Check("is not null", lambda c: c.isNotNull())
-# NaN, which Spark takes for the greatest of all numbers, is none either
+# NaN, which Spark sorts above all numbers, fails too
 _FINITE = Check("is a finite number", lambda c: c.isNull() | (F.abs(c) < F.lit(math.inf)))
 _TYPES: dict[str, T.DataType] = {
     "string": T.StringType(),
@@ -119,17 +119,17 @@ flag = partial(_column, "boolean")
 
 
 def count(description: str) -> Column:
-    """How many: never below 0."""
+    """A count, at least 0."""
     return whole(description, at_least(0))
 
 
 def mean(description: str) -> Column:
-    """A mean of what is never below 0; null of nothing."""
+    """A mean of values that are at least 0; null without values."""
     return number(description, at_least(0), nullable=True)
 
 
 def share(description: str) -> Column:
-    """A part of a whole, 0 to 1; null of nothing."""
+    """A share from 0 to 1; null without values."""
     return number(description, between(0, 1), nullable=True)
 
 

@@ -1,4 +1,4 @@
-"""Frames that many tables need: every day, rows below each other, and the columns that divide rows."""
+"""Frames that many tables need: a calendar, stacked rows, and the columns that divide rows."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What computes the tables' frames and stages their rows; imports no assets and nothing of Dagster."""
+"""The engines that compute tables and stage their rows. Imports neither assets nor Dagster."""

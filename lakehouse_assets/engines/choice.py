@@ -1,4 +1,4 @@
-"""Which engine computes: the one that the settings name, or the one that fits the rows that a run reads.
+"""Chooses the engine of a run: the one that the settings name, or the one that fits the rows it will read.
 
 Sail answers at once and holds what it works on in memory; Spark takes half a minute to start and works beyond it.
 A process that has started Spark computes everything with it: it has paid for the start, and Sail's sessions and those
@@ -26,7 +26,7 @@ ENGINE_TAG = "lakehouse/engine"  # of a run: what computes it
 
 @dataclass(frozen=True)
 class Choice:
-    """An engine by name, and why it computes."""
+    """An engine's name, and why it was chosen."""
 
     name: str
     why: str
@@ -36,7 +36,7 @@ class Choice:
 
 
 class Engines:
-    """The engines of a process, and the one that computes now."""
+    """The engines of a process, and the one in use."""
 
     def __init__(self, settings: Settings, catalog: Catalog, given: Engine | None = None) -> None:
         """Engines, each started when it is first needed.
@@ -56,14 +56,14 @@ class Engines:
 
     @property
     def now(self) -> Engine:
-        """What computes the table at hand."""
+        """The engine that computes the current table."""
         if self._given:
             return self._given
         name = self._default or self._choose(None).name
         return self._spark if name == "spark" or self._table in self._handed_over else self._sail
 
     def begin(self, run_id: str, rows: Callable[[], int]) -> Choice:
-        """Choose what computes a run; a run that has begun keeps its engine.
+        """Choose the engine of a run. A run that has begun keeps its engine.
 
         Args:
             run_id: its id.
@@ -76,26 +76,26 @@ class Engines:
         return choice
 
     def has_begun(self, run_id: str) -> bool:
-        """Whether what computes a run has been chosen."""
+        """Whether the engine of a run has been chosen."""
         return run_id in self._of_runs
 
     def turn_to(self, table: str) -> None:
-        """From now on a table is at hand: what has gone over to Spark is computed by it."""
+        """Make a table the current one; a table that was handed over to Spark is computed by Spark."""
         self._table = table
 
     def hand_over(self, table: str) -> bool:
-        """Let Spark compute a table that Sail has not the memory for, for the rest of the process, if it may."""
+        """Let Spark compute a table that needs more memory than Sail has, for the rest of the process, if allowed."""
         if self._given or self._settings.engine != "auto":
             return False
         self._handed_over.add(table)
         return True
 
     def has_handed_over(self, table: str) -> bool:
-        """Whether a table has gone over to Spark, so that what befalls that is not the others' concern."""
+        """Whether a table was handed over to Spark, so that Spark's failures do not concern the other tables."""
         return table in self._handed_over
 
     def with_memory(self, table: str, work: Callable[[], Done]) -> Done:
-        """Do some work on a table; again with Spark where Sail has not the memory for it, if that may.
+        """Do some work on a table; repeat it with Spark if it needs more memory than Sail has and the settings allow.
 
         Raises:
             OutOfMemory: it may not.

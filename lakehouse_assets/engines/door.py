@@ -1,4 +1,4 @@
-"""A server of this process on loopback that nobody else can reach once the process itself has connected.
+"""Closes the loopback port of a server in this process once the process itself has connected.
 
 Whoever has an account on the machine can connect to a port of 127.0.0.1, and Sail's server asks for no password and
 offers no other way in. So its door is shut behind the one who owns it: the listening socket gives way to one without a
@@ -18,7 +18,7 @@ from lakehouse_assets.errors import SetupError
 
 
 def shut(port: int) -> None:
-    """Let nobody connect to a port of this process any more; a single connection, its own, stays.
+    """Close a port of this process to new connections; its own single connection stays.
 
     Raises:
         SetupError: somebody else is connected; this connection is ended.
@@ -42,7 +42,7 @@ def shut(port: int) -> None:
 
 
 def _replace(listener: int) -> None:
-    """Put a socket that nobody can connect to in the place of a listening one, which ends by that.
+    """Replace a listening socket by one that nobody can connect to.
 
     It listens, too: whoever still asks it for a connection gets the answer that there is none yet.
     """
@@ -80,7 +80,7 @@ def _port(found: socket.socket) -> int:
 
 
 def _ends(number: int) -> tuple[int, int] | None:
-    """The ports of both ends of a connection; None for what is none."""
+    """The ports of both ends of a connection; None if it is not one."""
     with _socket(number) as found:
         try:
             return (_port(found), int(found.getpeername()[1])) if found else None

@@ -46,8 +46,11 @@ from lakehouse_assets.storage.s3 import SCHEME
 
 CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"  # PySpark's functions make Connect's columns while the environment has it
 _CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-_EXHAUSTED = ("Resources exhausted", "Failed to allocate additional")  # how Sail says that its pool is empty
-_MET = "_met"  # which conditions a row meets, a bit for each
+_EXHAUSTED = (
+    "Resources exhausted",
+    "Failed to allocate additional",
+)  # Sail's message when its memory pool is exhausted
+_MET = "_met"  # one bit for each condition that a row meets
 _BUFFERED_BYTES = 128 << 20  # rows held for their row groups
 _MARGIN = timedelta(hours=1)  # by which the clocks of two machines, or a commit, may be late
 
@@ -65,7 +68,7 @@ def start_sail(settings: Settings) -> SparkSession:
 
 
 def sail_runs() -> bool:
-    """Whether this process has started Sail."""
+    """Whether Sail runs in this process."""
     return _session.cache_info().currsize > 0
 
 
@@ -81,14 +84,14 @@ def _session() -> SparkSession:
     # a connection that rests for half an hour is ended otherwise, and there would be no other
     channel = DefaultChannelBuilder(f"sc://{host}:{port}", [("grpc.client_idle_timeout_ms", 2**31 - 1)])
     session = ConnectSession.builder.channelBuilder(channel).create()
-    session.client.set_retry_policies([])  # the server is this process: who is gone does not come back
+    session.client.set_retry_policies([])  # the server is in this process: waiting for it would be useless
     session.conf.set("spark.sql.session.timeZone", "UTC")
     door.shut(port)
     return cast("SparkSession", session)
 
 
 def sail_environment(settings: Settings) -> dict[str, str]:
-    """What the server reads from the environment when it starts."""
+    """Environment variables that the server reads when it starts."""
     environment = {
         CONNECT_MODE: "1",
         "RUST_LOG": "off",
@@ -126,7 +129,7 @@ def _pool_bytes(settings: Settings) -> int:
 
 
 def _machine_bytes() -> int:
-    """The memory of this machine, or of the container that this process is in."""
+    """Memory of this machine, or of this process's container."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for file in _CONTAINER_LIMITS:
         with suppress(OSError, ValueError):  # not there, or "max"
@@ -245,7 +248,7 @@ class FileStaging:
         self.files = [writer.finished() for writer in self._writers.values()]
 
     def met(self, conditions: Sequence[str]) -> dict[str, int]:
-        """How many of the rows met each condition."""
+        """How many rows met each condition."""
         return {
             name: sum(rows for met, rows in self._rows_by_met.items() if met >> bit & 1)
             for bit, name in enumerate(conditions)
@@ -304,7 +307,7 @@ def _file_of_a_row(table: IcebergTable) -> Column:
 
 
 def _batches(frame: DataFrame) -> Iterator[pa.Table]:
-    """The rows of a frame as they come, never all of them at once."""
+    """The rows of a frame in batches, never all at once."""
     client = cast("Any", frame).sparkSession.client
     plan = cast("Any", frame)._plan
     return (found for found in client.to_table_as_iterator(plan.to_proto(client), {}) if isinstance(found, pa.Table))

@@ -86,14 +86,14 @@ def start_spark(settings: Settings, brief: bool = False) -> SparkSession:
 
 
 def _lose_patience(session: SparkSession) -> None:
-    """Ask a server again for 15 s in all, as a network stutters; the client itself would for ten minutes."""
+    """Limit the client's retries to 15 s in all; its default is ten minutes."""
     from pyspark.sql.connect.client.retries import DefaultPolicy  # brings gRPC, which others need not
 
     cast("Any", session).client.set_retry_policies([DefaultPolicy(max_retries=6, max_backoff=5000)])
 
 
 def claim_process(settings: Settings) -> None:
-    """Say that this process starts an embedded Spark, before it does, if it will: then that computes everything."""
+    """Note, before it starts, that this process will have an embedded Spark, which then computes everything."""
     if not settings.spark_remote:
         _CLAIMED.set()
         os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)  # what a process with a session of Connect left its children
@@ -129,7 +129,7 @@ def connect_beside(settings: Settings) -> SparkSession:
 
 
 def _start_server(settings: Settings) -> str:
-    """Start the process's own server; its address."""
+    """Start a server for this process only; returns its address."""
     prepare_environment(settings)
     token = secrets.token_urlsafe(32)
     own = {
@@ -168,7 +168,7 @@ def _pass_on(complaints: int) -> None:
 
 
 def check_spark(spark: SparkSession, settings: Settings) -> None:
-    """Fail where the session computes nothing any more.
+    """Raise if the session no longer works.
 
     Raises:
         EngineGone: it does not.
@@ -190,7 +190,7 @@ def check_spark(spark: SparkSession, settings: Settings) -> None:
 
 
 def check_server(settings: Settings) -> None:
-    """Fail at once where no Spark Connect server is; Spark's client would go on trying for ten minutes and say nothing.
+    """Fail at once if no Spark Connect server answers; Spark's client would retry for ten minutes in silence.
 
     Raises:
         ServerGone: nobody answers at ``SPARK_REMOTE``.
@@ -209,7 +209,7 @@ def check_server(settings: Settings) -> None:
 
 
 def prepare_environment(settings: Settings) -> None:
-    """What the JVM and the Python workers read from the environment."""
+    """Set the environment variables that the JVM and the Python workers read."""
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     if not settings.spark_remote:
         on_s3 = settings.warehouse_uri.startswith(SCHEME)

@@ -1,4 +1,4 @@
-"""Delivered files as a Spark frame: files are dealt out to tasks, each task parses its own with Arrow."""
+"""Landed files as a frame: files are divided among tasks, and each task parses its part with Arrow."""
 
 from __future__ import annotations
 

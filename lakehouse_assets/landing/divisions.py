@@ -1,4 +1,4 @@
-"""What `lakehouse land` divided by day, and by the days of which time zones, so that it can be divided again.
+"""Notes which files `lakehouse land` split, and by which time zones, so that they can be split again.
 
 A note for each name and pair of zones lies in the landing zone: ``interactions/.divided/input=Z/reporting=Z/KEY.json``,
 with ``formats=F`` before the key where the settings name formats of timestamps. A listing tells these settings, its

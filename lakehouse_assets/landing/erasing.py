@@ -1,4 +1,4 @@
-"""Taking users' rows out of landed files: every other byte stays, in the same compression, under the same name.
+"""Removes users' rows from landed files: every other byte, the compression and the name stay.
 
 A row becomes a blank line, which is no row, so that others keep the numbers of their lines.
 """
@@ -83,7 +83,7 @@ class Planned:
 
 
 def plan(zone: LandingZone, people: People) -> Planned:
-    """Stage every landed file that has rows of the users, without them."""
+    """Stage a copy, without the users' rows, of every landed file that has some."""
     _drop_staged(zone)
     rewritings: list[Rewriting] = []
     unreadable: list[str] = []

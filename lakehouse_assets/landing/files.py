@@ -1,4 +1,4 @@
-"""What lies in a landing zone: its datasets, what a delivered file is called, and which folders are landing dates."""
+"""Names in a landing zone: datasets, landed files, and folders of landing dates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Place = Any  # a Path, or an S3Path where the zone is a bucket; only the storage
 
 
 class LandingError(LakehouseError):
-    """A delivery that can't be taken; the message says what to do."""
+    """A file that can't be landed; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class LandedFile:
 
     @property
     def location(self) -> str:
-        """What opens it, on any machine that may."""
+        """The address that opens it, on any machine with access."""
         return self.path.location if isinstance(self.path, S3Path) else str(self.path)
 
     @property
     def version(self) -> list[int | str]:
-        """What differs when the content may."""
+        """A value that changes when the content may have changed."""
         return [self.size, self.changed_ns, *(text for text in (self.etag, self.trouble) if text)]
 
 
