@@ -118,9 +118,9 @@ def assert_one_sentence(outcome: tuple[int, str, str], words: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run"], "nothing is landed in .*/landing; deliver a file with `lakehouse land` first"),
-        (["run", "--start", "2024-03-01"], "--start and --end go together"),
-        (["run", "--end", "2024-03-01"], "--start and --end go together"),
+        (["run"], "nothing to compute: .*/landing has no files; land one with `lakehouse land interactions FILE`"),
+        (["run", "--start", "2024-03-01"], "--start and --end belong together"),
+        (["run", "--end", "2024-03-01"], "--start and --end belong together"),
         (["run", "--start", "2024-03-02", "--end", "2024-03-01"], "--end 2024-03-01 is before --start 2024-03-02"),
         (["run", "--start", "yesterday", "--end", "2024-03-01"], "'yesterday' is not a date; write it as YYYY-MM-DD"),
         (["run", "--start", "2024-02-30", "--end", "2024-03-01"], "'2024-02-30' is not a date"),
@@ -133,7 +133,7 @@ def assert_one_sentence(outcome: tuple[int, str, str], words: str) -> None:
         (["export", "../../etc/passwd", "-o", "x.csv"], r"there is no table '\.\./\.\./etc/passwd'"),
         (["export", "/etc/passwd", "-o", "x.csv"], "there is no table"),
         (["sql", "select * from nowhere"], "nowhere"),
-        (["sql", "select * from gold.x"], "Table with name x does not exist; `lakehouse tables` lists what is there$"),
+        (["sql", "select * from gold.x"], "Table with name x does not exist; `lakehouse tables` lists the tables$"),
         (["sql", "selekt 1"], "selekt"),
         (["land", "interactions", "nowhere.csv"], "nowhere.csv: no such file"),
         (["land", "interactions", "."], "is a folder; name the files in it"),
@@ -143,9 +143,9 @@ def assert_one_sentence(outcome: tuple[int, str, str], words: str) -> None:
         (["land", "users", "nowhere.csv", "--date", "9999-12-31"], "--date 9999-12-31 is not between 2000-01-01"),
         (
             ["land", "interactions", "x.csv", "--map", "uid"],
-            "--map uid: write it as ours=theirs, .* user_id",
+            "--map uid: write it as COLUMN=YOUR_NAME, .* user_id",
         ),
-        (["land", "interactions", "x.csv", "--map", "user_id="], "--map user_id=: write it as ours=theirs"),
+        (["land", "interactions", "x.csv", "--map", "user_id="], "--map user_id=: write it as COLUMN=YOUR_NAME"),
         (["land", "users", "x.csv", "--map", "timestamp=ts"], "--map timestamp=ts: .* one of user_id, join_date"),
         (["generate", "--users", "0", "-o", "made"], "users"),
     ],
@@ -274,9 +274,9 @@ def test_land_says_what_went_where(lakehouse_command: Run, home: Path) -> None:
     status, printed, _ = lakehouse_command("land", "interactions", events)
     assert status == 0
     assert "events.csv: 3 rows into 2 days, 2024-03-01 … 2024-03-02" in printed
-    assert "1 row without a readable day, such as 'never': went to 2024-03-02, rejected there" in printed
+    assert "1 row with an unreadable timestamp, such as 'never' landed under 2024-03-02, to be rejected" in printed
     again = lakehouse_command("land", "interactions", events)[1]
-    assert "replaced the file of that name landed before: 2024-03-01 … 2024-03-02" in again
+    assert "replaced the earlier file of that name on: 2024-03-01 … 2024-03-02" in again
 
     def lines() -> dict[str, int]:
         return {path.parent.name: path.read_text().count("\n") for path in (home / "landing").rglob("events.csv")}
@@ -316,7 +316,7 @@ def test_users_land_under_today_and_give_way_only_to_as_many_rows(lakehouse_comm
     assert landed.read_text().count("\n") == 3
     assert [path.name for path in landed.parent.iterdir()] == ["users.csv"]
     replaced = lakehouse_command("land", "users", one, "--date", "2024-03-01", "--replace")[1]
-    assert "replaced the file of that name landed before: 2024-03-01" in replaced
+    assert "replaced the earlier file of that name on: 2024-03-01" in replaced
     assert landed.read_text().count("\n") == 2
     as_it_is = ("land", "interactions", "events.csv", "--date", "2024-03-01")
     source(home, f"{HEADER}\n{ROW}\n{ROW}\n")
@@ -466,14 +466,14 @@ def test_a_run_says_how_many_rows_are_duplicates(home: Path) -> None:
     lakehouse = store(home, "silver.interaction_counts", counted)
     work = [Work(("silver.interaction_counts",), first, last)]
     assert rejected(work, lakehouse.settings) == [
-        "duplicates: 1,204 interactions with the user, instant, action and page of another; one of each counts; see "
+        "duplicates: 1,204 interactions with the same user, instant, action and page as another, not counted; see "
         "silver.interaction_counts"
     ]
 
 
 def test_a_range_of_days_without_a_file_is_named_before_it_is_computed(lakehouse_command: Run) -> None:
     status, printed, told = lakehouse_command("run", "--start", "2024-03-05", "--end", "2024-03-06")
-    assert "no file of interactions is landed under 2024-03-05 … 2024-03-06; what other files hold" in printed
+    assert "no file of interactions is landed under 2024-03-05 … 2024-03-06; these days get the late rows" in printed
     assert (status, told) == (
         1,
         "lakehouse: no interactions are landed yet; land a file with `lakehouse land interactions FILE`\n",
@@ -493,7 +493,7 @@ def test_a_run_says_why_a_history_delivered_under_one_date_is_late(home: Path) -
     rows = [{"landing_date": day, "event_date": None, "reason": "late_event", "delivered_rows": 7}]
     lakehouse = store(home, "silver.interaction_routing", rows)
     _, hint = rejected([Work(("silver.interaction_routing",), day, day)], lakehouse.settings)
-    assert "more than LAKEHOUSE_LATE_DAYS (3) before the date they were delivered under" in hint
+    assert "more than LAKEHOUSE_LATE_DAYS (3) before the landing date" in hint
 
 
 def test_a_run_says_why_rows_are_of_the_future(home: Path) -> None:
@@ -519,7 +519,7 @@ def test_status_says_what_another_time_zone_divides_again_and_land_does_so_first
         "events.csv was split by days of UTC, times without an offset in UTC; the settings now say days of Asia/K"
         in said
     )
-    assert "lakehouse run divides it again" in said
+    assert "`lakehouse run` splits it again" in said
     assert dates() == ["date=2024-03-01"]
     other = source(home, f"{HEADER}\n{ROW}\n", "other.csv")
     assert "splitting 1 file again" in lakehouse_command("land", "interactions", other)[1]
@@ -543,12 +543,12 @@ def test_status_says_what_waits(lakehouse_command: Run, home: Path) -> None:
     code, said, _ = lakehouse_command("status")
     assert code == 0
     assert re.search(r"2024-03-01 +1  stale +bronze.interactions: not computed yet \(\d+ tables affected\)", said)
-    assert said.endswith("next: lakehouse run, lakehouse dev, whose sensor runs what is complete\n")
+    assert said.endswith("next: lakehouse run, lakehouse dev (computes complete files by itself)\n")
     landing = home / "landing"
     for stray in ("a.csv", "interactions/2024-03-01/a.csv", "interactions/date=2024-03-01/a.txt"):
         (landing / stray).parent.mkdir(exist_ok=True)
         (landing / stray).touch()
-        assert f"{landing / stray} is not read: what is delivered lies in DATASET" in lakehouse_command("status")[1]
+        assert f"ignored: {landing / stray}; expected interactions/date=" in lakehouse_command("status")[1]
     for meant in (".a.csv", "interactions/date=2024-03-01/_SUCCESS", "interactions/date=2024-03-01/a.csv.tmp"):
         (landing / meant).touch()
         assert f"{landing / meant} is" not in lakehouse_command("status")[1]
@@ -561,19 +561,30 @@ def test_status_says_what_waits(lakehouse_command: Run, home: Path) -> None:
 def test_what_is_next_can_be_pasted(lakehouse_command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", [str(Path(".venv/bin/lakehouse").resolve())])
     monkeypatch.setenv("PATH", "")
-    assert "next: .venv/bin/lakehouse land, .venv/bin/lakehouse demo" in lakehouse_command("status")[1]
+    assert (
+        "next: .venv/bin/lakehouse land interactions FILE, .venv/bin/lakehouse demo" in lakehouse_command("status")[1]
+    )
 
 
 def test_a_taken_port_is_one_sentence(lakehouse_command: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert_one_sentence(lakehouse_command("dev", "--port", port), f"--port {port} can't be had .*; take another")
+        assert_one_sentence(lakehouse_command("dev", "--port", port), f"--port {port} can't be used .*; choose another")
 
 
 def test_tables_lists_what_is_there(lakehouse_command: Run, home: Path) -> None:
-    assert "no tables yet" in lakehouse_command("tables")[1]
+    assert "no tables yet, no landed files" in lakehouse_command("tables")[1]
+    assert_one_sentence(lakehouse_command("run"), "nothing to compute: .*/landing has no files")  # a catalog is there
+    lakehouse_command("land", "interactions", source(home, f"{HEADER}\n{ROW}\n"))
+    assert "no tables yet, 1 landed file to compute; next: " in lakehouse_command("tables")[1]
     store(home, "gold.daily_metrics", [{}, {"date": date(2024, 3, 2)}])
     assert re.search(r"gold\.daily_metrics +2 +1 ", lakehouse_command("tables")[1])
+
+
+@pytest.mark.parametrize("query", ["drop view gold.daily_metrics", "select 1; delete from gold.daily_metrics"])
+def test_sql_that_would_change_something_is_refused(lakehouse_command: Run, home: Path, query: str) -> None:
+    store(home, "gold.daily_metrics", [{}])
+    assert_one_sentence(lakehouse_command("sql", query), "`lakehouse sql` only reads; write a query that begins with")
 
 
 @pytest.mark.parametrize(
@@ -670,15 +681,19 @@ def test_every_asset_is_stored_by_the_iceberg_manager_and_none_by_dagsters_pickl
 def test_days_without_a_file_at_the_end_of_a_lake_can_be_taken_back(home, lakehouse_command):
     lakehouse = Lakehouse(load_settings(home=home))
     lakehouse.zone.folder("interactions", date(2024, 3, 2)).mkdir(parents=True)
-    assert lakehouse_command("cleanup", "--empty-end") == (0, "no day after the last landing date was computed\n", "")
+    assert lakehouse_command("cleanup", "--empty-end") == (
+        0,
+        "nothing to remove: no day after the last landing date is computed\n",
+        "",
+    )
     stamps = json.dumps({f"{day:02}": "stamp" for day in (1, 2, 3, 5)})
     table = lakehouse.warehouse.base("bronze.interactions", {}).table
     table.transaction().set_properties({"lakehouse.stamps.2024-03": stamps}).commit_transaction()
-    told = "2024-03-03, 2024-03-05: 2 days without a file at the end of the lake"
-    assert lakehouse_command("cleanup", "--empty-end", "--dry-run") == (0, f"{told} would be taken back\n", "")
+    told = "2024-03-03, 2024-03-05: 2 days without a file"
+    assert lakehouse_command("cleanup", "--empty-end", "--dry-run") == (0, f"{told} would be removed\n", "")
     assert len(lakehouse.catalog.stamps("bronze.interactions")) == 4
     status, out, _ = lakehouse_command("cleanup", "--empty-end")
-    assert (status, out.splitlines()[0]) == (0, f"{told} taken back")
+    assert (status, out.splitlines()[0]) == (0, f"{told} to be removed")
     assert set(lakehouse.catalog.stamps("bronze.interactions")) == {date(2024, 3, 1), date(2024, 3, 2)}
 
 
@@ -707,4 +722,4 @@ def test_what_is_read_by_a_program_is_plain_and_whole(lakehouse_command: Run, ho
 def test_cleanup_wants_to_know_which_days(lakehouse_command: Run, arguments: list[str]) -> None:
     status, _, complaint = lakehouse_command("cleanup", *arguments)
     assert status == 2
-    assert complaint.endswith("Error: say either --retention-days N or --empty-end\n")
+    assert complaint.endswith("Error: use either --retention-days N or --empty-end\n")

@@ -102,7 +102,7 @@ def test_init_writes_every_setting_with_its_default_and_never_over_a_file(folder
         (folder / "lakehouse.toml").write_text(line[2:])
         assert name in examples or getattr(load_settings(), name) == getattr(defaults, name), name
     (folder / "lakehouse.toml").write_text("late_days = 4")
-    assert lakehouse("init") == (1, "lakehouse: lakehouse.toml is there already; it stays as it is\n")
+    assert lakehouse("init") == (1, "lakehouse: lakehouse.toml exists already and was not changed\n")
     assert load_settings().late_days == 4
 
 
@@ -111,7 +111,9 @@ def test_a_wrong_column_in_the_mapping_is_named(folder):
     (folder / "x.csv").write_text("id\n")
     status, said = lakehouse("land", "interactions", "x.csv")
     assert status == 1
-    assert said.startswith("lakehouse: map_interactions user=id: write it as ours=theirs, ours being one of user_id,")
+    assert said.startswith(
+        "lakehouse: map_interactions user=id: write it as COLUMN=YOUR_NAME; COLUMN is one of user_id,"
+    )
 
 
 def landed(folder: Path) -> dict[str, int]:

@@ -151,7 +151,7 @@ def test_the_command_prints_a_trial_ends_with_0_only_if_every_row_would_be_accep
     assert "       12 accepted" in good.stdout
     (tmp_path / "lakehouse.toml").unlink()
     bad = command("events.jsonl")
-    assert (bad.returncode, bad.stderr) == (1, "lakehouse: events.jsonl would not be taken\n")
+    assert (bad.returncode, bad.stderr) == (1, "lakehouse: events.jsonl would be refused\n")
     proposed = bad.stdout.partition("put this into lakehouse.toml, and 12 of 12 rows would be accepted:\n")[2]
     (tmp_path / "lakehouse.toml").write_text("".join(line.strip() + "\n" for line in proposed.splitlines()))
     assert command("events.jsonl").returncode == 0

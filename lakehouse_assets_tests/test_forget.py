@@ -382,7 +382,7 @@ def test_the_command_asks_before_it_deletes(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path))
     monkeypatch.setattr("sys.stdin", io.StringIO())
     for arguments, words in (
-        (["u1"], "for good; say --yes"),
+        (["u1"], "for good; add --yes"),
         (["--yes"], "no user_id is given"),
         (["--yes", "--file", str(tmp_path / "none.txt")], "none.txt can't be read"),
         (["u1", "--yes"], "there is no lakehouse in"),

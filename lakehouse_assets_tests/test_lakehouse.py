@@ -419,7 +419,7 @@ def test_users_who_joined_at_a_time_count_and_every_row_that_cannot_be_used_is_t
         "rejected: 7 of 13 users' rows (bad_join_date 5, malformed_row 1, missing_user_id 1); "
         "see silver.rejected_users",
         "  bad_join_date: write join_date as YYYY-MM-DD, with a time or without, or leave it empty",
-        "duplicates: 1 user row with the user and landing date of another; one of each counts; see silver.user_counts",
+        "duplicates: 1 user row with the same user and landing date as another, not counted; see silver.user_counts",
     ]
     with terminal_instance(lake.lakehouse.settings) as instance:
         check = dg.AssetCheckKey(dg.AssetKey(["silver", "user_counts"]), "rows_reconcile")

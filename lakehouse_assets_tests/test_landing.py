@@ -461,7 +461,7 @@ def test_a_header_that_is_not_clear_is_shown(tmp_path: Path, text: str, sentence
 
 def test_rows_of_another_width_than_the_header_are_said_to_be_such(zone: LandingZone, tmp_path: Path) -> None:
     with pytest.raises(
-        LandingError, match=r"no row of events\.csv has the 6 values of its header: its first row is 'a,"
+        LandingError, match=r"no row of events\.csv has the 6 values of its header; its first row is 'a,"
     ):
         split_utc(zone, source(tmp_path, TWO_ROWS.replace(",edit", ",edit,more")))
 
@@ -545,7 +545,7 @@ def test_a_start_after_what_is_landed_is_said(
     monkeypatch.setenv("LAKEHOUSE_START_DATE", "2025-01-01")
     said = "LAKEHOUSE_START_DATE is 2025-01-01: 2 landing dates before it, 2024-03-01 … 2024-03-02, left out"
     assert main(["run"]) == 1
-    assert f"nothing is landed in {tmp_path}/landing; {said}" in capsys.readouterr().err
+    assert f"nothing to compute: {tmp_path}/landing has no files; {said}" in capsys.readouterr().err
     assert main(["status"]) == 0
     assert said in "".join(capsys.readouterr())
 

@@ -37,18 +37,18 @@ def init(settings: Settings) -> None:
         with file.open("x", encoding="utf-8") as sink:
             sink.write(settings_template())
     except FileExistsError:
-        raise UsageError(f"{file} is there already; it stays as it is") from None
+        raise UsageError(f"{file} exists already and was not changed") from None
     except OSError as error:
         raise UsageError(f"{file} can't be written ({error.strerror})") from None
-    say(f"{file}: every setting with its default, commented out; take the # from those you change")
+    say(f"wrote {file}: every setting with its default, commented out. Remove the # from those you change")
     say_next("land interactions FILE")
 
 
 @click.command("dev", epilog=examples("dev", "dev --port 3001"))
-@click.option("--port", type=int, default=3000, show_default=True, help="Of this machine alone.")
+@click.option("--port", type=int, default=3000, show_default=True, help="Port on 127.0.0.1.")
 @click.pass_obj
 def dev(settings: Settings, port: int) -> None:
-    """The Dagster UI on this lakehouse."""
+    """Start Dagster's pages and daemon on this lakehouse."""
     from lakehouse_assets.orchestration.instance import dagster_home
 
     with socket.socket() as listening:
@@ -56,7 +56,7 @@ def dev(settings: Settings, port: int) -> None:
         try:
             listening.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as error:
-            raise UsageError(f"--port {port} can't be had ({error}); take another") from None
+            raise UsageError(f"--port {port} can't be used ({error}); choose another") from None
     if settings.engine == "spark":
         from lakehouse_assets.engines.spark import prepare_environment
 

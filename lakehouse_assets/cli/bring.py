@@ -28,10 +28,12 @@ _DEMO_DAYS = 90
 @click.option("--users", type=int, default=25_000, show_default=True, help="Users.")
 @click.option("--days", type=int, default=365, show_default=True, help="Days.")
 @click.option("--rows", type=int, default=1_000_000, show_default=True, help="Interactions.")
-@click.option("--seed", type=int, default=1, show_default=True, help="The same seed makes the same files.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same files.")
 @click.option("--uniform", is_flag=True, help="Users, times and actions drawn uniformly.")
-@click.option("--skew", type=float, help="Share of all rows that one user gets, such as 0.3.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Where to.")
+@click.option("--skew", type=float, help="Share of all rows that belong to one user, such as 0.3.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The folder to write to."
+)
 @quiet
 @click.pass_obj
 def generate(
@@ -71,16 +73,18 @@ def generate(
     "--date",
     "under",
     metavar="D",
-    help="Deliver as it is under this landing date; without it interactions are split by event date and users go "
-    "under today's date in UTC.",
+    help="Deliver the file as it is under this landing date. Default: interactions are split by event date, users "
+    "go under today's date in UTC.",
 )
-@click.option("--map", "pairs", multiple=True, metavar="OURS=THEIRS", help="Rename a column.")
-@click.option("--replace", is_flag=True, help="Also where a file of that name landed before has more rows of a date.")
+@click.option(
+    "--map", "pairs", multiple=True, metavar="COLUMN=YOUR_NAME", help="What one of our columns is called in the file."
+)
+@click.option("--replace", is_flag=True, help="Allow fewer rows of a date than the earlier file of that name has.")
 @click.option(
     "--try",
     "trial",
     is_flag=True,
-    help="Only say what would become of each row, and which settings would have more of them accepted.",
+    help="Only show what would become of each row, and settings that would have more accepted.",
 )
 @quiet
 @click.pass_obj
@@ -93,7 +97,7 @@ def land(
     replace: bool,
     trial: bool,
 ) -> None:
-    """Deliver files into the landing zone."""
+    """Put files into the landing zone."""
     from lakehouse_assets.assets.datasets import DATASETS
     from lakehouse_assets.calendar import in_words, some, span_in_words
     from lakehouse_assets.landing.deliver import deliver, split
@@ -111,13 +115,15 @@ def land(
     for given, ours, theirs in named:
         if ours not in (*DATASETS[dataset], *extra) or not theirs:
             columns = ", ".join(DATASETS[dataset])
-            raise UsageError(f"{given}: write it as ours=theirs, ours being one of {columns}")
+            raise UsageError(f"{given}: write it as COLUMN=YOUR_NAME; COLUMN is one of {columns}")
     renames = {ours: theirs for _, ours, theirs in named}
     day = parse_date(under) if under else None
     names = [source.name for source in files]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise UsageError(f"two files are named {twice}, and one would replace the other; rename one or land them apart")
+        raise UsageError(
+            f"two files are named {twice}, so one would replace the other; rename one, or land them separately"
+        )
     if trial:
         _try(settings, dataset, files, renames, day)
         return
@@ -128,7 +134,7 @@ def land(
         if day or dataset == "users":
             date_of_it = day or datetime.now(tz=UTC).date()
             landed = deliver(zone, dataset, source, date_of_it, renames, today=settings.today(), replace=replace)
-            why = "" if day else ", today in UTC; --date D delivers it under another date"
+            why = "" if day else ", today in UTC; use --date D for another date"
             say(f"{source.name}: delivered as it is under {date_of_it}{why}")
         else:
             landed = split(
@@ -146,16 +152,18 @@ def land(
             rows = sum(landed.rows.values())
             took = time.monotonic() - began
             span = span_in_words(days[0], days[-1])
-            say(f"{source.name}: {some(rows, 'row')} into {some(len(days), 'day')}, {span}, {took:.1f} s")
+            say(f"{source.name}: {some(rows, 'row')}, {some(len(days), 'day')}: {span} ({took:.1f} s)")
             if landed.unreadable_day:
                 rows = landed.unreadable_day
                 shown = f", such as {landed.unread[0]!r}" if landed.unread else ""
-                say(f"  {some(rows, 'row')} without a readable day{shown}: went to {days[-1]}, rejected there")
+                say(
+                    f"  {some(rows, 'row')} with an unreadable timestamp{shown} landed under {days[-1]}, to be rejected"
+                )
         if landed.replaced:
-            say(f"  replaced the file of that name landed before: {', '.join(in_words(landed.replaced))}")
+            say(f"  replaced the earlier file of that name on: {', '.join(in_words(landed.replaced))}")
         unused = [name for name in landed.extra if name not in extra]
         if unused:
-            say(f"  columns that nothing is computed from: {', '.join(unused)}")
+            say(f"  columns kept in bronze only: {', '.join(unused)}")
     say_next("run")
 
 
@@ -172,7 +180,7 @@ def _try(settings: Settings, dataset: str, files: Sequence[Path], renames: Mappi
     refused = [source.name for source, trial in zip(files, trials, strict=True) if trial.refusal]
     rejected = sum(trial.rows - trial.counts.get("accepted", 0) for trial in trials if not trial.refusal)
     if refused or rejected:
-        named = f"{', '.join(refused)} would not be taken" if refused else ""
+        named = f"{', '.join(refused)} would be refused" if refused else ""
         rows = (
             f"{some(rejected, 'row')} of {sum(trial.rows for trial in trials):,} would be rejected" if rejected else ""
         )
@@ -199,7 +207,7 @@ def _byte_progress(name: str) -> Callable[[int, int], None]:
 @quiet
 @click.pass_obj
 def demo(settings: Settings) -> None:
-    """Sample data -> every table -> a dashboard; prints where to look."""
+    """Make sample data, compute every table, draw the dashboard."""
     import tempfile
 
     from lakehouse_assets.landing.deliver import deliver, split
@@ -209,7 +217,7 @@ def demo(settings: Settings) -> None:
     began = time.monotonic()
     zone = landing_zone(settings)
     if zone.dates("interactions"):
-        say(f"{settings.landing_uri} has deliveries already; the demo adds none and brings the tables up to date")
+        say(f"{settings.landing_uri} has files already; the demo adds none and computes the stale days")
     else:
         with tempfile.TemporaryDirectory() as folder:
             # up to yesterday: what Dagster's pages show first, and no years of days without a file between it and today
@@ -225,7 +233,10 @@ def demo(settings: Settings) -> None:
             if made.late_path and made.late_date:
                 deliver(zone, "interactions", made.late_path, made.late_date, {})
             deliver(zone, "users", made.users_path, zone.dates("interactions")[0], {})
-        say(f"sample data: {made.rows:,} interactions over {_DEMO_DAYS} days, late, doubled and faulty ones among them")
+        say(
+            f"sample data: {made.rows:,} interactions over {_DEMO_DAYS} days, with late, duplicate and faulty rows "
+            "among them"
+        )
     work = up_to_date(settings)
     page = draw(settings)
     for line in rejected(work, settings):

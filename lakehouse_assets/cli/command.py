@@ -55,7 +55,7 @@ for _commands in GROUPS.values():
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; a person's mistake ends with one sentence and status 1.
+    """Run one command; a mistake of the user ends with one sentence and status 1.
 
     Args:
         arguments: of the command; left out, they are those of the process, which then ends on signals (`stopping`).
@@ -107,7 +107,7 @@ def _run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _name_trouble(error: Exception, settings: Settings) -> None:
-    """Where an error that says nothing to a person comes from storage or from a damaged file, say so."""
+    """Name the full disk or the damaged file that an error without a sentence comes from."""
     tables_in_use = "lakehouse_assets.storage.catalog" in sys.modules
     from lakehouse_assets.lakehouse import Lakehouse
     from lakehouse_assets.storage.trouble import name_trouble

@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 
 @click.command("run", epilog=examples("run", "run --start 2024-03-01 --end 2024-03-07"))
-@click.option("--start", metavar="D", help="First day; without it, all that is landed and not up to date is computed.")
+@click.option("--start", metavar="D", help="First day; without --start and --end every stale day is computed.")
 @click.option("--end", metavar="D", help="Last day.")
-@click.option("--part", is_flag=True, hidden=True, help="Of a parallel backfill, which speaks.")
+@click.option("--part", is_flag=True, hidden=True, help="One range of a parallel backfill.")
 @quiet
 @as_json
 @click.pass_obj
 def run(settings: Settings, start: str | None, end: str | None, part: bool, as_json: bool) -> None:
-    """Compute what is landed and not up to date, or a range."""
+    """Compute every stale day, or a range."""
     if part:
         STOP.sentence = ""
     if start and end:
         _run_range(settings, *_days(start, end), as_json)
     elif start or end:
-        raise UsageError("--start and --end go together; without both, what is landed and not up to date is run")
+        raise UsageError("--start and --end belong together; without both, the stale days are computed")
     else:
         _run_stale(settings, as_json)
 
@@ -53,12 +53,12 @@ def run(settings: Settings, start: str | None, end: str | None, part: bool, as_j
 )
 @click.option("--start", metavar="D", required=True, help="First day.")
 @click.option("--end", metavar="D", required=True, help="Last day.")
-@click.option("--parallel", type=int, default=1, metavar="N", help="Processes to divide the range among.")
+@click.option("--parallel", type=int, default=1, metavar="N", help="Number of processes; each computes whole months.")
 @quiet
 @as_json
 @click.pass_obj
 def backfill(settings: Settings, start: str, end: str, parallel: int, as_json: bool) -> None:
-    """Compute every table for a range again."""
+    """Compute a range of days again, for every table."""
     first, last = _days(start, end)
     if parallel <= 1:
         _run_range(settings, first, last, as_json)
@@ -69,21 +69,21 @@ def backfill(settings: Settings, start: str, end: str, parallel: int, as_json: b
 
     divide_again(landing_zone(settings), settings, say)
     parts = by_month(first, last, parallel)
-    say(f"{(last - first).days + 1} days as {len(parts)} ranges of whole months, each in a process of its own")
+    say(f"{(last - first).days + 1} days in {len(parts)} ranges of whole months, one process each")
     command = [sys.executable, "-m", "lakehouse_assets.cli", "run", *(["--quiet"] if Output.quiet else []), "--part"]
     running: list[subprocess.Popen[bytes]] = []
     with STOP.with_children(running):
         for low, high in parts:
             running.append(subprocess.Popen([*command, "--start", low.isoformat(), "--end", high.isoformat()]))
         failed = [span_in_words(*part) for part, process in zip(parts, running, strict=True) if process.wait()]
-    say("what one range computed from days another had not finished is computed once more")
+    say("recomputing days at the borders between ranges")
     _run_stale(settings, as_json)
     if failed:
-        raise UsageError(f"these ranges are not computed whole, see above: {', '.join(failed)}")
+        raise UsageError(f"not computed completely, see above: {', '.join(failed)}")
 
 
 def by_month(first: date, last: date, parts: int) -> list[tuple[date, date]]:
-    """A range divided between months, so that no two parts write the same file."""
+    """The range divided between months, so that no two parts write the same file."""
     from lakehouse_assets.calendar import days_between, month_first
 
     months = [list(days) for _, days in groupby(days_between(first, last), key=month_first)]
@@ -125,7 +125,7 @@ def _without_file(days: Sequence[date]) -> str:
     from lakehouse_assets.calendar import at_most, in_words
 
     named = ", ".join(at_most(in_words(days), 3))
-    return f"no file of interactions is landed under {named}; what other files hold of a day counts, else it is 0"
+    return f"no file of interactions is landed under {named}; these days get the late rows of other files, or zeros"
 
 
 def _run_stale(settings: Settings, as_json: bool) -> None:
@@ -133,7 +133,7 @@ def _run_stale(settings: Settings, as_json: bool) -> None:
 
 
 def up_to_date(settings: Settings) -> list[Work]:
-    """Compute what is landed and not up to date; what has been computed."""
+    """Compute every stale day; returns what was computed."""
     from lakehouse_assets.landing.redivision import waiting
     from lakehouse_assets.landing.zone import landing_zone
     from lakehouse_assets.storage.catalog import has_tables
@@ -142,8 +142,8 @@ def up_to_date(settings: Settings) -> list[Work]:
     before = zone.look_at_all()
     earlier = before_start(zone, settings)
     if not any(before.values()) and not has_tables(settings):
-        hint = earlier or "deliver a file with `lakehouse land` first"
-        raise UsageError(f"nothing is landed in {settings.landing_uri}; {hint}")
+        hint = earlier or "land one with `lakehouse land interactions FILE`"
+        raise UsageError(f"nothing to compute: {settings.landing_uri} has no files; {hint}")
     if earlier:
         say(earlier)
     start_early(settings, None if waiting(zone, settings) else zone.new_bytes(before))
@@ -154,7 +154,7 @@ def up_to_date(settings: Settings) -> list[Work]:
 
 
 def before_start(zone: LandingZone, settings: Settings) -> str:
-    """What LAKEHOUSE_START_DATE leaves out, in a sentence; empty if nothing."""
+    """A sentence about landed days that LAKEHOUSE_START_DATE leaves out; empty if there are none."""
     from lakehouse_assets.calendar import some, span_in_words
 
     days = zone.days_before_start()
@@ -167,7 +167,7 @@ def before_start(zone: LandingZone, settings: Settings) -> str:
 
 
 def start_early(settings: Settings, size: int | None = None) -> None:
-    """Let the JVM start while Python still imports; what goes wrong there shows when the session is first used.
+    """Start the JVM while Python still imports; errors show at the first use of the session.
 
     Args:
         settings: of the lakehouse.
@@ -199,7 +199,7 @@ def start_early(settings: Settings, size: int | None = None) -> None:
 
 
 def _report(as_json: bool, compute: Callable[[], Sequence[Work]], settings: Settings, began: float) -> None:
-    """Compute and tell what has been computed, also where something is left out."""
+    """Compute, and report what was computed, also if something was left out."""
     try:
         work, left_out = compute(), None
     except Exception as error:
@@ -232,7 +232,7 @@ def _report(as_json: bool, compute: Callable[[], Sequence[Work]], settings: Sett
 
 
 def draw(settings: Settings) -> Path:
-    """Draw the dashboard; where it is."""
+    """Draw the dashboard; returns its path."""
     from lakehouse_assets.lakehouse import Lakehouse
     from lakehouse_assets.reports.dashboard import write_dashboard
 

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 
 @click.command("maintain", epilog=examples("maintain", "maintain --repair"))
-@click.option("--repair", is_flag=True, help="Only look for files that are gone or damaged, and take them out.")
-@click.option("--yes", is_flag=True, help="With --repair: also where more than single files would be taken out.")
+@click.option(
+    "--repair", is_flag=True, help="Only look for missing and damaged files, and take them out of their tables."
+)
+@click.option("--yes", is_flag=True, help="With --repair: also if more than single files would be taken out.")
 @quiet
 @click.pass_obj
 def maintain(settings: Settings, repair: bool, yes: bool) -> None:
@@ -32,17 +34,17 @@ def maintain(settings: Settings, repair: bool, yes: bool) -> None:
         _repair(settings, carry_out=yes)
         return
     if yes:
-        raise UsageError("--yes goes with --repair")
+        raise UsageError("--yes needs --repair")
     maintenance = Lakehouse(settings).maintenance
     tables = maintenance.tables()
     if not tables:
-        raise UsageError("there are no tables to maintain yet; make some with `lakehouse run`")
+        raise UsageError("no tables yet; `lakehouse run` computes them")
     began = time.monotonic()
     files = size = 0
     for name in tables:
         freed = maintenance.maintain(name)
         files, size = files + freed.files, size + freed.bytes
-        gave_way = f"; {freed.gave_way} stretches left to a run that published them" if freed.gave_way else ""
+        gave_way = f"; {freed.gave_way} ranges left for next time, as a run published them" if freed.gave_way else ""
         say(
             f"{name:<32}{freed.files:>6,} files {freed.bytes / 1e6:>9.1f} MB freed, {freed.snapshots:,} snapshots "
             f"expired, {freed.branches} branches removed, {freed.compacted:,} small files compacted{gave_way}"
@@ -61,12 +63,14 @@ def _repair(settings: Settings, *, carry_out: bool) -> None:
     with terminal_instance(settings) as instance:
         busy = living_runs(instance)
     if busy:
-        raise UsageError(f"run {busy[0].run_id} has not ended yet; repair when nothing runs, and stop `lakehouse dev`")
+        raise UsageError(
+            f"run {busy[0].run_id} is still active; stop `lakehouse dev`, wait until nothing runs, then repair"
+        )
     check_writable(settings)
     repair = Lakehouse(settings).repair
     found = list(repair.look())
     if not found:
-        say("every file of every table can be read")
+        say("no damage found: every file of every table can be read")
         return
     for damage in found:
         say(str(damage))
@@ -87,7 +91,7 @@ def _repair(settings: Settings, *, carry_out: bool) -> None:
         say(f"{mended.table} is {mended.state} now; days to compute again: {days}")
         if mended.lost:
             lost = ", ".join(in_words(mended.lost))
-            say(f"  lost for good, as cleanup has dropped what they follow from: {lost}")
+            say(f"  lost for good, because cleanup dropped their inputs: {lost}")
     say_next("run", why=" computes these days, and whatever an earlier version lacks")
 
 
@@ -97,18 +101,18 @@ def _repair(settings: Settings, *, carry_out: bool) -> None:
         "cleanup --retention-days 90 --dry-run", "cleanup --retention-days 90 --landing", "cleanup --empty-end"
     ),
 )
-@click.option("--retention-days", type=int, metavar="N", help="Days kept before the newest.")
-@click.option("--empty-end", is_flag=True, help="Take back computed days after the last landing date.")
-@click.option("--landing", is_flag=True, help="Delete the landed files of the dropped days too.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be dropped.")
+@click.option("--retention-days", type=int, metavar="N", help="Days to keep before the newest.")
+@click.option("--empty-end", is_flag=True, help="Remove computed days after the last landing date.")
+@click.option("--landing", is_flag=True, help="Also delete the landed files of the dropped days.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be dropped.")
 @quiet
 @click.pass_obj
 def cleanup(settings: Settings, retention_days: int | None, empty_end: bool, landing: bool, dry_run: bool) -> None:
-    """Drop old days, or the empty ones at the end."""
+    """Drop old days, or days after the last landed file."""
     from lakehouse_assets.lakehouse import Lakehouse
 
     if empty_end == (retention_days is not None):
-        raise click.UsageError("say either --retention-days N or --empty-end")
+        raise click.UsageError("use either --retention-days N or --empty-end")
     if retention_days is None:
         _take_back(settings, dry_run=dry_run)
         return
@@ -118,7 +122,7 @@ def cleanup(settings: Settings, retention_days: int | None, empty_end: bool, lan
     maintenance = lakehouse.maintenance
     plan = maintenance.plan_cleanup(retention_days)
     if not plan:
-        say(f"no table has days more than {retention_days} days before its newest that nothing else needs")
+        say(f"nothing to drop: no table has removable days older than {retention_days} days")
     elif not dry_run:
         start_early(settings)
     verb = "would be dropped" if dry_run else "dropped"
@@ -132,19 +136,19 @@ def cleanup(settings: Settings, retention_days: int | None, empty_end: bool, lan
     for dataset, first_kept in maintenance.landed_before(plan).items():
         if landing:
             files, size = lakehouse.zone.remove_before(dataset, first_kept, dry_run=dry_run)
-            say(f"landing of {dataset} before {first_kept}: {files:,} files, {size / 1e6:,.1f} MB, {verb}")
+            say(f"landed {dataset} before {first_kept}: {files:,} files, {size / 1e6:,.1f} MB, {verb}")
         else:
-            say(f"landing of {dataset} before {first_kept}: files stay and are not computed; --landing deletes them")
+            say(f"landed {dataset} before {first_kept}: files stay, but are not computed again; --landing deletes them")
     if plan and not dry_run:
         say_next("maintain", why=f" frees the space {settings.snapshot_days} days from now")
 
 
 @click.command("forget", epilog=examples("forget u1 u2", "forget --file ids.txt --yes --recompute"))
 @click.argument("users", nargs=-1, metavar="USER...")
-@click.option("--file", type=click.Path(path_type=Path), metavar="FILE", help="A text file with a user_id a line.")
+@click.option("--file", type=click.Path(path_type=Path), metavar="FILE", help="A text file with one user_id a line.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
-    "--recompute", is_flag=True, help="Compute aggregates again without them; otherwise these stay as they are."
+    "--recompute", is_flag=True, help="Also recompute aggregates without them; by default these stay as they are."
 )
 @quiet
 @as_json
@@ -152,7 +156,7 @@ def cleanup(settings: Settings, retention_days: int | None, empty_end: bool, lan
 def forget(
     settings: Settings, users: Sequence[str], file: Path | None, yes: bool, recompute: bool, as_json: bool
 ) -> None:
-    """Take every row of some users out, wherever the lakehouse keeps one."""
+    """Remove every row of the given users from the lakehouse."""
     from lakehouse_assets.calendar import some
     from lakehouse_assets.people import BLANKS, People
     from lakehouse_assets.storage.catalog import has_tables
@@ -169,7 +173,7 @@ def forget(
     what = f"every row of {some(len(people.ids), 'user')} in {settings.home_path}"
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError(f"this deletes {what} for good; say --yes")
+            raise UsageError(f"this deletes {what} for good; add --yes")
         if input(f"This deletes {what} for good. Type yes: ").strip().lower() != "yes":
             raise UsageError("nothing was deleted")
     if not has_tables(settings) and not Path(settings.landing_uri).exists() and "://" not in settings.landing_uri:
@@ -193,7 +197,7 @@ def forget(
         f"aggregates {done.aggregates}. On record, without ids, in {settings.home_path / RECORD}"
     )
     if done.mentions:
-        say(f"  {some(done.mentions, 'row')} of other users name one of them, as a page or otherwise; these stay")
+        say(f"  {some(done.mentions, 'row')} of other users name one of them, for example as a page; these stay")
     if done.left:
         raise UsageError("\n".join(done.left))
 
@@ -205,12 +209,12 @@ def _take_back(settings: Settings, *, dry_run: bool) -> None:
     maintenance = Lakehouse(settings).maintenance
     days = maintenance.empty_end()
     if not days:
-        say("no day after the last landing date was computed")
+        say("nothing to remove: no day after the last landing date is computed")
         return
     told = ", ".join(in_words(days))
     if dry_run:
-        say(f"{told}: {some(len(days), 'day')} without a file at the end of the lake would be taken back")
+        say(f"{told}: {some(len(days), 'day')} without a file would be removed")
         return
     maintenance.take_back(days)
-    say(f"{told}: {some(len(days), 'day')} without a file at the end of the lake taken back")
-    say_next("run", why=" takes them out of every table")
+    say(f"{told}: {some(len(days), 'day')} without a file to be removed")
+    say_next("run", why=" removes them from every table")

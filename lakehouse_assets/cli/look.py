@@ -30,20 +30,27 @@ _FORMATS = {".csv": "csv", ".parquet": "parquet", ".json": "json", ".jsonl": "js
 @as_json
 @click.pass_obj
 def tables(settings: Settings, as_json: bool) -> None:
-    """What is there: rows, files, size and days of each table."""
+    """List tables with rows, files, size and stale days."""
+    from lakehouse_assets.calendar import some
     from lakehouse_assets.lakehouse import Lakehouse
     from lakehouse_assets.storage.query import overview
 
     lakehouse = Lakehouse(settings)
     found = overview(lakehouse.catalog)
-    stale = lakehouse.stamps.stale(lakehouse.zone.look_at_all())
+    landed = lakehouse.zone.look_at_all()
+    stale = lakehouse.stamps.stale(landed)
     lakehouse.zone.save_index()
     if as_json:
         names = ("table", "rows", "files", "bytes", "first", "last", "stale_days")
         answer([dict(zip(names, (*one, len(stale.get(one[0], ()))), strict=True)) for one in found])
         return
     if not found:
-        say_next("land", "run", "demo", before="no tables yet; ", why=" for sample data")
+        if files := sum(len(of_day) for days in landed.values() for of_day in days.values()):
+            say_next("run", before=f"no tables yet, {some(files, 'landed file')} to compute; ")
+        else:
+            say_next(
+                "land interactions FILE", "demo", before="no tables yet, no landed files; ", why=" for sample data"
+            )
         return
     columns = ("table", "rows", "files", "MB", "stale days", "days")
     lines = [
@@ -52,7 +59,7 @@ def tables(settings: Settings, as_json: bool) -> None:
     ]
     say_table(columns, lines, numbers=columns[1:5])
     if any(stale.values()):
-        say_next("run", before="stale days are landed or follow from what changed, and are not computed yet; ")
+        say_next("run", before="stale days are not computed yet; ")
     else:
         say_next(LOOK, before="everything is up to date; ")
 
@@ -61,7 +68,7 @@ def tables(settings: Settings, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def status(settings: Settings, as_json: bool) -> None:
-    """Where each day stands, and why."""
+    """Show the state of each day, and why."""
     from lakehouse_assets.calendar import span_in_words
     from lakehouse_assets.lakehouse import Lakehouse
     from lakehouse_assets.landing.redivision import told, waiting
@@ -75,27 +82,26 @@ def status(settings: Settings, as_json: bool) -> None:
         answer([asdict(one) for one in found])
         return
     if files := waiting(lakehouse.zone, settings):
-        say(f"{told(files, settings)}: lakehouse run divides {'it' if len(files) == 1 else 'them'} again")
+        say(f"{told(files, settings)}: `lakehouse run` splits {'it' if len(files) == 1 else 'them'} again")
     if earlier := before_start(lakehouse.zone, settings):
         say(earlier)
     strays = lakehouse.zone.strays()
     for place in strays[:_STRAYS_TOLD]:
         say(
-            f"{in_utf8(str(place))} is not read: what is delivered lies in DATASET/date=YYYY-MM-DD/, "
-            f"{settings.start_date} … today (UTC), and ends in .csv, .csv.gz or the like; `lakehouse land` reads JSON "
-            "Lines and Parquet too"
+            f"ignored: {in_utf8(str(place))}; expected interactions/date=YYYY-MM-DD/NAME.csv or users/…, dated "
+            f"{settings.start_date} … today (UTC), also compressed. `lakehouse land` reads JSON Lines and Parquet too"
         )
     if len(strays) > _STRAYS_TOLD:
-        say(f"and {len(strays) - _STRAYS_TOLD:,} more that are not read")
+        say(f"and {len(strays) - _STRAYS_TOLD:,} more are ignored")
     if not found:
-        say_next("land", "demo", before="nothing is landed and nothing computed; ", why=" for sample data")
+        say_next("land interactions FILE", "demo", before="nothing is landed yet; ", why=" for sample data")
         return
     lines = [(span_in_words(one.first, one.last), f"{one.files:,}", one.state, one.why) for one in found]
     say_table(("days", "files", "state", "why"), lines, numbers=("files",))
     if any(one.state == FAILED for one in found):
-        say_next("run", why=", when what failed is mended")
+        say_next("run", why=", once you have fixed what failed")
     elif any(one.state != UP_TO_DATE for one in found):
-        say_next("run", "dev", why=", whose sensor runs what is complete")
+        say_next("run", "dev", why=" (computes complete files by itself)")
     else:
         say("everything is up to date")
 
@@ -110,15 +116,19 @@ def _instance(settings: Settings) -> AbstractContextManager[DagsterInstance]:
 @click.argument("query")
 @click.pass_obj
 def sql(settings: Settings, query: str) -> None:
-    """Ask the tables."""
+    """Run a read-only SQL query."""
     import duckdb
 
     from lakehouse_assets.storage.catalog import Catalog
     from lakehouse_assets.storage.query import TABLES, connect
 
+    reading = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.PRAGMA}
     try:
         connection = connect(Catalog(settings))
         asked = " ".join(query.lower().rstrip("; \n").split())
+        for statement in duckdb.extract_statements(query):
+            if statement.type not in reading:  # on DuckDB's copy of the tables it would say that it has succeeded
+                raise UsageError("`lakehouse sql` only reads; write a query that begins with SELECT, FROM or WITH")
         relation = connection.sql(TABLES if asked in ("show tables", "show all tables") else query)
         if relation is not None:
             # in a file or a pipe nothing is cut; a terminal shows as many columns as it is wide
@@ -128,7 +138,7 @@ def sql(settings: Settings, query: str) -> None:
         said = " ".join(str(error).partition("\nLINE ")[0].split())  # where in the query it is, in a drawing
         said = said.removeprefix("Catalog Error: ")
         said = said if said.endswith("?") else f"{said.rstrip('.!')};"
-        raise UsageError(f"{said} `lakehouse tables` lists what is there") from None
+        raise UsageError(f"{said} `lakehouse tables` lists the tables") from None
 
 
 @click.command(
@@ -139,12 +149,17 @@ def sql(settings: Settings, query: str) -> None:
     ),
 )
 @click.argument("table")
-@click.option("--start", metavar="D", help="First day; default the table's.")
-@click.option("--end", metavar="D", help="Last day; default the table's.")
+@click.option("--start", metavar="D", help="First day; default the table's first.")
+@click.option("--end", metavar="D", help="Last day; default the table's last.")
 @click.option(
-    "--format", "file_format", type=click.Choice([*dict.fromkeys(_FORMATS.values())]), help="Default: as FILE ends."
+    "--format",
+    "file_format",
+    type=click.Choice([*dict.fromkeys(_FORMATS.values())]),
+    help="Default: by the ending of FILE.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Where to.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The file to write."
+)
 @quiet
 @click.pass_obj
 def export(
@@ -159,7 +174,7 @@ def export(
     last = parse_date(end) if end else None
     written_as = file_format or _FORMATS.get(output.suffix)
     if not written_as:
-        raise UsageError(f"-o {output}: its ending is none of {', '.join(_FORMATS)}; say --format")
+        raise UsageError(f"-o {output}: its ending must be one of {', '.join(_FORMATS)}; or add --format")
     rows = write(Catalog(settings), table, output, written_as, first, last)
     say(f"{rows:,} rows of {table} in {output}")
 
@@ -170,7 +185,7 @@ def export(
 )
 @click.argument("table")
 @click.option("--rows", type=int, default=20_000, show_default=True, metavar="N", help="Rows in the sample.")
-@click.option("--against", metavar="D", help="Compare with the profile of this day, not the newest before.")
+@click.option("--against", metavar="D", help="Compare with the profile of this day; default the newest before.")
 @quiet
 @click.pass_obj
 def profile(settings: Settings, table: str, rows: int, against: str | None) -> None:
@@ -183,7 +198,7 @@ def profile(settings: Settings, table: str, rows: int, against: str | None) -> N
     if table not in lakehouse.tables:
         raise UsageError(f"there is no table {table!r}; there are {', '.join(lakehouse.tables)}")
     if rows < 1:
-        raise UsageError(f"--rows {rows}: take at least one row")
+        raise UsageError(f"--rows {rows}: use at least 1")
     earlier = parse_date(against) if against else None
     declared = lakehouse.tables[table]
     made = write_profile(lakehouse.catalog, declared, settings.profiles_path, rows, earlier)

@@ -24,7 +24,7 @@ def _be_quiet(_context: click.Context, _option: click.Parameter, given: bool) ->
 
 def quiet(command: Command) -> Command:
     """``--quiet`` of commands that act."""
-    text = "Print nothing but what went wrong."
+    text = "Print errors only."
     return click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_be_quiet, help=text)(command)
 
 

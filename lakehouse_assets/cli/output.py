@@ -19,13 +19,13 @@ class UsageError(LakehouseError):
 
 
 class Output:
-    """Whether lines for a person are printed; ``--quiet`` and ``--json`` leave them out."""
+    """Whether lines are printed; not with ``--quiet`` and ``--json``."""
 
     quiet = False
 
 
 def say(line: str) -> None:
-    """A line for the person watching; where nobody reads any more, as behind `| head`, work goes on without."""
+    """Print a line; if the reader has gone, as behind `| head`, the work continues in silence."""
     if not Output.quiet:
         try:
             print(line, flush=True)
@@ -35,14 +35,14 @@ def say(line: str) -> None:
 
 
 def say_next(*commands: str, before: str = "", why: str = "") -> None:
-    """What to do next, in words that can be pasted: the command as it was called, unless it is on the path."""
+    """Print the next commands so that they can be pasted: as `lakehouse` was called, unless it is on the path."""
     called = Path(sys.argv[0])
     own = os.path.relpath(called) if called.name == "lakehouse" and not shutil.which("lakehouse") else "lakehouse"
     say(f"{before}next: {', '.join(f'{own} {command}' for command in commands)}{why}")
 
 
 def answer(what: object) -> None:
-    """The one JSON value that a script which asked with ``--json`` reads."""
+    """Print the JSON value of ``--json``."""
     print(json.dumps(what, default=str), flush=True)
 
 

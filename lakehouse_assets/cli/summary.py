@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def rejected(work: Sequence[Work], settings: Settings) -> list[str]:
-    """How many of the rows that were looked at are rejected, and why: nobody should have to ask for that."""
+    """How many rows of the run were rejected, and why."""
     return [*_rejected_interactions(work, settings), *_rejected_users(work, settings), *_duplicates(work, settings)]
 
 
 def _duplicates(work: Sequence[Work], settings: Settings) -> list[str]:
-    """How many valid rows are copies of others, so that nobody looks for them in vain."""
+    """How many valid rows are duplicates of others."""
     from lakehouse_assets.calendar import some
 
     told = []
@@ -26,7 +26,7 @@ def _duplicates(work: Sequence[Work], settings: Settings) -> list[str]:
     ):
         query = f"SELECT NULL, sum(duplicate_rows)::BIGINT FROM {table} WHERE date BETWEEN $first AND $last"  # noqa: S608
         if found := _counted(work, settings, (table,), query).get(None):
-            told.append(f"duplicates: {some(found, what)} with the {equal} of another; one of each counts; see {table}")
+            told.append(f"duplicates: {some(found, what)} with the same {equal} as another, not counted; see {table}")
     return told
 
 
@@ -44,13 +44,13 @@ def _rejected_interactions(work: Sequence[Work], settings: Settings) -> list[str
     hint = []
     if reasons.get("late_event", 0) * 10 > total:
         hint.append(
-            f"  late_event: more than LAKEHOUSE_LATE_DAYS ({settings.late_days}) before the date they were delivered "
-            "under; lakehouse land without --date delivers each row under its own"
+            f"  late_event: more than LAKEHOUSE_LATE_DAYS ({settings.late_days}) before the landing date; `lakehouse "
+            "land` without --date lands each row under its own date"
         )
     if reasons.get("future_event", 0) * 100 > total:
         hint.append(
-            f"  future_event: after the date they were delivered under, in UTC and in {settings.reporting_timezone}; "
-            "lakehouse land without --date delivers each row under its own"
+            f"  future_event: after the landing date, in UTC and in {settings.reporting_timezone}; `lakehouse land` "
+            "without --date lands each row under its own date"
         )
     return [_rejected_of("rows", total, reasons, "silver.rejected_interactions"), *hint]
 
@@ -80,7 +80,7 @@ def _rejected_of(what: str, total: int, reasons: Mapping[str, int], table: str) 
 
 
 def _counted(work: Sequence[Work], settings: Settings, tables: Sequence[str], query: str) -> dict[str | None, int]:
-    """What a query over some tables counts in the days ($first … $last) that the first was computed for, if any."""
+    """Counts of a query over the days ($first … $last) that the first table was computed for."""
     from lakehouse_assets.storage.catalog import Catalog
     from lakehouse_assets.storage.query import connect
 

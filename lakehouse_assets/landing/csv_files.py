@@ -68,7 +68,7 @@ _SHOWN_CHARACTERS = 100
 _SAMPLED_BYTES = 64 << 10  # of the rows that tell whether each ends with a separator
 # other files by their first bytes, and what makes one of ours of them
 _FOREIGN = (
-    (b"PAR1", "Parquet, and the landing zone holds CSV; take it out and `lakehouse land` it"),
+    (b"PAR1", "Parquet, but the landing zone holds CSV; remove it and land it with `lakehouse land`"),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive; unpack it"),
     (b"Rar!\x1a\x07", "a RAR archive; unpack it"),
     (b"\x04\x22\x4d\x18", "compressed with LZ4; unpack it, or compress it with zstd"),

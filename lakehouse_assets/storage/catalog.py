@@ -262,8 +262,10 @@ def rest_properties(settings: Settings) -> dict[str, str]:
 
 
 def has_tables(settings: Settings) -> bool:
-    """Whether the lakehouse has a catalog yet."""
-    return bool(Catalog(settings).names()) if settings.catalog_uri else sqlite_file(settings).exists()
+    """Whether the lakehouse has a table yet; creates nothing."""
+    if not settings.catalog_uri and not sqlite_file(settings).exists():
+        return False
+    return bool(Catalog(settings).names())
 
 
 def read_stamps(table: IcebergTable) -> dict[date, str]:
