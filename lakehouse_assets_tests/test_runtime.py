@@ -177,7 +177,7 @@ def test_a_jar_that_is_cut_short_is_named(cache):
 
     with (cache / "jars" / JARS[1].file_name).open("wb") as file:
         file.truncate(JARS[1].size - 1)
-    with pytest.raises(SetupError, match=rf"^{JARS[1].file_name} not found whole in "):
+    with pytest.raises(SetupError, match=rf"^{JARS[1].file_name} missing or incomplete in "):
         jar_paths()
 
 

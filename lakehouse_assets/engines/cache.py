@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 def cache_dir() -> Path:
-    """The folder of everything that is fetched or made once for a machine."""
+    """The folder for what is fetched or made once per machine."""
     return Path(os.environ.get("LAKEHOUSE_CACHE") or Path.home() / ".cache" / "lakehouse_assets").absolute()
 
 
 def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write a file so that another process sees the old one or the whole new one."""
+    """Write a file atomically: other processes see the old or the whole new content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
@@ -24,7 +24,7 @@ def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
 
 
 def file_identity(path: Path) -> str:
-    """What a file is without reading it: its real path, size and time of change."""
+    """Identifies a file without reading it: real path, size, time of change."""
     real = path.resolve(strict=True)
     stat = real.stat()
     return f"{real} {stat.st_size} {stat.st_mtime_ns}"
@@ -44,7 +44,7 @@ def short_hash(*parts: str) -> str:
 def last_line(text: str) -> str:
     """What a program said last."""
     lines = text.strip().splitlines()
-    return lines[-1].strip() if lines else "it ended without a word"
+    return lines[-1].strip() if lines else "it printed no reason"
 
 
 def say(line: str) -> None:

@@ -39,7 +39,7 @@ def archive_path(java: Java) -> Path:
 
 
 def make_class_archive(java: Java, archive: Path) -> None:
-    """Let Spark and Iceberg do a little of everything once, and keep the classes they loaded."""
+    """Run Spark and Iceberg once on a small example, and archive the classes that they load."""
     archive.parent.mkdir(parents=True, exist_ok=True)
     base = _base_archive(java)
     with tempfile.TemporaryDirectory(prefix=".make-", dir=archive.parent) as name:
@@ -95,7 +95,7 @@ def _drop_useless_archives(current: Path) -> None:
 
 
 def exercise_spark(folder: Path, java_options: str) -> None:
-    """What one day of this project asks of Spark and Iceberg, on a handful of rows, in a Spark of its own."""
+    """Do what one day of this project asks of Spark and Iceberg, on a few rows, in a separate Spark."""
     from pyspark.sql import DataFrame, SparkSession, Window
     from pyspark.sql import functions as F
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lakehouse_assets.engines.cache import say
 
-FETCH_SECONDS = 1800  # longest wait for the download of 60 MB
+FETCH_SECONDS = 1800  # timeout of a download of 60 MB
 
 
 _SAID_EVERY_SECONDS = 3
@@ -20,7 +20,7 @@ _SAID_FROM_BYTES = 1_000_000  # of a download; before, how long is left can't be
 def watched(
     command: list[str], environment: Mapping[str, str], folder: Path, size: int
 ) -> subprocess.CompletedProcess[str]:
-    """Run a download and say now and then how much of it has arrived in a folder, and about how long is left."""
+    """Run a download and print from time to time how much has arrived, and an estimate of the time left."""
     began = time.monotonic()
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -82,7 +82,7 @@ def jar_paths(jars: Sequence[Jar] = JARS) -> list[Path]:
     missing = [jar.file_name for jar in jars if not has_right_size(jar)]
     if missing:
         target = "setup" if set(jars) <= set(JARS) else "setup-s3"
-        raise SetupError(f"{' and '.join(missing)} not found whole in {jar_dir()}; run `make {target}`.")
+        raise SetupError(f"{' and '.join(missing)} missing or incomplete in {jar_dir()}; run `make {target}`.")
     return [jar_dir() / jar.file_name for jar in jars]
 
 
@@ -149,7 +149,7 @@ def fetch_jars(java: Java, jars: list[Jar]) -> None:
 
 
 def _ivy_file(jars: list[Jar]) -> str:
-    """The list of what to fetch, each jar alone: Spark has what they depend on."""
+    """Ivy's list of jars, without their dependencies, which Spark brings."""
     dependencies = "".join(
         f'<dependency org="{jar.group}" name="{jar.artifact}" rev="{jar.version}" transitive="false"/>' for jar in jars
     )

