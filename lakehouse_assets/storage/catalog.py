@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, TypeVar, cast
 
 from pyiceberg.catalog import Catalog as PyIcebergCatalog
-from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.conversions import from_bytes
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, NoSuchTableError
-from pyiceberg.io import PY_IO_IMPL, S3_ENDPOINT, S3_REGION
-from pyiceberg.manifest import DataFile
+from pyiceberg.io import PY_IO_IMPL, S3_ENDPOINT, S3_REGION, FileIO
+from pyiceberg.manifest import DataFile, ManifestFile
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
+from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table import Transaction
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.transforms import MonthTransform
+from pyiceberg.typedef import Identifier
 from pyiceberg.types import (
     BooleanType,
     DateType,
@@ -28,7 +31,7 @@ from pyiceberg.types import (
     StringType,
     TimestamptzType,
 )
-from sqlalchemy import URL, event
+from sqlalchemy import URL, event, select
 from sqlalchemy.exc import OperationalError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
@@ -46,6 +49,8 @@ _KEPT_FROM = "lakehouse.kept-from"
 _SETTINGS = "lakehouse.settings"
 _ALTER_ATTEMPTS = 50
 Altered = TypeVar("Altered")
+_LIVE_FILES: dict[str, Sequence[DataFile]] = {}  # by the manifest that names them, and by the list of manifests
+_MOST_KEPT = 4096
 
 _TYPES: Mapping[str, IcebergType] = {
     "string": StringType(),
@@ -74,6 +79,43 @@ _TABLE_PROPERTIES = {
 
 
 NO_ANSWER = (CatalogUnreachable, CommitStateUnknownException)
+
+
+class EmbeddedCatalog(SqlCatalog):
+    """The catalog of a folder, asked for every table hundreds of times a run.
+
+    Where a table's metadata is, is asked for each time; a metadata file is read once, as none is ever changed.
+    """
+
+    def __init__(self, name: str, **properties: str) -> None:
+        super().__init__(name, **properties)
+        self._read: dict[Identifier, tuple[tuple[str, int], TableMetadata]] = {}
+
+    def load_table(self, identifier: str | Identifier) -> IcebergTable:
+        """The table as it is now; as the parent, which builds an object of the database's row and reads the file anew.
+
+        Raises:
+            NoSuchTableError: there is none of that name.
+        """
+        namespace, name = self.namespace_from(identifier), self.table_name_from(identifier)
+        wanted = select(IcebergTables.metadata_location).where(
+            IcebergTables.catalog_name == self.name,
+            IcebergTables.table_namespace == self.namespace_to_string(namespace),
+            IcebergTables.table_name == name,
+        )
+        if (only_tables := self._iceberg_type_filter()) is not None:
+            wanted = wanted.where(only_tables)
+        with self.engine.connect() as connection:
+            location = connection.execute(wanted).scalar()
+        if not location:
+            raise NoSuchTableError(f"Table does not exist: {'.'.join((*namespace, name))}")
+        key = (*namespace, name)
+        file = self._load_file_io(location=location).new_input(location)
+        seen = location, len(file)  # so that one that is gone or cut is missed
+        if key not in self._read or self._read[key][0] != seen:
+            self._read[key] = seen, FromInputFile.table_metadata(file)
+        metadata = self._read[key][1]
+        return IcebergTable(key, metadata, location, self._load_file_io(metadata.properties, location), self)
 
 
 class Catalog:
@@ -121,7 +163,7 @@ class Catalog:
         )
         try:
             with one_at_a_time(settings.home_path):
-                catalog = SqlCatalog(CATALOG, **{**properties, "uri": cast("str", uri)})
+                catalog = EmbeddedCatalog(CATALOG, **{**properties, "uri": cast("str", uri)})
                 settle(settings, catalog.engine)
         except OperationalError as error:
             self._name_the_lock(error)
@@ -343,13 +385,37 @@ def files_overlapping(
     table: IcebergTable, column: str, first: date, last: date
 ) -> dict[str, tuple[DataFile, date, date]]:
     """Live data files by path whose days may touch ``first`` … ``last``, with their own first and last day."""
-    wanted = f"{column} >= '{first}' and {column} <= '{last}'"
     found = {}
-    for task in table.scan(row_filter=wanted).plan_files():
-        low, high = days_of(table, column, task.file)
+    for file in live_files(table):
+        low, high = days_of(table, column, file)
         if low <= last and high >= first:
-            found[task.file.file_path] = (task.file, low, high)
+            found[file.file_path] = (file, low, high)
     return found
+
+
+def live_files(table: IcebergTable) -> Sequence[DataFile]:
+    """The data files of a table's current snapshot; each manifest is read once, as none is ever changed."""
+    snapshot = table.current_snapshot()
+    if snapshot is None:
+        return ()
+
+    def of_all() -> Sequence[DataFile]:
+        return [file for manifest in snapshot.manifests(table.io) for file in _files_of(manifest, table.io)]
+
+    return _kept(snapshot.manifest_list, of_all)
+
+
+def _files_of(manifest: ManifestFile, io: FileIO) -> Sequence[DataFile]:
+    return _kept(manifest.manifest_path, lambda: [entry.data_file for entry in manifest.fetch_manifest_entry(io)])
+
+
+def _kept(path: str, read: Callable[[], Sequence[DataFile]]) -> Sequence[DataFile]:
+    files = _LIVE_FILES.get(path)
+    if files is None:
+        if len(_LIVE_FILES) >= _MOST_KEPT:
+            _LIVE_FILES.clear()
+        files = _LIVE_FILES[path] = read()
+    return files
 
 
 def days_of(table: IcebergTable, column: str, file: DataFile) -> tuple[date, date]:

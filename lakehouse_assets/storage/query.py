@@ -15,7 +15,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
 from pyiceberg.table import Table as IcebergTable
 
 from lakehouse_assets.errors import LakehouseError
-from lakehouse_assets.storage.catalog import Catalog
+from lakehouse_assets.storage.catalog import Catalog, live_files
 from lakehouse_assets.storage.coverage import COVERAGE, SOURCES, cover
 
 # what `show tables` is to answer: names that a query can have
@@ -109,7 +109,7 @@ def overview(catalog: Catalog) -> Sequence[tuple[str, int, int, int, str, str]]:
     found = []
     for name in catalog.names():
         table = catalog.load(name)
-        files = [task.file for task in table.scan().plan_files()] if table else []
+        files = live_files(table) if table else ()
         days = catalog.stamps(name)
         found.append(
             (
@@ -126,7 +126,7 @@ def overview(catalog: Catalog) -> Sequence[tuple[str, int, int, int, str, str]]:
 
 def _dataset(table: IcebergTable) -> ds.Dataset:
     schema = pa.schema([field.remove_metadata() for field in schema_to_pyarrow(table.schema())])
-    paths = [task.file.file_path for task in table.scan().plan_files()]
+    paths = [file.file_path for file in live_files(table)]
     if not paths:
         return ds.dataset(schema.empty_table())
     storage = cast("PyArrowFileIO", table.io)
