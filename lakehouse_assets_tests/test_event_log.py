@@ -152,7 +152,7 @@ def no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def day_events(events: list[dg.EventLogEntry]) -> list[dg.EventLogEntry]:
     of_one_run = [event for event in events if event.run_id == events[0].run_id]
-    buffered = [event for event in of_one_run if event_log._is_buffered(event)]
+    buffered = [e for e in of_one_run if event_log._is_buffered(e) and event_log.is_of_an_asset(e)]
     assert len(buffered) == len(DAY_KEYS) * 4  # planned, materialized and two evaluations
     return buffered
 
@@ -233,6 +233,18 @@ def test_a_broken_run_loses_nothing(instance: dg.DagsterInstance, home: Path, er
     with suppress(KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
         assert not run(instance, fail).success
     assert evaluated_days(home / "runs") == before + 3
+
+
+@pytest.mark.usefixtures("no_timer")
+def test_what_steps_say_is_written_together(events: list[dg.EventLogEntry], base_dir: Path) -> None:
+    run_id = events[0].run_id
+    of_steps = [e for e in events if e.run_id == run_id and e.step_key and not event_log.is_of_an_asset(e)]
+    of_steps = [e for e in of_steps if event_log._is_buffered(e)]
+    assert len(of_steps) > 10
+    storage = BatchingSqliteEventLogStorage(str(base_dir))
+    store_all(storage, of_steps)
+    assert not (base_dir / f"{run_id}.db").exists()
+    assert len(storage.get_records_for_run(run_id).records) == len(of_steps)
 
 
 @pytest.mark.usefixtures("no_timer")

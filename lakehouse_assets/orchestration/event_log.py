@@ -12,6 +12,7 @@ from dagster import AssetCheckEvaluation, DagsterEventType, EventLogEntry, seria
 from sqlalchemy import create_engine, func, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.event import listen
 
 from lakehouse_assets.orchestration.dagster_internals import (
     INDEX_SHARD_NAME,
@@ -28,6 +29,18 @@ from lakehouse_assets.orchestration.dagster_internals import (
 MAX_BUFFERED_EVENTS = 500
 MAX_BUFFERED_SECONDS = 1.0
 
+STEP_EVENTS = {
+    DagsterEventType.ENGINE_EVENT,
+    DagsterEventType.HANDLED_OUTPUT,
+    DagsterEventType.LOADED_INPUT,
+    DagsterEventType.RESOURCE_INIT_STARTED,
+    DagsterEventType.RESOURCE_INIT_SUCCESS,
+    DagsterEventType.STEP_INPUT,
+    DagsterEventType.STEP_OUTPUT,
+    DagsterEventType.STEP_SKIPPED,
+    DagsterEventType.STEP_START,
+    DagsterEventType.STEP_SUCCESS,
+}
 BUFFERED_ASSET_EVENTS = {DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION}
 
 CHECK_ROW_KEY = ["asset_key", "check_name", "run_id", "partition"]  # unique, as partitioned run events have no nulls
@@ -46,11 +59,11 @@ class _Buffered(NamedTuple):
 
 
 class BatchingEventLogStorage(SqlEventLogStorage):
-    """Writes the per-partition events of a run in batches.
+    """Writes the events of a run in batches.
 
-    A single run over a year of daily partitions has thousands of them, all of three types, in unbroken rows; Dagster's
-    storages open connections and transactions several times for each. Here they are held back and written by one
-    transaction per database; every other event goes the parent's way.
+    A run of a day has hundreds of them, one over a year of daily partitions thousands; Dagster's storages open
+    connections and transactions several times for each. Here those of its steps and partitions are held back and
+    written by one transaction per database; one that changes a run's status goes the parent's way.
 
     Tables and rows are the parent's, so both classes can read and write the same database. Whatever reads or writes
     through this object first writes what is held back, so nobody in this process can tell the difference. Other
@@ -65,7 +78,7 @@ class BatchingEventLogStorage(SqlEventLogStorage):
         self._owner_pid = os.getpid()
 
     def store_event(self, event: EventLogEntry) -> None:
-        """Hold back a partitioned event of a run, store any other one at once (and by that all held back before it)."""
+        """Hold back an event within a run, store any other one at once (and by that all held back before it)."""
         if not _is_buffered(event):
             super().store_event(event)
             return
@@ -159,7 +172,7 @@ class BatchingEventLogStorage(SqlEventLogStorage):
         rows: Sequence[dict[str, Any]],
         event_ids: Sequence[int],
     ) -> None:
-        """What the parent's `store_event` does per event beside storing it."""
+        """What the parent's `store_event` does per event of an asset or a check beside storing it."""
         self._store_asset_event_tags(conn, events, event_ids)
 
         # each event overwrites what an earlier one of its asset and type left, so the last one is enough
@@ -198,6 +211,10 @@ class BatchingSqliteEventLogStorage(BatchingEventLogStorage, SqliteEventLogStora
         # entered second to be committed first, as the parent does: the index never has what the run's log lacks
         with self._open(INDEX_SHARD_NAME) as index_conn, self._open(events[0].run_id) as run_conn:
             run_conn.execute(SqlEventLogStorageTable.insert(), rows)
+            of_assets = [pair for pair in zip(events, rows, strict=True) if is_of_an_asset(pair[0])]
+            if not of_assets:
+                return
+            events, rows = zip(*of_assets, strict=True)
             index_conn.execute(SqlEventLogStorageTable.insert(), rows)
             # SQLite numbers the rows of one transaction without gaps
             last_id = index_conn.execute(select(func.max(SqlEventLogStorageTable.c.id))).scalar_one()
@@ -234,6 +251,7 @@ class BatchingSqliteEventLogStorage(BatchingEventLogStorage, SqliteEventLogStora
                 self._engines[shard] = create_engine(
                     self.conn_string_for_shard(shard), connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
                 )
+                listen(self._engines[shard], "connect", _do_not_wait_for_the_disk)
             engine = self._engines[shard]
             if shard not in self._initialized_dbs:
                 self._initdb(engine)
@@ -242,13 +260,27 @@ class BatchingSqliteEventLogStorage(BatchingEventLogStorage, SqliteEventLogStora
                 yield conn
 
 
+def _do_not_wait_for_the_disk(connection: Any, _: object) -> None:
+    """A machine that loses its power may lose the last events, which no table goes by; the file stays whole."""
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
 def _is_buffered(event: EventLogEntry) -> bool:
     """Only events of a run wait: its next step or end event follows soon, which nothing promises for runless ones."""
-    if not event.run_id or event.dagster_event is None:
+    if not event.run_id:
         return False
+    if event.dagster_event is None:  # a line that was logged
+        return True
     if event.dagster_event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
         return cast(AssetCheckEvaluation, event.dagster_event.event_specific_data).partition is not None
-    return event.dagster_event_type in BUFFERED_ASSET_EVENTS and event.dagster_event.partition is not None
+    if event.dagster_event_type in BUFFERED_ASSET_EVENTS:
+        return event.dagster_event.partition is not None
+    return event.dagster_event_type in STEP_EVENTS
+
+
+def is_of_an_asset(event: EventLogEntry) -> bool:
+    """Whether a buffered event is one that Dagster asks for by asset."""
+    return event.dagster_event_type in {*BUFFERED_ASSET_EVENTS, DagsterEventType.ASSET_CHECK_EVALUATION}
 
 
 def _check_row(event: EventLogEntry, event_id: int, row: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from lakehouse_assets.orchestration.dagster_internals import (
     ConfigurableClassData,
     SqlEventLogStorageTable,
 )
-from lakehouse_assets.orchestration.event_log import BatchingEventLogStorage
+from lakehouse_assets.orchestration.event_log import BatchingEventLogStorage, is_of_an_asset
 
 
 class BatchingPostgresEventLogStorage(BatchingEventLogStorage, PostgresEventLogStorage):
@@ -45,7 +45,9 @@ class BatchingPostgresEventLogStorage(BatchingEventLogStorage, PostgresEventLogS
             conn = connection.execution_options(isolation_level="READ COMMITTED")
             with conn.begin():
                 event_ids = list(conn.execute(stored, rows).scalars())
-                self._store_in_index(conn, events, rows, event_ids)
+                stored_now = zip(events, rows, event_ids, strict=True)
+                if of_assets := [one for one in stored_now if is_of_an_asset(one[0])]:
+                    self._store_in_index(conn, *zip(*of_assets, strict=True))
 
     def _insert_check(self) -> Insert:
         return insert(AssetCheckExecutionsTable)
