@@ -41,7 +41,7 @@ def period_last(day: date, period: str) -> date:
 
 def days_between(first: date, last: date) -> list[date]:
     """Every day from ``first`` to ``last``, both included."""
-    return [first + timedelta(days=step) for step in range((last - first).days + 1)]
+    return [*map(date.fromordinal, range(first.toordinal(), last.toordinal() + 1))]
 
 
 def as_of(day: date, snapshots: Sequence[date]) -> date:

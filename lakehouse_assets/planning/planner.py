@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cache
+from json.encoder import encode_basestring_ascii
 from urllib.parse import quote, unquote
 
 from pyiceberg.table import Table as IcebergTable
@@ -406,13 +407,14 @@ class Stamps:
             stamps = recorded(i.table)
             # a day of a table that reads itself follows from the day before as that will be
             known = ChainMap(expected, dict(stamps)) if i.table == name else stamps
-            inputs.append((i.table, known, self._reads(i, stamps, routes)))
+            inputs.append((json.dumps(i.table), known, _told_once(known), self._reads(i, stamps, routes)))
+        own = _as_json(table.version, settings_of(table, self._settings))[:-1]
         for day in sorted(days):
             parts = [
-                [source, [[d.isoformat(), known[d]] for d in reads(day) if d in known]]
-                for source, known, reads in inputs
+                f"[{source}, [{', '.join([told(d) for d in reads(day) if d in known])}]]"
+                for source, known, told, reads in inputs
             ]
-            expected[day] = _hash(table.version, settings_of(table, self._settings), parts)
+            expected[day] = _digest(f"{own}, [{', '.join(parts)}]]")
         return expected
 
     def _reads(self, i: Input, stamps: Mapping[date, str], routes: Routes) -> Callable[[date], list[date]]:
@@ -569,5 +571,18 @@ def _what_changed(table: Table, settings: Settings, loaded: IcebergTable | None)
     return f"{' or '.join(dict.fromkeys(i.table for i in table.inputs))} changed, or a setting for some of its days"
 
 
+def _told_once(stamps: Mapping[date, str]) -> Callable[[date], str]:
+    """A day and its stamp as JSON writes them: many days read the same, and most of planning was writing them again."""
+    return cache(lambda day: f'["{day}", {encode_basestring_ascii(stamps[day])}]')
+
+
 def _hash(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return _digest(_as_json(*parts))
+
+
+def _as_json(*parts: object) -> str:
+    return json.dumps(parts, sort_keys=True, default=str)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
