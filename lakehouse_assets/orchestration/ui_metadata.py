@@ -7,18 +7,19 @@ the metadata of every run.
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
+from functools import cached_property
 from typing import Any
 
 import dagster as dg
 import duckdb
-import vl_convert
 from pyiceberg.table import Table as IcebergTable
 
-from lakehouse_assets.assets.charts import COVERAGE, MONTH, WEEK, Chart
+from lakehouse_assets.assets.charts import COVERAGE, Chart
 from lakehouse_assets.assets.table import Table
-from lakehouse_assets.reports.charts import PLAIN, partial_days, spec
+from lakehouse_assets.reports.charts import partial_days
+from lakehouse_assets.reports.pictures import Point, picture
 from lakehouse_assets.storage.catalog import Catalog, read_stamps
 from lakehouse_assets.storage.coverage import SOURCES, cover
 from lakehouse_assets.storage.query import connect, show
@@ -39,7 +40,9 @@ class UiMetadata:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._shown: dict[str, str] = {}  # where the metadata of each table is that the connection shows
+        self._covered = False
+        self._partial: Mapping[str, Collection[str]] | None = None
 
     def of(self, table: Table, before: IcebergTable, published: Published) -> dict[str, Any]:
         """The metadata of one publication, for the materialization of its last day.
@@ -54,20 +57,37 @@ class UiMetadata:
         recomputed = {day for day in read_stamps(before) if published.first <= day <= published.last}
         if not (chart or tabled or recomputed):
             return {"days_changed": 0}
-        if self._connection is None:
-            self._connection = connect(self._catalog, ())
-        show(self._connection, table.name, self._catalog.iceberg.load_table(table.name))
-        for name in SOURCES:
-            if source := self._catalog.load(name):
-                show(self._connection, name, source)
-        cover(self._connection, self._catalog)
+        self._look_at(table.name)
         found = _changes(self._connection, table, before, recomputed, published)
         days = {"first": published.first, "last": published.last}
         for label, query in (_QUERIES.get(table.name) or (_last_days(table) if tabled else {})).items():
             found[label] = _table(self._connection.execute(query, {k: v for k, v in days.items() if f"${k}" in query}))
         if chart:
-            found["plot"] = _plot(self._connection, chart, published.last)
+            self._partial = self._partial or partial_days(self._connection)
+            found["plot"] = _plot(self._connection, chart, published.last, self._partial)
         return found
+
+    @cached_property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        return connect(self._catalog, ())
+
+    def _look_at(self, name: str) -> None:
+        """Let the connection see a table as it is now, and which days are partial, found out once a publication."""
+        changed = {one for one in (name, *SOURCES) if self._is_newly_shown(one)}
+        if self._covered and changed.isdisjoint(SOURCES):
+            return
+        cover(self._connection, self._catalog)
+        self._connection.execute(f"CREATE OR REPLACE TABLE coverage AS FROM {COVERAGE}")
+        self._connection.execute(f"CREATE OR REPLACE VIEW {COVERAGE} AS FROM coverage")
+        self._covered, self._partial = True, None
+
+    def _is_newly_shown(self, name: str) -> bool:
+        table = self._catalog.load(name)
+        if table is None or self._shown.get(name) == table.metadata_location:
+            return False
+        show(self._connection, name, table)
+        self._shown[name] = table.metadata_location
+        return True
 
 
 def _rejected(table: str) -> dict[str, str]:
@@ -142,27 +162,21 @@ def _changes(
     return {"days_changed": len(changed), "changes": _table_of(numbers, changed[:MOST_CHANGES])}
 
 
-def _plot(connection: duckdb.DuckDBPyConnection, chart: Chart, last: date) -> dg.MarkdownMetadataValue:
+def _plot(
+    connection: duckdb.DuckDBPyConnection, chart: Chart, last: date, partial: Mapping[str, Collection[str]]
+) -> dg.MarkdownMetadataValue:
     """A chart of the days up to one, with what it means."""
     days = COHORT_DAYS if chart.kind == "heat" else PLOT_DAYS
     span = f"WHERE date > DATE '{last}' - {days} AND date <= DATE '{last}'"
     if chart.choice:  # the first one: an image has nothing to choose with
         span += f" AND {chart.choice} = (SELECT min({chart.choice}) FROM {chart.table})"  # noqa: S608
     rows = connection.execute(f"SELECT date, series, value FROM ({chart.sql}) {span}").fetchall()  # noqa: S608
-    drawn = spec(chart, list(dict.fromkeys(series for _, series, _ in rows)))
-    if chart.kind == "bar" and chart.covers not in (WEEK, MONTH):
-        # one path for a series instead of a shape for each day keeps the image small
-        whole = {"transform": [{"filter": "!datum.partial"}], "mark": {"type": "area", "interpolate": "step"}}
-        drawn["layer"] = [whole, *drawn["layer"]]
-        drawn["layer"][1]["transform"].append({"filter": "datum.partial"})
-    drawn["encoding"].pop("tooltip")
-    partial = partial_days(connection)
-    values = [
-        {"day": str(day), "series": series, "value": value, "partial": str(day) in partial[chart.covers_of(series)]}
+    points = [
+        Point(day, str(series), value, str(day) in partial[chart.covers_of(series)])
         for day, series, value in rows
+        if value is not None
     ]
-    drawn |= {"width": 560, "height": 160, "background": "white", "config": PLAIN, "data": {"values": values}}
-    image = base64.b64encode(vl_convert.vegalite_to_svg(drawn).encode()).decode()
+    image = base64.b64encode(picture(chart, points).encode()).decode()
     return dg.MetadataValue.md(
         f"**{chart.title}.** {chart.definition}\n\n![{chart.title}](data:image/svg+xml;base64,{image})"
     )

@@ -9,6 +9,7 @@ import duckdb
 
 from lakehouse_assets.assets.charts import COVERAGE, COVERS, MARK, MONTH, SECTIONS, WEEK, Card, Chart
 from lakehouse_assets.assets.table import Table
+from lakehouse_assets.calendar import period_first
 
 FRAME = {
     "$schema": "https://vega.github.io/schema/vega-lite/v6.json",  # names the version; nothing is fetched from there
@@ -39,11 +40,12 @@ def partial_days(connection: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
     Args:
         connection: one that sees the view `COVERAGE`.
     """
+    columns = ", ".join(f"{covers}_is_partial" for covers in COVERS)
+    of_days = connection.execute(f"SELECT date, {columns} FROM {COVERAGE} ORDER BY date").fetchall()  # noqa: S608
     found = {}
-    for covers in COVERS:
-        on = f"date_trunc('{covers}', date)::DATE" if covers in (WEEK, MONTH) else "date"
-        query = f"SELECT {on}, max_by({covers}_is_partial, date) FROM {COVERAGE} GROUP BY ALL ORDER BY ALL"  # noqa: S608
-        found[covers] = [str(day) for day, partial in connection.execute(query).fetchall() if partial]
+    for place, covers in enumerate(COVERS, start=1):
+        periods = {period_first(row[0], covers) if covers in (WEEK, MONTH) else row[0]: row[place] for row in of_days}
+        found[covers] = [str(day) for day, partial in periods.items() if partial]
     return found
 
 
@@ -169,6 +171,5 @@ def look(text: str, line: str, colours: Sequence[str]) -> dict[str, Any]:
 _NAMES = ("text", "line", *(f"series-{number}" for number in range(1, 10)))
 _LIGHT, _DARK = ("#1c2733", "#d5dce4", *_ON_LIGHT), ("#e6edf3", "#33404d", *_ON_DARK)
 THEMES = {name: dict(zip(_NAMES, colours, strict=True)) for name, colours in (("light", _LIGHT), ("dark", _DARK))}
-PLAIN = look(_LIGHT[0], _LIGHT[1], _ON_LIGHT)  # for an image that stands alone
 # for the page, whose style gives the colours: a change of theme, or printing, draws nothing again
 STYLED = look("var(--text)", "var(--line)", [f"var(--series-{number})" for number in range(1, 10)])
