@@ -4,7 +4,6 @@ import re
 from typing import Any
 
 import dagster as dg
-from dagster_aws.s3 import S3Resource
 from dagster_pyspark import LazyPySparkResource
 from pydantic import Field
 
@@ -63,6 +62,8 @@ def resources(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) ->
         "spark": spark_resource(lakehouse),
     }
     if any(place.startswith(SCHEME) for place in (settings.warehouse_uri, settings.landing_uri)):
+        from dagster_aws.s3 import S3Resource  # takes half a second
+
         found["s3"] = S3Resource(region_name=settings.s3_region, endpoint_url=settings.s3_endpoint or None)
     return found
 
