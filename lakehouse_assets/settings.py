@@ -8,12 +8,12 @@ import re
 import sys
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -66,6 +66,30 @@ _NO_EXTRAS = (
 
 class SettingsError(LakehouseError):
     """A setting has a value the lakehouse can't work with; the message names the variable."""
+
+
+class Cleaning(NamedTuple):
+    """The settings that decide which delivered interactions count; each is described at the setting of its name.
+
+    Attributes:
+        allowed_actions: action types that count.
+        max_duration_ms: longest valid duration, itself included, in ms.
+        late_days: days after its event date that a row may still be delivered.
+        input_timezone: zone of timestamps without an offset.
+        reporting_timezone: zone whose calendar days are event dates.
+        timestamp_formats: further formats of timestamps.
+    """
+
+    allowed_actions: Sequence[str]
+    max_duration_ms: int
+    late_days: int
+    input_timezone: str = "UTC"
+    reporting_timezone: str = "UTC"
+    timestamp_formats: Sequence[str] = ()
+
+
+# settings that tables take together, under one name
+GROUPS: Mapping[str, type[Cleaning]] = {"cleaning": Cleaning}
 
 
 class Settings(BaseSettings):
@@ -316,6 +340,11 @@ class Settings(BaseSettings):
         """Where an engine of this machine puts what does not fit in its memory."""
         given = os.environ.get("SPARK_LOCAL_DIRS", "").split(",")[0] or self.spill or tempfile.gettempdir()
         return Path(given).expanduser().resolve()
+
+    @cached_property
+    def cleaning(self) -> Cleaning:
+        """Which delivered interactions count."""
+        return Cleaning(*[getattr(self, name) for name in Cleaning._fields])
 
     @cached_property
     def landing_uri(self) -> str:

@@ -41,6 +41,7 @@ from lakehouse_assets.landing.event_days import DayReader
 from lakehouse_assets.landing.files import LandingError
 from lakehouse_assets.landing.sinks import Landed
 from lakehouse_assets.landing.zone import LandingZone
+from lakehouse_assets.settings import Cleaning
 from lakehouse_assets.timestamps import formats_of, instant_of
 
 COLUMNS = DATASETS["interactions"]
@@ -442,7 +443,7 @@ def reason_of(row: dict[str, Any], late_days: int = 3) -> str | None:
 @given(rows=st.lists(raw_rows, min_size=150, max_size=300))
 def test_every_row_gets_the_first_reason_that_holds(spark: SparkSession, rows: list[dict[str, Any]]) -> None:
     bronze = frame(spark, [row | {"row": i} for i, row in enumerate(rows)], BRONZE)
-    classified = cleaning.classify(bronze, allowed_actions=ACTIONS, max_duration_ms=7_200_000, late_days=3)
+    classified = cleaning.classify(bronze, Cleaning(ACTIONS, 7_200_000, 3))
     found = {row["row"]: row["reason"] for row in classified.select("row", "reason").toArrow().to_pylist()}
     wrong = [(row, found.get(i, "lost")) for i, row in enumerate(rows) if found.get(i, "lost") != reason_of(row)]
     assert wrong[:3] == []

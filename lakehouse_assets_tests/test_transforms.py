@@ -23,7 +23,7 @@ from lakehouse_assets.assets.silver.user_days import user_days
 from lakehouse_assets.assets.table import declare
 from lakehouse_assets.assets.users_as_of import DELIVERED_ATTRIBUTES
 from lakehouse_assets.calendar import Days
-from lakehouse_assets.settings import load_settings
+from lakehouse_assets.settings import Cleaning, load_settings
 
 ACTIONS = ("page_view", "edit", "create", "delete", "share")
 DAY = date(2024, 3, 10)
@@ -127,7 +127,7 @@ def classified(spark: SparkSession, *given: tuple[str, str, str, str], **limits:
     }  # fmt: skip
     bronze = frame(spark, schema, *[(*row, None, DAY, None, None, i) for i, row in enumerate(given)])
     chosen: dict[str, Any] = {"allowed_actions": ACTIONS, "max_duration_ms": 7_200_000, "late_days": 3} | limits
-    found = cleaning.classify(bronze, **chosen)
+    found = cleaning.classify(bronze, Cleaning(**chosen))
     return [row["reason"] for row in sorted(found.select("row", "reason").collect(), key=lambda row: row["row"])]
 
 

@@ -24,7 +24,7 @@ from lakehouse_assets.assets.charts import Card, Chart
 from lakehouse_assets.assets.columns import Column, pandera_schema
 from lakehouse_assets.assets.users_as_of import UsersAsOf
 from lakehouse_assets.calendar import Days, days_between, period_first, period_last
-from lakehouse_assets.settings import Settings, SettingsError
+from lakehouse_assets.settings import GROUPS, Settings, SettingsError
 
 if TYPE_CHECKING:
     import pandera.pyspark as pa
@@ -40,6 +40,7 @@ Divide = Callable[[DataFrame, str, str], DataFrame]  # rows, the column of the d
 Function = Callable[..., DataFrame]
 Declared = TypeVar("Declared", bound=Function)
 _Value = TypeVar("_Value")
+SETTINGS = Settings.model_fields.keys() | GROUPS.keys()  # what a table's function may take by name
 Settled: TypeAlias = _Value | Callable[[Settings], _Value]  # what depends on settings is a function of them
 
 
@@ -215,7 +216,7 @@ class Table:
             divide: divides rows among the tasks that write them; default not at all.
         """
         given = {"days": days, "divide": divide, **frames}
-        left = optional(self.function) - given.keys() - Settings.model_fields.keys()
+        left = optional(self.function) - given.keys() - SETTINGS
         named = [name for name in parameters(self.function) if name not in left]
         return self.function(**{name: given[name] if name in given else getattr(settings, name) for name in named})
 
@@ -273,8 +274,8 @@ def table_asset(
 ) -> Callable[[Declared], Declared]:
     """Declare the table that a function computes; the function stays as it is.
 
-    What depends on settings is given as a function of them. A setting that the function takes is part of the table's
-    stamps, so that every day is stale when it changes.
+    What depends on settings is given as a function of them. A setting that the function takes, by itself or in one of
+    the `GROUPS`, is part of the table's stamps, so that every day is stale when it changes.
 
     Args:
         name: see `Table`, as for all that is not said here.
@@ -298,7 +299,7 @@ def table_asset(
     """
 
     def declared(function: Declared) -> Declared:
-        taken = [n for n in parameters(function) if n in Settings.model_fields]
+        taken = [n for name in parameters(function) if name in SETTINGS for n in settings_in(name)]
         stamped = tuple(dict.fromkeys([*(n for n in taken if n not in known_by_inputs), *settings]))
 
         def under(chosen: Settings) -> Table:
@@ -340,7 +341,7 @@ def _settled(value: Settled[_Value], settings: Settings) -> _Value:
 
 
 def _check_parameters(table: Table) -> None:
-    there = {*table.reads, "days", "divide", *(["delivered"] if table.landed else []), *Settings.model_fields}
+    there = {*table.reads, "days", "divide", *(["delivered"] if table.landed else []), *SETTINGS}
     there |= optional(table.function)
     if unknown := [name for name in parameters(table.function) if name not in there]:
         raise TypeError(
@@ -398,6 +399,11 @@ def selected(declared: Mapping[str, Table], names: Sequence[str]) -> Mapping[str
         if table.name in wanted:
             wanted |= {i.table for i in table.inputs}
     return {name: table for name, table in declared.items() if name in wanted}
+
+
+def settings_in(name: str) -> tuple[str, ...]:
+    """The settings that a parameter of a table's function stands for: one of its name, or those of a group."""
+    return GROUPS[name]._fields if name in GROUPS else (name,)
 
 
 def settings_of(table: Table, settings: Settings) -> dict[str, Any]:

@@ -230,15 +230,7 @@ def _landing_date(settings: Settings, dataset: str, day: date | None) -> Column:
 
 def _classified(settings: Settings):  # type: ignore[no-untyped-def]  # a function of a frame
     def judge(rows: DataFrame) -> DataFrame:
-        return classify(
-            rows,
-            allowed_actions=settings.allowed_actions,
-            max_duration_ms=settings.max_duration_ms,
-            late_days=settings.late_days,
-            input_timezone=settings.input_timezone,
-            reporting_timezone=settings.reporting_timezone,
-            timestamp_formats=settings.timestamp_formats,
-        )
+        return classify(rows, settings.cleaning)
 
     return judge
 

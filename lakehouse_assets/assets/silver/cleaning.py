@@ -8,6 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.texts import first_reason, trimmed
+from lakehouse_assets.settings import Cleaning
 from lakehouse_assets.timestamps import BLANKS, EPOCH, MONTHS, TAIL, WALL, Format, formats_of
 
 # The order is the rule: a row gets the first reason that holds.
@@ -160,28 +161,14 @@ def _computed_once(frame: DataFrame, **columns: Column) -> DataFrame:
     return frame.select("*", F.inline(F.array(F.struct(*[column.alias(name) for name, column in columns.items()]))))
 
 
-def classify(
-    bronze: DataFrame,
-    *,
-    allowed_actions: Sequence[str],
-    max_duration_ms: int,
-    late_days: int,
-    input_timezone: str = "UTC",
-    reporting_timezone: str = "UTC",
-    timestamp_formats: Sequence[str] = (),
-) -> DataFrame:
+def classify(bronze: DataFrame, cleaning: Cleaning) -> DataFrame:
     """Give every delivered row its event date or its reject reason.
 
     Args:
         bronze: user_id, timestamp, action_type, page_id, duration_ms, app_version, malformed_row (text as delivered)
             and landing_date (date); further columns are kept.
-        allowed_actions: action types that count.
-        max_duration_ms: longest valid duration, itself included, in ms.
-        late_days: days after its event date that a row may still be delivered.
-        input_timezone: zone of timestamps without an offset.
-        reporting_timezone: zone whose calendar days are event dates. A file of a UTC day holds hours of the zone's
-            next day, so an event counts as one of the future only if its day in UTC is after the landing date too.
-        timestamp_formats: further formats of timestamps.
+        cleaning: which rows count. A file of a UTC day holds hours of the reporting zone's next day, so an event counts
+            as one of the future only if its day in UTC is after the landing date too.
 
     Returns:
         The input with event_time (timestamp), duration (whole ms, bigint), event_date (date) and reason (one of
@@ -194,19 +181,19 @@ def classify(
     # a whole number too long for 64 bits is still a whole number: its sign decides
     oversized = duration.isNull() & text.rlike(_WHOLE_NUMBER)
     negative_text = F.ltrim("duration_ms").startswith("-")
-    instant = parse_instant(F.col("timestamp"), input_timezone, timestamp_formats)
+    instant = parse_instant(F.col("timestamp"), cleaning.input_timezone, cleaning.timestamp_formats)
     parsed = _computed_once(bronze, event_time=instant, duration=duration)
-    dated = _computed_once(parsed, event_date=calendar_day(F.col("event_time"), reporting_timezone))
-    earliest_delivery = earliest_landing_date(F.col("event_date"), F.col("event_time"), reporting_timezone)
+    dated = _computed_once(parsed, event_date=calendar_day(F.col("event_time"), cleaning.reporting_timezone))
+    earliest_delivery = earliest_landing_date(F.col("event_date"), F.col("event_time"), cleaning.reporting_timezone)
     holds = {
         "malformed_row": F.col("malformed_row").isNotNull(),
         "missing_user_id": F.coalesce(trimmed("user_id"), F.lit("")) == "",
         "bad_timestamp": F.col("event_time").isNull(),
-        "unknown_action": ~F.coalesce(trimmed("action_type").isin(*allowed_actions), F.lit(False)),
+        "unknown_action": ~F.coalesce(trimmed("action_type").isin(*cleaning.allowed_actions), F.lit(False)),
         "bad_duration": F.col("duration").isNull() & ~F.coalesce(oversized, F.lit(False)),
         "negative_duration": (F.col("duration") < 0) | (F.col("duration").isNull() & negative_text),
-        "duration_over_limit": (F.col("duration") > max_duration_ms) | F.col("duration").isNull(),
+        "duration_over_limit": (F.col("duration") > cleaning.max_duration_ms) | F.col("duration").isNull(),
         "future_event": earliest_delivery > F.col("landing_date"),
-        "late_event": F.col("event_date") < F.date_sub("landing_date", late_days),
+        "late_event": F.col("event_date") < F.date_sub("landing_date", cleaning.late_days),
     }
     return _computed_once(dated, reason=first_reason(REJECT_REASONS, holds))

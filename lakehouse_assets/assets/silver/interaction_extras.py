@@ -14,7 +14,7 @@ from lakehouse_assets.assets.silver.cleaning import classify
 from lakehouse_assets.assets.silver.interactions import DUPLICATE_KEY, survivor_text, valid_interactions
 from lakehouse_assets.assets.table import NO_DUPLICATE_KEY, Divide, Input, table_asset, undivided
 from lakehouse_assets.calendar import Days
-from lakehouse_assets.settings import Settings
+from lakehouse_assets.settings import Cleaning, Settings
 
 _AFTER_VERSIONS = "\x01"  # sorts before all that a value may hold, so that a longer version stays behind a shorter one
 
@@ -50,12 +50,7 @@ def _columns(settings: Settings) -> Mapping[str, Declared]:
 def interaction_extras(
     bronze: DataFrame,
     days: Days,
-    allowed_actions: Sequence[str],
-    max_duration_ms: int,
-    late_days: int,
-    input_timezone: str,
-    reporting_timezone: str,
-    timestamp_formats: Sequence[str],
+    cleaning: Cleaning,
     extra_columns: Sequence[str],
     map_interactions: Mapping[str, str],
     divide: Divide = undivided,
@@ -67,25 +62,12 @@ def interaction_extras(
     Args:
         bronze: delivered rows of all landing dates that may hold rows of the days.
         days: event dates wanted.
-        allowed_actions: see `classify`, as for the next five.
-        max_duration_ms: longest valid duration.
-        late_days: days after its event date that a row may still be delivered.
-        input_timezone: zone of timestamps without an offset.
-        reporting_timezone: zone whose calendar days are event dates.
-        timestamp_formats: further formats of timestamps.
+        cleaning: which rows count.
         extra_columns: their names, keys of bronze's extra_columns.
         map_interactions: leads to values that were landed before a name was an extra column.
         divide: divides the rows among write tasks.
     """
-    classified = classify(
-        bronze,
-        allowed_actions=allowed_actions,
-        max_duration_ms=max_duration_ms,
-        late_days=late_days,
-        input_timezone=input_timezone,
-        reporting_timezone=reporting_timezone,
-        timestamp_formats=timestamp_formats,
-    )
+    classified = classify(bronze, cleaning)
     named = classified.withColumns(
         {_given(name): _value(name, map_interactions.get(name, name)) for name in extra_columns}
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -11,6 +9,7 @@ from lakehouse_assets.assets.charts import QUALITY, Chart
 from lakehouse_assets.assets.columns import count, day, one_of, text
 from lakehouse_assets.assets.silver.cleaning import REJECT_REASONS, classify
 from lakehouse_assets.assets.table import Input, Rule, table_asset
+from lakehouse_assets.settings import Cleaning
 
 
 @table_asset(
@@ -50,36 +49,18 @@ from lakehouse_assets.assets.table import Input, Rule, table_asset
 )
 def interaction_routing(
     bronze: DataFrame,
-    allowed_actions: Sequence[str],
-    max_duration_ms: int,
-    late_days: int,
-    input_timezone: str,
-    reporting_timezone: str,
-    timestamp_formats: Sequence[str],
+    cleaning: Cleaning,
 ) -> DataFrame:
     """Count the rows of each landing date by their event date, or by their reason.
 
     Args:
         bronze: delivered rows.
-        allowed_actions: action types that count.
-        max_duration_ms: longest valid duration, itself included, in ms.
-        late_days: days after its event date that a row may still be delivered.
-        input_timezone: zone of timestamps without an offset.
-        reporting_timezone: zone whose calendar days are event dates.
-        timestamp_formats: further formats of timestamps.
+        cleaning: which rows count.
 
     Returns:
         landing_date, event_date (null for rejected rows), reason (null for routed rows), delivered_rows (bigint).
     """
-    classified = classify(
-        bronze,
-        allowed_actions=allowed_actions,
-        max_duration_ms=max_duration_ms,
-        late_days=late_days,
-        input_timezone=input_timezone,
-        reporting_timezone=reporting_timezone,
-        timestamp_formats=timestamp_formats,
-    )
+    classified = classify(bronze, cleaning)
     event_date = F.when(F.col("reason").isNull(), F.col("event_date"))
     return (
         classified.select("landing_date", event_date.alias("event_date"), "reason")

@@ -22,7 +22,7 @@ from lakehouse_assets.assets.table import (
 )
 from lakehouse_assets.assets.texts import trimmed
 from lakehouse_assets.calendar import Days
-from lakehouse_assets.settings import Settings
+from lakehouse_assets.settings import Cleaning, Settings
 
 DUPLICATE_KEY = ("user_id", "timestamp", "action_type", "page_id")
 
@@ -77,12 +77,7 @@ def _delivered_in_time(settings: Settings) -> tuple[Rule, ...]:
 def interactions(
     bronze: DataFrame,
     days: Days,
-    allowed_actions: Sequence[str],
-    max_duration_ms: int,
-    late_days: int,
-    input_timezone: str,
-    reporting_timezone: str,
-    timestamp_formats: Sequence[str],
+    cleaning: Cleaning,
     divide: Divide = undivided,
 ) -> DataFrame:
     """The valid rows of some event dates, one for each duplicate key.
@@ -90,23 +85,10 @@ def interactions(
     Args:
         bronze: delivered rows of all landing dates that may hold rows of the days.
         days: event dates wanted.
-        allowed_actions: action types that count.
-        max_duration_ms: longest valid duration, itself included, in ms.
-        late_days: days after its event date that a row may still be delivered.
-        input_timezone: zone of timestamps without an offset.
-        reporting_timezone: zone whose calendar days are event dates.
-        timestamp_formats: further formats of timestamps.
+        cleaning: which rows count.
         divide: divides the rows among write tasks.
     """
-    classified = classify(
-        bronze,
-        allowed_actions=allowed_actions,
-        max_duration_ms=max_duration_ms,
-        late_days=late_days,
-        input_timezone=input_timezone,
-        reporting_timezone=reporting_timezone,
-        timestamp_formats=timestamp_formats,
-    )
+    classified = classify(bronze, cleaning)
     valid = valid_interactions(classified).where(in_days("event_date", *days))
     return deduplicate(divide(valid, "event_date", "user_id"))
 
