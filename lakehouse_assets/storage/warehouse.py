@@ -89,6 +89,27 @@ class Published:
 
 
 @dataclass(frozen=True)
+class _Swap:
+    """What one commit publishes.
+
+    Attributes:
+        declared: the table.
+        staging: the files that come in.
+        replaced: the files that go out, each with its first and last day.
+        span: first and last day, between which no other run may have published.
+        record: what else the commit says of the days.
+        properties: what its snapshot says of itself.
+    """
+
+    declared: Table
+    staging: Staging
+    replaced: Mapping[str, tuple[DataFile, date, date]]
+    span: tuple[date, date]
+    record: Record
+    properties: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Layout:
     """How rows are divided among files: consecutive days of a month together, or a day's users apart.
 
@@ -236,7 +257,7 @@ class Warehouse:
             set_stamps(transaction, now, days_between(first, last), base.stamps)
             set_settings(transaction, now, settings_of(declared, self.settings))
 
-        snapshot = self._publish_or_discard(declared, staging, replaced, (low, high), vouch, properties)
+        snapshot = self._publish(_Swap(declared, staging, replaced, (low, high), vouch, properties))
         written = sum(file.file_size_in_bytes for file in staging.files)
         published = Published(name, first, last, snapshot, audit, len(staging.files), written)
         self._audits[name, first, last] = published
@@ -299,7 +320,7 @@ class Warehouse:
             if first_kept:
                 forget_stamps(transaction, now, first_kept)
 
-        self._publish_or_discard(declared, staging, replaced, span, record, properties)
+        self._publish(_Swap(declared, staging, replaced, span, record, properties))
 
     # -- stage ---------------------------------------------------------------------------------------------------
 
@@ -475,34 +496,39 @@ class Warehouse:
 
     # -- publish -------------------------------------------------------------------------------------------------
 
-    def _publish(
-        self,
-        declared: Table,
-        staging: Staging,
-        replaced: Mapping[str, tuple[DataFile, date, date]],
-        span: tuple[date, date],
-        record: Record,
-        properties: Mapping[str, str],
-    ) -> int | None:
+    def _publish(self, swap: _Swap) -> int | None:
+        """Commit; the snapshot, if the table has one.
+
+        Raises:
+            PublishConflict: another run has published some of the days, or what was staged is gone; it is discarded.
+        """
+        try:
+            return self._commit(swap)
+        except PublishConflict:  # of any other failure the outcome is unknown, and then nothing is deleted
+            swap.staging.discard()
+            raise
+
+    def _commit(self, swap: _Swap) -> int | None:
         """One commit: new files in, replaced files out, stamps recorded, nothing staged any more."""
+        name, staging = swap.declared.name, swap.staging
         for attempt in range(_PUBLISH_ATTEMPTS):
-            now = self.catalog.iceberg.load_table(declared.name)
+            now = self.catalog.iceberg.load_table(name)
             if staging.is_abandoned(now):
                 raise PublishConflict(
-                    f"{declared.name}: this run took longer than LAKEHOUSE_ABANDONED_HOURS, so maintenance may have "
+                    f"{name}: this run took longer than LAKEHOUSE_ABANDONED_HOURS, so maintenance may have "
                     "removed its unpublished files. Nothing changed; run again, or raise the limit"
                 )
-            if set(self._replaced(declared, now, *span)) != set(replaced):
+            if set(self._replaced(swap.declared, now, *swap.span)) != set(swap.replaced):
                 raise PublishConflict(
-                    f"{declared.name}: another run published days between {span[0]} and {span[1]} while this one "
+                    f"{name}: another run published days between {swap.span[0]} and {swap.span[1]} while this one "
                     "computed. Nothing changed; run again"
                 )
             transaction = now.transaction()
-            record(transaction, now)
+            swap.record(transaction, now)
             staging.release(transaction, now)
-            if staging.files or replaced:
-                overwrite = transaction.update_snapshot(snapshot_properties=dict(properties)).overwrite()
-                for file, _, _ in replaced.values():
+            if staging.files or swap.replaced:
+                overwrite = transaction.update_snapshot(snapshot_properties=dict(swap.properties)).overwrite()
+                for file, _, _ in swap.replaced.values():
                     overwrite.delete_data_file(file)
                 for file in staging.files:
                     overwrite.append_data_file(file)
@@ -512,13 +538,13 @@ class Warehouse:
             except (CommitFailedException, ValidationException):  # both say that nothing was committed
                 pass
             except NO_ANSWER as error:  # asked again it might publish over a newer run, so look what became of it
-                return self._outcome(declared.name, staging, transaction, error)
+                return self._outcome(name, staging, transaction, error)
             except ValueError as error:
                 if "sequence number" not in str(error):  # that one means another run staged in between
                     raise
             time.sleep(min(0.02 * 2**attempt, 1.0))
         raise PublishConflict(
-            f"{declared.name}: other runs kept publishing it ({_PUBLISH_ATTEMPTS} attempts). Nothing changed; run "
+            f"{name}: other runs kept publishing it ({_PUBLISH_ATTEMPTS} attempts). Nothing changed; run "
             "again when they have ended"
         )
 
@@ -535,21 +561,6 @@ class Warehouse:
         raise CatalogUnreachable(
             f"{name}: the catalog gave no answer to the commit, which is not published; run it again ({error})"
         ) from error
-
-    def _publish_or_discard(
-        self,
-        declared: Table,
-        staging: Staging,
-        replaced: Mapping[str, tuple[DataFile, date, date]],
-        span: tuple[date, date],
-        record: Record,
-        properties: Mapping[str, str],
-    ) -> int | None:
-        try:
-            return self._publish(declared, staging, replaced, span, record, properties)
-        except PublishConflict:  # of any other failure the outcome is unknown, and then nothing is deleted
-            staging.discard()
-            raise
 
 
 def layout(first: date, last: date, rows_a_day: float, rows_per_file: int) -> Layout:
