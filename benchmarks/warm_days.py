@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _one_day(lakehouse: Lakehouse, runner: Runner, day: date, file: Path) -> None:
     deliver(lakehouse.zone, "interactions", file, day, {})
-    runner.run_stale(lakehouse.zone.look_at_all())
+    runner.run_stale(lakehouse.zone.listings())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 from typing import NamedTuple
 
 DAY = timedelta(days=1)
-EVER = (date(1900, 1, 1), date(2999, 12, 31))  # all days a table may hold: landing dates are 2000 … today
+ALL_DAYS = (date(1900, 1, 1), date(2999, 12, 31))  # all days a table may hold: landing dates are 2000 … today
 
 
 class Days(NamedTuple):

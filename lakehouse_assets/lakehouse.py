@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lakehouse_assets.assets.table import declare, selected
 from lakehouse_assets.landing import redivision
 from lakehouse_assets.landing.zone import LandingZone, landing_zone
-from lakehouse_assets.planning.planner import Stamps
+from lakehouse_assets.planning.planner import Planner
 from lakehouse_assets.settings import Settings, load_settings
 from lakehouse_assets.storage.catalog import Catalog
 from lakehouse_assets.storage.trouble import Troubles
@@ -82,7 +82,7 @@ class Lakehouse:
         for name, table in self.tables.items():
             if name not in names and all(i.table in rest.tables or i.table == name for i in table.inputs):
                 rest.tables[name] = table
-        for part in ("warehouse", "maintenance", "repair", "stamps"):
+        for part in ("warehouse", "maintenance", "repair", "planner"):
             vars(rest).pop(part, None)
         return rest
 
@@ -114,9 +114,9 @@ class Lakehouse:
         """Finds and repairs damaged tables."""
         from lakehouse_assets.storage.repair import Repair
 
-        return Repair(self.warehouse, self.stamps.first_day)
+        return Repair(self.warehouse, self.planner.first_day)
 
     @cached_property
-    def stamps(self) -> Stamps:
+    def planner(self) -> Planner:
         """Which days are up to date."""
-        return Stamps(self.settings, self.tables, self.catalog, self.zone)
+        return Planner(self.settings, self.tables, self.catalog, self.zone)

@@ -15,7 +15,7 @@ from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.engines.choice import ENGINE_TAG, Choice
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.landing.zone import Looks, signatures
+from lakehouse_assets.landing.zone import Listings, signatures
 from lakehouse_assets.orchestration.failures import (
     TableFailed,
     TableLeft,
@@ -27,7 +27,7 @@ from lakehouse_assets.orchestration.failures import (
 )
 from lakehouse_assets.orchestration.instance import process_tags, terminal_instance
 from lakehouse_assets.orchestration.jobs import JOB, run_tags
-from lakehouse_assets.planning.planner import Following, Stale, Stamps, Work, without
+from lakehouse_assets.planning.planner import Following, Planner, Stale, Work, without
 
 Say = Callable[[str], None]
 Plan = tuple[Sequence[Work], Stale | None]  # runs, and all stale days if they are for those
@@ -68,7 +68,7 @@ class Runner:
         self._lakehouse = lakehouse
         self._say = say
 
-    def run_stale(self, before: Looks) -> list[Work]:
+    def run_stale(self, before: Listings) -> list[Work]:
         """Compute every stale day whose landed files are complete.
 
         Args:
@@ -81,23 +81,23 @@ class Runner:
             DaysLeftOut: a file can't be read, or a table failed; raised when everything else has been computed.
         """
         zone = self._lakehouse.zone
-        seen = zone.look_at_all()
+        seen = zone.listings()
         incomplete = zone.incomplete(signatures(before), signatures(seen))
         divided = self._lakehouse.divide_again(self._say)
-        now = zone.look_at_all() if divided else seen
+        now = zone.listings() if divided else seen
         incomplete |= zone.incomplete(signatures(_as_divided(seen, now, divided)), signatures(now))
         for dataset, day in sorted(incomplete):
             self._say(f"{dataset} {day}: files are still being written; the next run takes them")
         left = {day for _, day in incomplete}
-        stamps = self._lakehouse.stamps
-        phases = stamps.phases(now)
+        planner = self._lakehouse.planner
+        phases = planner.phases(now)
         changed = next(phases)
-        refused = {day: why for day, why in stamps.refused(changed, now).items() if day not in left}
+        refused = {day: why for day, why in planner.refused(changed, now).items() if day not in left}
         left.update(refused)
 
         def planned() -> Iterator[Plan]:
             for stale in chain([changed], phases):
-                yield stamps.work(stale, left, stale), stale
+                yield planner.work(stale, left, stale), stale
 
         return self._execute(now, refused, planned())
 
@@ -109,19 +109,19 @@ class Runner:
             DroppedDays: cleanup has dropped some of them.
             DaysLeftOut: a table failed; raised when everything that does not depend on it has been computed.
         """
-        stamps = self._lakehouse.stamps
+        planner = self._lakehouse.planner
         self._lakehouse.divide_again(self._say)
-        stamps.check_range(first, last)
-        stamps.check_not_dropped(self._lakehouse.tables, first)
-        return self._execute(self._lakehouse.zone.look_at_all(), {}, [(stamps.range_work(first, last), None)])
+        planner.check_range(first, last)
+        planner.check_not_dropped(self._lakehouse.tables, first)
+        return self._execute(self._lakehouse.zone.listings(), {}, [(planner.range_work(first, last), None)])
 
-    def _execute(self, landed: Looks, refused: Mapping[date, str], phases: Iterable[Plan]) -> list[Work]:
+    def _execute(self, landed: Listings, refused: Mapping[date, str], phases: Iterable[Plan]) -> list[Work]:
         """Execute the runs of each phase one after the other, without what depends on a failed table.
 
         A phase is planned when the one before has ended.
         """
         job = build_definitions(self._lakehouse).resolve_job_def(JOB)
-        so_far = _SoFar(self._lakehouse.stamps, landed)
+        so_far = _SoFar(self._lakehouse.planner, landed)
         with terminal_instance(self._lakehouse.settings) as instance:
             for planned, stale in phases:
                 pending = planned
@@ -169,8 +169,8 @@ class Runner:
 class _SoFar:
     """The state of a plan: what is computed, what failed, and what must not be computed therefore."""
 
-    def __init__(self, stamps: Stamps, landed: Looks) -> None:
-        self._stamps = stamps
+    def __init__(self, planner: Planner, landed: Listings) -> None:
+        self._planner = planner
         self._landed = landed
         self._planned: dict[str, set[date]] = {}
         self._failed: dict[str, set[date]] = {}
@@ -184,7 +184,7 @@ class _SoFar:
         for work in planned:
             days = dict.fromkeys(work.tables, days_between(work.first, work.last))
             _add(self._planned, days)
-            standing += self._stamps.work(without(days, self._failed, self._following)) if self._failed else [work]
+            standing += self._planner.work(without(days, self._failed, self._following)) if self._failed else [work]
         return standing
 
     def add(self, work: Work, failures: Sequence[TableFailed], stale: Stale | None) -> None:
@@ -199,7 +199,7 @@ class _SoFar:
             days = days_between(work.first, work.last)
             names = [one.table for one in failures]
             _add(self._failed, {name: stale[name].keys() & days if stale else days for name in names})
-            self._following = self._stamps.following(self._failed, self._landed)
+            self._following = self._planner.following(self._failed, self._landed)
             self.failures += failures
         self.done += self.standing([work])
 
@@ -207,7 +207,7 @@ class _SoFar:
         """Planned or stale days that depend on failed ones."""
         if not self.failures:
             return []
-        _add(self._planned, self._stamps.stale(self._landed))
+        _add(self._planned, self._planner.stale(self._landed))
         return left_because(self._planned, self._following)
 
 
@@ -216,7 +216,7 @@ def _add(days: dict[str, set[date]], more: Mapping[str, Iterable[date]]) -> None
         days.setdefault(name, set()).update(found)
 
 
-def _as_divided(seen: Looks, now: Looks, divided: Collection[date]) -> Looks:
+def _as_divided(seen: Listings, now: Listings, divided: Collection[date]) -> Listings:
     """An earlier look, updated for landing dates whose files this process has just split again."""
     others = {day: files for day, files in seen["interactions"].items() if day not in divided}
     ours = {day: files for day, files in now["interactions"].items() if day in divided}

@@ -41,7 +41,7 @@ _COLUMN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _KNOWN_SEGMENTS = ("country", "device_type", "subscription_type", "join_date", "app_version")
 _NO_SEGMENTS = (
     "user_id",
-    "snapshot_date",
+    "delivery_date",
     "valid_from",
     "valid_to",
     "is_current",

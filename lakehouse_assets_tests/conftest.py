@@ -114,12 +114,12 @@ class Lake:
         return self.deliver(day, "\n".join([HEADERS[dataset], *rows]) + "\n", dataset, name)
 
     def run(self) -> list[tuple[tuple[str, ...], str, str]]:
-        done = self.runner.run_stale(self.lakehouse.zone.look_at_all())
+        done = self.runner.run_stale(self.lakehouse.zone.listings())
         return [(work.tables, str(work.first), str(work.last)) for work in done]
 
     def stale(self) -> Stale:
         """The tables that have days to be computed, with those days and why."""
-        found = self.lakehouse.stamps.stale(self.lakehouse.zone.look_at_all())
+        found = self.lakehouse.planner.stale(self.lakehouse.zone.listings())
         return {name: days for name, days in found.items() if days}
 
     def table(self, name: str) -> list[dict]:

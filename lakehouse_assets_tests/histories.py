@@ -20,7 +20,7 @@ from lakehouse_assets.landing.deliver import split
 from lakehouse_assets.landing.files import LandingError
 from lakehouse_assets.landing.redivision import divide_again
 from lakehouse_assets.landing.zone import LandingZone
-from lakehouse_assets.planning.planner import ROUTING, Stamps
+from lakehouse_assets.planning.planner import ROUTING, Planner
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import Catalog
 from lakehouse_assets_tests.reference import Row, compute
@@ -52,7 +52,7 @@ class PlainLake:
         """Go on with other settings."""
         self.settings, self.tables = settings, dict(selected(declare(settings), settings.tables))
         catalog = cast("Catalog", SimpleNamespace(stamps=lambda name: self.recorded.get(name, {}), load=self._load))
-        self.stamps = Stamps(self.settings, self.tables, catalog, self.zone)
+        self.stamps = Planner(self.settings, self.tables, catalog, self.zone)
 
     def _load(self, name: str) -> Any:
         """A table as the planner looks at it: its stamps, and for the routing table its rows."""
@@ -75,7 +75,7 @@ class PlainLake:
         """Plan and publish as `automation.runner` does, dying after so many publications; how many there were."""
         done = 0
         divide_again(self.zone, self.settings, lambda _: None)
-        landed = self.zone.look_at_all()
+        landed = self.zone.listings()
         for stale in self.stamps.phases(landed):
             for work in self.stamps.work(stale, known=stale):
                 for name in work.tables:

@@ -45,7 +45,7 @@ def compose(landing: str, folder: str) -> None:
 def run(settings: Mapping[str, Any]) -> None:
     """Bring a lakehouse up to date."""
     lakehouse = Lakehouse(load_settings(**settings))
-    Runner(lakehouse, lambda _: None).run_stale(lakehouse.zone.look_at_all())
+    Runner(lakehouse, lambda _: None).run_stale(lakehouse.zone.listings())
 
 
 TASKS: dict[str, Callable[..., None]] = {"compose": compose, "run": run}

@@ -19,7 +19,7 @@ import dagster as dg
 import pytest
 
 from lakehouse_assets.assets.datasets import DATASETS
-from lakehouse_assets.calendar import EVER, days_between, month_first, month_last
+from lakehouse_assets.calendar import ALL_DAYS, days_between, month_first, month_last
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing.deliver import split
@@ -41,7 +41,7 @@ from lakehouse_assets.orchestration.instance import (
 )
 from lakehouse_assets.orchestration.jobs import DASHBOARD_JOB, JOB, daily_partitions, run_tags
 from lakehouse_assets.orchestration.status import FAILED, STALE, UP_TO_DATE, status
-from lakehouse_assets.planning.planner import RangeError, Stamps, Work
+from lakehouse_assets.planning.planner import Planner, RangeError, Work
 from lakehouse_assets.runner import DaysLeftOut
 from lakehouse_assets.settings import SettingsError, load_settings
 from lakehouse_assets.storage.catalog import Catalog, files_overlapping, forget_days
@@ -123,7 +123,7 @@ def test_a_correction_recomputes_exactly_what_can_change(make_lake):
         assert daemon.until_quiet() == ([], "everything is up to date")
         assert json.loads(daemon.cursor) == {"interactions": {}, "users": {}}  # Dagster keeps one of every tick
         with pytest.MonkeyPatch.context() as patch:  # at rest nothing is planned
-            patch.delattr(Stamps, "stale")
+            patch.delattr(Planner, "stale")
             assert daemon.tick().skip_message == "everything is up to date"
         drawn = drawing(lake.lakehouse, daemon.instance)
         # a new version of one file: an action less and another duration that day, and a row of the day before
@@ -160,7 +160,7 @@ def data_files(lake, name):
     if table is None:
         return set()
     column = lake.lakehouse.tables[name].partition_column
-    return {(path, low, high) for path, (_, low, high) in files_overlapping(table, column, *EVER).items()}
+    return {(path, low, high) for path, (_, low, high) in files_overlapping(table, column, *ALL_DAYS).items()}
 
 
 def touches(stretches, low, high):
@@ -173,16 +173,16 @@ def test_a_range_computes_users_only_between_their_first_and_last_delivery(tmp_p
     first, last = date(2024, 3, 1), date(2024, 3, 9)
     every = tuple(lakehouse.tables)
     others = tuple(name for name in every if name not in OF_USERS)
-    assert lakehouse.stamps.range_work(first, last) == [Work(others, first, last)]
+    assert lakehouse.planner.range_work(first, last) == [Work(others, first, last)]
     for day in (3, 5):
         drop(lakehouse, f"2024-03-0{day}", "u,2024-01-01,DE,web,free", dataset="users")
-    assert lakehouse.stamps.range_work(first, last) == [
+    assert lakehouse.planner.range_work(first, last) == [
         Work(OF_USERS, date(2024, 3, 3), date(2024, 3, 5)),
         Work(others, first, last),
     ]
     days = days_between(first, last)
-    assert set(lakehouse.stamps.expected("bronze.users", days)) == {date(2024, 3, day) for day in (3, 4, 5)}
-    assert lakehouse.stamps.range_work(date(2024, 3, 3), date(2024, 3, 5)) == [
+    assert set(lakehouse.planner.expected("bronze.users", days)) == {date(2024, 3, day) for day in (3, 4, 5)}
+    assert lakehouse.planner.range_work(date(2024, 3, 3), date(2024, 3, 5)) == [
         Work(every, date(2024, 3, 3), date(2024, 3, 5))
     ]
 
@@ -396,10 +396,10 @@ def test_what_follows_from_days_of_a_table_that_failed_waits(tmp_path):
     for day in (1, 20):
         drop(lakehouse, f"2024-03-{day:02}")
     drop(lakehouse, "2024-03-05", "u,2024-01-01,DE,web,free", dataset="users")
-    landed, at = lakehouse.zone.look_at_all(), [date(2024, 3, day) for day in range(21)[1:]]
+    landed, at = lakehouse.zone.listings(), [date(2024, 3, day) for day in range(21)[1:]]
 
     def waiting(name, *days):
-        found = lakehouse.stamps.following({name: {at[day - 1] for day in days}}, landed)
+        found = lakehouse.planner.following({name: {at[day - 1] for day in days}}, landed)
         assert {one.source for one in found.values()} == {name}
         return {table: [day.day for day in sorted(one.days)] for table, one in found.items()}
 
@@ -532,15 +532,15 @@ def test_days_that_the_lake_has_not_are_refused_in_one_sentence_and_never_made_u
 
     def refused(first, last):
         with pytest.raises(RangeError) as error:
-            lakehouse.stamps.check_range(first, last)
+            lakehouse.planner.check_range(first, last)
         return str(error.value)
 
     day = date(2024, 3, 4)
     assert refused(day, day) == "no interactions are landed yet; land a file with `lakehouse land interactions FILE`"
     drop(lakehouse, "2024-03-04")
     drop(lakehouse, "2024-03-06")
-    lakehouse.stamps.check_range(day, date(2024, 3, 6))
-    lakehouse.stamps.check_range(date(2024, 3, 7), today - timedelta(1))  # over, and no file came
+    lakehouse.planner.check_range(day, date(2024, 3, 6))
+    lakehouse.planner.check_range(date(2024, 3, 7), today - timedelta(1))  # over, and no file came
     assert refused(date(2016, 3, 1), day) == (
         "2016-03-01 is before 2024-03-04, the first day of what is landed; begin there, or land more"
     )

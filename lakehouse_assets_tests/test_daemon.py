@@ -49,7 +49,7 @@ def test_every_file_is_computed_once_though_daemon_code_server_and_run_are_kille
             return instance.get_runs(dg.RunsFilter(statuses=list(statuses)) if statuses else None)
 
     def quiet():
-        stale = lakehouse.stamps.stale(lakehouse.zone.look_at_all())
+        stale = lakehouse.planner.stale(lakehouse.zone.listings())
         return not any(stale.values()) and not runs(*NOT_FINISHED_STATUSES)
 
     with dev(home) as (process, _):

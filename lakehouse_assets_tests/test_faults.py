@@ -207,7 +207,7 @@ def test_a_locked_catalog_is_waited_for_or_named(lake):
     users = change(lake)
     impatient = Lakehouse(lake.lakehouse.settings.model_copy(update={"lock_timeout_seconds": 1}))
     with locked(lake), pytest.raises(CatalogError) as failed:
-        impatient.stamps.stale(impatient.zone.look_at_all())
+        impatient.planner.stale(impatient.zone.listings())
     assert "catalog.db is locked by another process for more than 1 s" in str(failed.value)
     assert published(lake) == before
     with locked(lake) as holder:
@@ -369,7 +369,7 @@ def test_a_step_of_dagsters_names_the_file_it_cannot_read(lake):
         away = lake.lakehouse.settings.home_path / "warehouse"
         away.rename(away.with_name("away"))
         with pytest.raises(CatalogError, match="is not there, and the tables with it"):
-            next(lake.lakehouse.repair.look())
+            next(lake.lakehouse.repair.find())
         away.with_name("away").rename(away)
     finally:
         damaged.write_bytes(content)

@@ -406,7 +406,7 @@ def test_in_a_bucket_no_byte_of_an_id_is_left(tmp_path: Path, monkeypatch: pytes
         staged = tmp_path / "staged"
         staged.write_bytes(gzip.compress((HEAD + rows).encode()))
         lakehouse.zone.storage.publish(staged, "interactions", day, "a.csv.gz")
-        stamps = lakehouse.stamps.expected("bronze.interactions", [day])
+        stamps = lakehouse.planner.expected("bronze.interactions", [day])
         table = lakehouse.warehouse.base("bronze.interactions", {}).table
         kept = [{"landing_date": day, "user_id": one} for one in OTHERS]
         schema = schema_to_pyarrow(table.schema(), include_field_ids=False)
@@ -442,7 +442,7 @@ def test_in_a_bucket_no_byte_of_an_id_is_left(tmp_path: Path, monkeypatch: pytes
         left = lakehouse.catalog.iceberg.load_table("bronze.interactions").scan().to_arrow()["user_id"].to_pylist()
         assert left == list(OTHERS)
         again = Lakehouse(load_settings())
-        assert again.catalog.stamps("bronze.interactions") == again.stamps.expected("bronze.interactions", [day])
+        assert again.catalog.stamps("bronze.interactions") == again.planner.expected("bronze.interactions", [day])
 
 
 @dg.asset

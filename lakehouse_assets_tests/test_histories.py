@@ -176,7 +176,7 @@ def test_a_correction_reaches_the_day_that_the_zone_puts_its_hours_on_and_no_oth
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "a.csv").write_text("\n".join([",".join(DATASETS["interactions"]), *rows]) + "\n")
         found: list[int] = []
-        for stale in lake.stamps.phases(lake.zone.look_at_all()):
+        for stale in lake.stamps.phases(lake.zone.listings()):
             found += [stale_day.day for stale_day in stale.get("silver.interactions", ())]
             for work in lake.stamps.work(stale):
                 for name in work.tables:

@@ -248,7 +248,7 @@ def test_a_refused_file_leaves_the_day_as_it_was(make_lake):
     assert "is empty" in str(failed.value)
     assert lake.table("gold.daily_metrics") == before
     another = Lakehouse(lake.lakehouse.settings)  # as a later process, which inspects no file to tell
-    assert date(2024, 3, 1) in another.stamps.stale(another.zone.look_at_all())["bronze.interactions"]
+    assert date(2024, 3, 1) in another.planner.stale(another.zone.listings())["bronze.interactions"]
     [file] = another.zone.files("interactions", date(2024, 3, 1))
     assert "is empty" in (another.zone.known_refusal(file) or "")
 
@@ -344,7 +344,7 @@ def test_a_change_of_zone_counts_every_row_on_its_day_and_its_undoing_leaves_no_
     assert reject_reasons(lake) == {"c": "future_event"}
 
     kolkata, second = lake.under(reporting_timezone="Asia/Kolkata"), date(2024, 3, 2)
-    landed = kolkata.lakehouse.zone.look_at_all()
+    landed = kolkata.lakehouse.zone.listings()
     kolkata.runner._execute(landed, {}, [([Work(("bronze.interactions",), second, second)], None)])  # as the UI would
     assert kolkata.lakehouse.zone.dates("interactions")[-1] == date(2024, 3, 3)
     delivered = {row["user_id"] for row in kolkata.table("bronze.interactions") if row["landing_date"] == second}
@@ -406,7 +406,7 @@ def test_users_who_joined_at_a_time_count_and_every_row_that_cannot_be_used_is_t
     bad = ("01/02/2024", "20240101", "2024-W01-1", "2023-02-29", "0000-01-01")
     dirty = [f"v{at},{text},XX,ios,paid" for at, text in enumerate(bad)]
     lake.rows(day, *dirty, " ,2024-01-01,XX,ios,paid", "cut,", "u0,,XX,ios,paid", dataset="users", name="b.csv")
-    work = lake.runner.run_stale(lake.lakehouse.zone.look_at_all())
+    work = lake.runner.run_stale(lake.lakehouse.zone.listings())
     by_country = [row for row in lake.table("gold.segment_metrics") if row["segment"] == "country"]
     assert {row["value"]: row["daily_active_users"] for row in by_country} == {"DE": 2, "FR": 1, "US": 2}
     joined = {row["user_id"]: str(row["join_date"]) for row in lake.table("silver.users")}

@@ -277,11 +277,11 @@ def test_map_of_a_column_that_is_not_there_is_refused_by_name(zone: LandingZone,
 
 def test_the_same_name_with_new_content_replaces_the_file(zone: LandingZone, tmp_path: Path) -> None:
     split_utc(zone, source(tmp_path, rows_of("a,2024-03-01 10:00:00,edit,p,1,1", "b,2024-03-02 10:00:00,edit,p,1,1")))
-    before = {file.path: zone.fingerprint(file) for files in zone.look("interactions").values() for file in files}
+    before = {file.path: zone.fingerprint(file) for files in zone.listing("interactions").values() for file in files}
     landed = split_utc(zone, source(tmp_path, rows_of("c,2024-03-01 11:00:00,edit,p,1,1")))
     assert landed.replaced == [date(2024, 3, 1)]
     assert delivered_user_ids(zone) == {"2024-03-01": ["c"], "2024-03-02": ["b"]}
-    after = {file.path: zone.fingerprint(file) for files in zone.look("interactions").values() for file in files}
+    after = {file.path: zone.fingerprint(file) for files in zone.listing("interactions").values() for file in files}
     assert {path.parent.name for path in before if before[path] != after[path]} == {"date=2024-03-01"}
 
 
@@ -529,7 +529,7 @@ def test_folders_of_no_landing_date_are_never_read_and_named(zone: LandingZone) 
             (folder / "a.csv").write_text(rows_of("a,2024-03-01 10:00:00,edit,p,1,1"))
     (zone.root / "interactions" / "empty").mkdir()
     assert zone.dates("interactions") == [DAY]
-    assert {day: list(files) for day, files in zone.look("interactions").items()} == {DAY: []}
+    assert {day: list(files) for day, files in zone.listing("interactions").items()} == {DAY: []}
     named = {path.relative_to(zone.root / "interactions").as_posix().removesuffix("/a.csv") for path in zone.strays()}
     assert named == set(wrong)
 
@@ -572,7 +572,7 @@ def test_broken_links_and_unreadable_files_give_one_clear_sentence(zone: Landing
 
 def refused_as(zone: LandingZone, sentence: str) -> None:
     """The one file of the day is refused by whoever reads it, and looking at it takes nothing from other days."""
-    [file] = zone.look("interactions")[DAY]
+    [file] = zone.listing("interactions")[DAY]
     for look in (lambda: zone.inspect("interactions", file), lambda: zone.fingerprint(file)):
         with pytest.raises(FileRefused, match=re.escape(sentence)):
             look()
@@ -602,7 +602,7 @@ def test_folders_and_files_of_another_user_are_refused_by_name(tmp_path: Path) -
 
     def read() -> None:
         zone = LandingZone(Path())
-        for [file] in zone.look("interactions").values():
+        for [file] in zone.listing("interactions").values():
             for look in (partial(zone.inspect, "interactions", file), partial(zone.fingerprint, file)):
                 try:
                     look()
@@ -619,7 +619,7 @@ def test_folders_and_files_of_another_user_are_refused_by_name(tmp_path: Path) -
 
     def look() -> None:
         try:
-            LandingZone(Path()).look_at_all()
+            LandingZone(Path()).listings()
         except LandingError as error:
             print(error)
 
@@ -666,12 +666,12 @@ def test_sources_that_are_no_file_are_refused(zone: LandingZone, tmp_path: Path)
 
 def test_what_no_process_has_seen_yet_is_told_in_bytes(zone: LandingZone, tmp_path: Path) -> None:
     deliver(zone, "users", source(tmp_path, HEADERS["users"] + "\n"), DAY, {})
-    (file,) = zone.look("users")[DAY]
-    assert zone.new_bytes(zone.look_at_all()) == file.size > 0
+    (file,) = zone.listing("users")[DAY]
+    assert zone.new_bytes(zone.listings()) == file.size > 0
     zone.inspect("users", file)
-    assert zone.new_bytes(zone.look_at_all()) == 0
+    assert zone.new_bytes(zone.listings()) == 0
     Path(file.location).write_text(HEADERS["users"] + "\nu,2024-01-01,DE,ios,free\n")
-    assert zone.new_bytes(zone.look_at_all()) == zone.look("users")[DAY][0].size > file.size
+    assert zone.new_bytes(zone.listings()) == zone.listing("users")[DAY][0].size > file.size
 
 
 @pytest.mark.parametrize("which", ["before the first", "after today"])
@@ -804,7 +804,7 @@ def test_a_growing_file_is_left_for_the_next_run(tmp_path: Path, monkeypatch: py
         folder = lakehouse.zone.folder("interactions", day)
         folder.mkdir(parents=True)
         (folder / "a.csv").write_text(rows_of(f"u,{day} 10:00:00,edit,p,1,1"))
-    before = lakehouse.zone.look_at_all()
+    before = lakehouse.zone.listings()
     with (lakehouse.zone.folder("interactions", growing) / "a.csv").open("a") as stream:
         stream.write(f"v,{growing} 11:00:00,edit,p,1,1\n")
     runner.run_stale(before)
@@ -812,7 +812,7 @@ def test_a_growing_file_is_left_for_the_next_run(tmp_path: Path, monkeypatch: py
     assert said == [f"interactions {growing}: files are still being written; the next run takes them"]
 
     asked.clear()
-    runner.run_stale(lakehouse.zone.look_at_all())
+    runner.run_stale(lakehouse.zone.listings())
     assert (stable, growing) in asked
 
 
@@ -824,7 +824,7 @@ def test_a_file_that_is_open_for_writing_is_left_however_quiet_it_is(
     day = {("interactions", DAY)}
 
     def incomplete(quiet_seconds: float = 0) -> set[tuple[str, date]]:
-        seen = signatures(zone.look_at_all())
+        seen = signatures(zone.listings())
         return zone.incomplete(seen, seen, quiet_seconds)
 
     with (folder / "a.csv").open("w") as stream:

@@ -299,7 +299,7 @@ def test_cleanup_drops_days_of_a_shared_file_and_the_planner_leaves_them_alone(m
     landed(lake, days_between(days[0], date(2024, 3, 1)))
     for day in [*days, date(2024, 2, 5)]:
         publish(spark, lake, day)
-    maintenance, catalog, stamps = lake.lakehouse.maintenance, lake.lakehouse.catalog, lake.lakehouse.stamps
+    maintenance, catalog, stamps = lake.lakehouse.maintenance, lake.lakehouse.catalog, lake.lakehouse.planner
     assert maintenance.compact(NAME) == (3, 0)
     [dropping] = maintenance.plan_cleanup(7)
     assert (dropping.first_kept, dropping.kept_days, dropping.days, dropping.rows) == (days[2], 33, 2, 6)
@@ -311,7 +311,7 @@ def test_cleanup_drops_days_of_a_shared_file_and_the_planner_leaves_them_alone(m
     assert set(catalog.stamps(NAME)) == {days[2], date(2024, 2, 5)}
     assert kept_from(catalog.load(NAME)) == days[2]
     assert maintenance.plan_cleanup(7) == []
-    stale = stamps.stale(lake.lakehouse.zone.look_at_all())
+    stale = stamps.stale(lake.lakehouse.zone.listings())
     assert (min(stale["silver.interactions"]), min(stale[NAME])) == (days[0], days[2])
     assert min(stale[BY_MONTH]) == days[2] + 29 * DAY
     with pytest.raises(DroppedDays, match=r"user_days 2024-01-02 can't be computed again.* begin at 2024-01-03"):
@@ -354,7 +354,7 @@ def test_cleanup_drops_whole_days_of_every_table(make_lake):
     with pytest.raises(DroppedDays, match=r"begin at 2024-02-11 or later"):
         lake.runner.run_range(date(2024, 2, 1), last)
     with pytest.raises(DroppedDays):
-        lake.lakehouse.stamps.expected("bronze.interactions", [first])
+        lake.lakehouse.planner.expected("bronze.interactions", [first])
 
 
 @pytest.mark.faults

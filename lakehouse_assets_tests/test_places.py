@@ -103,7 +103,7 @@ def test_a_moved_lakehouse_works_and_a_copy_leaves_the_original_alone(lake_of_tw
     assert len(table.snapshots()) == snapshots
     assert table.properties["kept"] == "yes"
     zone = landing_zone(load_settings(home=copied))
-    assert zone.new_bytes(zone.look_at_all()) == 0  # though the time of change of a copy is its own
+    assert zone.new_bytes(zone.listings()) == 0  # though the time of change of a copy is its own
     assert str(made) not in (dagster_home(load_settings(home=copied)) / "dagster.yaml").read_text()
     table.delete("daily_active_users = 5")  # a commit in the copy
     assert content(made) == before

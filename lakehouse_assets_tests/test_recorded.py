@@ -60,7 +60,7 @@ def definitions(lakehouse: Lakehouse) -> Iterator[str]:
 
 def stamps(lakehouse: Lakehouse) -> Iterator[str]:
     """What every table's days of the fixed lake follow from, as one hash a table."""
-    [aims] = lakehouse.stamps.aims([Work(tuple(lakehouse.tables), date(2024, 4, 1), date(2024, 4, 4))])
+    [aims] = lakehouse.planner.aims([Work(tuple(lakehouse.tables), date(2024, 4, 1), date(2024, 4, 4))])
     return (f"{name} {aims[name]}" for name in sorted(aims))
 
 

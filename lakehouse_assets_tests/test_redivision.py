@@ -67,7 +67,7 @@ def landed(zone: LandingZone) -> dict[tuple[str, str], Counter[str]]:
     """The rows of every landed file by its date and name, in no order."""
     return {
         (str(day), file.path.name): rows_in(file.location)
-        for day, files in zone.look("interactions").items()
+        for day, files in zone.listing("interactions").items()
         for file in files or [pytest.fail(f"{day} has a folder and no file")]
     }
 

@@ -67,7 +67,7 @@ def test_a_patchy_lake_of_26_days_is_healed_in_few_runs(tmp_path: Path) -> None:
         for name in names:
             lake.publish(name, FIRST + timedelta(first), FIRST + timedelta(last))
     singly, together = 0, 0
-    for stale in lake.stamps.phases(lake.zone.look_at_all()):
+    for stale in lake.stamps.phases(lake.zone.listings()):
         singly += len(lake.stamps.work(stale))
         for work in lake.stamps.work(stale, known=stale):
             together += 1
@@ -89,7 +89,7 @@ def test_a_day_is_final_when_all_it_looks_back_on_is_computed_from_the_files_up(
 
     def waits(name: str, number: int) -> str:
         day = FIRST + timedelta(number)
-        found = lake.stamps.waiting_for(name, day, day, lake.zone.look_at_all())
+        found = lake.stamps.waiting_for(name, day, day, lake.zone.listings())
         assert found.keys() <= {day}
         return str(found.get(day, ""))
 

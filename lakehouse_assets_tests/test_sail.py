@@ -13,7 +13,7 @@ from pyiceberg.types import LongType
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_assets.calendar import EVER
+from lakehouse_assets.calendar import ALL_DAYS
 from lakehouse_assets.engines.sail import FileStaging
 from lakehouse_assets.runner import DaysLeftOut
 from lakehouse_assets.storage.warehouse import ContractViolation, PublishConflict
@@ -41,7 +41,7 @@ def rewrite(lake: Any, **changed: Any) -> None:
     warehouse = lake.lakehouse.warehouse
     day = datetime.fromisoformat(DAY).date()
     base = warehouse.base(TABLE, {})
-    rows = warehouse.read(TABLE, *EVER)
+    rows = warehouse.read(TABLE, *ALL_DAYS)
     frame = rows.withColumns({name: F.lit(value).cast(rows.schema[name].dataType) for name, value in changed.items()})
     warehouse.write(TABLE, frame, day, day, base, {})
 

@@ -156,16 +156,16 @@ def test_a_bucket_is_listed_in_pages_and_only_deliveries_are_read(settings: Sett
         for key in [*many, *(f"pages/interactions/{name}" for name in others)]:
             beside.submit(client.put_object, Bucket=stack.s3.bucket, Key=key, Body=b"")
     first, second = date(2024, 3, 1), date(2024, 3, 2)
-    looked = zone.look("interactions")
+    looked = zone.listing("interactions")
     assert {day: len(files) for day, files in looked.items()} == {first: 1005, second: 1}
     assert zone.dates("interactions") == [first, second]
     assert zone.files("interactions", first) == list(looked[first])
     strays = [str(path).partition("/pages/")[2] for path in zone.strays()]
     assert strays == ["interactions/date=2024-03-01/x.csv/y.csv", "interactions/elsewhere/a.csv"]
-    before: Signatures = signatures(zone.look_at_all())
+    before: Signatures = signatures(zone.listings())
     assert zone.incomplete(before, before) == {("interactions", first)}  # only the second has its marker
     assert zone.remove_before("interactions", second) == (1005, 0)
-    assert zone.look("interactions").keys() == {first, second}  # the folder stays, as partitions begin with it
+    assert zone.listing("interactions").keys() == {first, second}  # the folder stays, as partitions begin with it
     assert zone.files("interactions", first) == []
 
 

@@ -68,8 +68,8 @@ class Input:
 
     With ``within`` (``week`` or ``month``) the content of D follows only from those of them that are of D's own ISO
     week or calendar month. A table may be an input of itself, of days before D: then its day D follows from everything
-    before it. Of what changes with snapshots it may read the state ``as_of`` D alone: of the newest snapshot delivered
-    by then, before the first one of the first.
+    before it. Of versions of users it may read the state ``as_of`` D alone: of the newest delivery by then, before the
+    first delivery of the first.
     """
 
     table: str

@@ -40,22 +40,22 @@ def with_ends(changes: DataFrame) -> DataFrame:
 
 @dataclass(frozen=True)
 class UsersAsOf:
-    """Versions of users, and the snapshots by which days see them.
+    """Versions of users, and the deliveries by which days see them.
 
-    A day goes by the newest snapshot that is not after it, before the first snapshot by the first.
+    A day goes by the newest delivery that is not after it, before the first delivery by the first.
 
     Attributes:
-        changes: rows of silver.user_changes up to the last of the snapshots.
-        snapshots: landing dates of the users' files that the days go by, in order.
+        changes: rows of silver.user_changes up to the last of the deliveries.
+        deliveries: landing dates of the users' files that the days go by, in order.
     """
 
     changes: DataFrame
-    snapshots: Sequence[date]
+    deliveries: Sequence[date]
 
     def since(self, beginning: date) -> DataFrame:
         """Versions by the first day that goes by them.
 
-        Versions no newer than the first of the snapshots hold from the beginning on, where a user's newest one counts.
+        Versions no newer than the first of the deliveries hold from the beginning on, where a user's newest one counts.
 
         Args:
             beginning: a day no later than any that is asked about.
@@ -63,21 +63,21 @@ class UsersAsOf:
         Returns:
             The versions with _since; of several versions of a user with the same _since the newest holds.
         """
-        first = min(self.snapshots, default=beginning)
+        first = min(self.deliveries, default=beginning)
         since = F.when(F.col("valid_from") <= F.lit(first), F.lit(beginning)).otherwise(F.col("valid_from"))
         return self.changes.withColumn("_since", since)
 
-    def at_snapshots(self) -> DataFrame:
-        """Every user once for each of the snapshots, in the newest version by then.
+    def at_deliveries(self) -> DataFrame:
+        """Every user once for each of the deliveries, in the newest version by then.
 
         Returns:
-            snapshot_date and the columns of a version.
+            delivery_date and the columns of a version.
         """
-        snapshots = F.array(*map(F.lit, self.snapshots)).cast("array<date>")
+        deliveries = F.array(*map(F.lit, self.deliveries)).cast("array<date>")
         holds = F.filter(
-            snapshots, lambda day: (day >= F.col("valid_from")) & F.coalesce(day < F.col("valid_to"), F.lit(True))
+            deliveries, lambda day: (day >= F.col("valid_from")) & F.coalesce(day < F.col("valid_to"), F.lit(True))
         )
-        return with_ends(self.changes).select(F.explode(holds).alias("snapshot_date"), *self.changes.columns)
+        return with_ends(self.changes).select(F.explode(holds).alias("delivery_date"), *self.changes.columns)
 
     def on_day(self, rows: DataFrame, columns: Sequence[str], beginning: date) -> DataFrame:
         """Rows of users and days with what the user was on the day: a point-in-time join.

@@ -106,7 +106,7 @@ def _run_range(settings: Settings, first: date, last: date, as_json: bool) -> No
     from lakehouse_assets.landing.zone import landing_zone
 
     began = time.monotonic()
-    looks = landing_zone(settings).look_at_all()
+    looks = landing_zone(settings).listings()
     if without := [day for day in days_between(first, last) if not looks["interactions"].get(day)]:
         say(_without_file(without))
     size = None
@@ -139,7 +139,7 @@ def up_to_date(settings: Settings) -> list[Work]:
     from lakehouse_assets.storage.catalog import has_tables
 
     zone = landing_zone(settings)
-    before = zone.look_at_all()
+    before = zone.listings()
     earlier = before_start(zone, settings)
     if not any(before.values()) and not has_tables(settings):
         hint = earlier or "land one with `lakehouse land interactions FILE`"

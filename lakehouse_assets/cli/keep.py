@@ -68,7 +68,7 @@ def _repair(settings: Settings, *, carry_out: bool) -> None:
         )
     check_writable(settings)
     repair = Lakehouse(settings).repair
-    found = list(repair.look())
+    found = list(repair.find())
     if not found:
         say("no damage found: every file of every table can be read")
         return

@@ -37,8 +37,8 @@ def tables(settings: Settings, as_json: bool) -> None:
 
     lakehouse = Lakehouse(settings)
     found = overview(lakehouse.catalog)
-    landed = lakehouse.zone.look_at_all()
-    stale = lakehouse.stamps.stale(landed)
+    landed = lakehouse.zone.listings()
+    stale = lakehouse.planner.stale(landed)
     lakehouse.zone.save_index()
     if as_json:
         names = ("table", "rows", "files", "bytes", "first", "last", "stale_days")

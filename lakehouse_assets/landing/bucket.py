@@ -56,7 +56,7 @@ class Bucket:
         below = f"{dataset}/date={day.isoformat()}"
         return [self._file(entry) for _, name, entry in self._listed(below) if is_delivery(name)]
 
-    def look(self, dataset: str) -> dict[date, tuple[LandedFile, ...]]:  # noqa: D102
+    def listing(self, dataset: str) -> dict[date, tuple[LandedFile, ...]]:  # noqa: D102
         found: dict[date, tuple[LandedFile, ...]] = {}
         for day, name, entry in self._listed(dataset):
             found[day] = (*found.get(day, ()), *([self._file(entry)] if is_delivery(name) else []))

@@ -88,7 +88,7 @@ def plan(zone: LandingZone, people: People) -> Planned:
     rewritings: list[Rewriting] = []
     unreadable: list[str] = []
     mentions = 0
-    for dataset, days in zone.look_at_all().items():
+    for dataset, days in zone.listings().items():
         for day, files in days.items():
             for file in files:
                 try:

@@ -64,7 +64,7 @@ class Folder:
             ]
         return [file for path in deliveries if (file := _look_at(path))]
 
-    def look(self, dataset: str) -> dict[date, tuple[LandedFile, ...]]:  # noqa: D102
+    def listing(self, dataset: str) -> dict[date, tuple[LandedFile, ...]]:  # noqa: D102
         return {day: tuple(self.files(dataset, day)) for day in self.dates(dataset)}
 
     def marked(self, dataset: str) -> set[date]:  # noqa: D102

@@ -240,7 +240,7 @@ def _each_once(deliveries: Sequence[set[date]]) -> list[list[date]]:
 
 def _other_name(zone: LandingZone, name: str) -> str:
     """A name like it that no landed file has."""
-    names = {file.path.name for files in zone.storage.look("interactions").values() for file in files}
+    names = {file.path.name for files in zone.storage.listing("interactions").values() for file in files}
     stem = name.removesuffix(".csv")
     return next(other for number in range(2, len(names) + 3) if (other := f"{stem}.{number}.csv") not in names)
 

@@ -37,7 +37,7 @@ class Storage(Protocol):
         What can't be looked at, a file or the whole folder, is among them with its ``trouble``.
         """
 
-    def look(self, dataset: str) -> dict[date, tuple[LandedFile, ...]]:
+    def listing(self, dataset: str) -> dict[date, tuple[LandedFile, ...]]:
         """Every landing date with its files as they are now."""
 
     def marked(self, dataset: str) -> set[date]:

@@ -26,12 +26,12 @@ from lakehouse_assets.storage.s3 import SCHEME, S3Path, Store
 
 _REFUSED = "refused "  # before a path in the index: why the file can't be read
 
-Looks = Mapping[str, Mapping[date, tuple[LandedFile, ...]]]  # files by landing date, by dataset
+Listings = Mapping[str, Mapping[date, tuple[LandedFile, ...]]]  # files by landing date, by dataset
 Signatures = Mapping[str, Mapping[str, str]]  # of the files of each landing date (as text), by dataset
 
 
-def signatures(looks: Looks) -> Signatures:
-    """What tells whether two looks differ, in a form to be kept: a short hash of each date's names, sizes and times."""
+def signatures(listings: Listings) -> Signatures:
+    """What tells whether two listings differ, to be kept: a short hash of each date's names, sizes and times."""
     return {
         dataset: {
             day.isoformat(): hashlib.sha256(
@@ -39,7 +39,7 @@ def signatures(looks: Looks) -> Signatures:
             ).hexdigest()[:16]
             for day, files in days.items()
         }
-        for dataset, days in looks.items()
+        for dataset, days in listings.items()
     }
 
 
@@ -95,7 +95,7 @@ class LandingZone:
         """
         looked = {
             day: files
-            for day, found in self.look(dataset).items()
+            for day, found in self.listing(dataset).items()
             if day < first_kept and (files := [file for file in found if not file.trouble])
         }
         if not dry_run:
@@ -104,9 +104,9 @@ class LandingZone:
         every = [file for files in looked.values() for file in files]
         return len(every), sum(file.size for file in every)
 
-    def look(self, dataset: str) -> dict[date, tuple[LandedFile, ...]]:
+    def listing(self, dataset: str) -> dict[date, tuple[LandedFile, ...]]:
         """Every landing date with its files as they are now."""
-        return self.storage.look(dataset)
+        return self.storage.listing(dataset)
 
     def strays(self) -> list[Place]:
         """What lies in the zone and is read by nobody, because of its folder or its name.
@@ -129,9 +129,9 @@ class LandingZone:
                 found.add(day)
         return sorted(found)
 
-    def look_at_all(self) -> Looks:
+    def listings(self) -> Listings:
         """Every dataset's landing dates with their files as they are now."""
-        return {dataset: self.look(dataset) for dataset in DATASETS}
+        return {dataset: self.listing(dataset) for dataset in DATASETS}
 
     def incomplete(self, before: Signatures, now: Signatures, quiet_seconds: float = 0) -> set[tuple[str, date]]:
         """Datasets and landing dates that may still be written to, and so are left for a later run.
@@ -139,7 +139,7 @@ class LandingZone:
         With a marker that is every date without one; else every date whose files are not those of the look ``before``,
         or are being written (`Storage.is_written_to`).
         """
-        days = {(dataset, day) for looks in (before, now) for dataset, found in looks.items() for day in found}
+        days = {(dataset, day) for listings in (before, now) for dataset, found in listings.items() for day in found}
         marked = {dataset: self.storage.marked(dataset) for dataset in DATASETS} if self._marker else {}
         return {
             (dataset, date.fromisoformat(day))
@@ -199,12 +199,12 @@ class LandingZone:
         self._remember(file, digest)
         return digest
 
-    def new_bytes(self, looks: Looks) -> int:
+    def new_bytes(self, listings: Listings) -> int:
         """Bytes of files whose content no earlier process left in the index: about what is there to compute.
 
         A file whose size is known and whose time is not, as in a copy of a lakehouse, is read to see whether it is new.
         """
-        files = [file for look in looks.values() for delivered in look.values() for file in delivered]
+        files = [file for listed in listings.values() for delivered in listed.values() for file in delivered]
         return sum(file.size for file in files if self._is_new(file))
 
     def _is_new(self, file: LandedFile) -> bool:

@@ -7,7 +7,7 @@ from datetime import date
 
 import dagster as dg
 
-from lakehouse_assets.calendar import EVER, span_in_words
+from lakehouse_assets.calendar import ALL_DAYS, span_in_words
 from lakehouse_assets.engines.choice import ENGINE_TAG
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lakehouse import Lakehouse
@@ -25,7 +25,9 @@ def begin(
     """Choose the engine of a run or of its checks, and tag the run with it."""
     keys = run.asset_selection or {check.asset_key for check in run.asset_check_selection or ()}
     names = [name for name in (".".join(key.path) for key in keys) if name in lakehouse.tables]
-    first, last = (date.fromisoformat(day) if day else other for day, other in zip(days_of_run(run), EVER, strict=True))
+    first, last = (
+        date.fromisoformat(day) if day else other for day, other in zip(days_of_run(run), ALL_DAYS, strict=True)
+    )
     choice = lakehouse.begin(run.run_id, names or list(lakehouse.tables), first, last)
     if log:
         log.info("%s", choice)

@@ -37,7 +37,7 @@ def _asset(lakehouse: Lakehouse, table: Table, partitions: dg.DailyPartitionsDef
     others = {name: dg.AssetKey(i.table.split(".")) for name, i in table.reads.items() if i.table != table.name}
 
     def compute(context: dg.AssetExecutionContext, **frames: Any) -> DataFrame:
-        days, tables = days_of(context), context.resources.iceberg
+        days, tables = days_of_step(context), context.resources.iceberg
         for name, i in table.reads.items():
             if i.table == table.name:
                 frames[name] = tables.earlier(context)
@@ -74,7 +74,7 @@ def _asset(lakehouse: Lakehouse, table: Table, partitions: dg.DailyPartitionsDef
 
 def _delivered(lakehouse: Lakehouse, table: Table, context: dg.AssetExecutionContext) -> DataFrame:
     """The rows of the files of some landing dates."""
-    zone, days = lakehouse.zone, days_of(context)
+    zone, days = lakehouse.zone, days_of_step(context)
     lakehouse.divide_again(context.log.info)
     context.resources.iceberg.note_base(context.run.run_id, table.name, *days)
     files = {
@@ -98,7 +98,7 @@ def _code_of(function: Function) -> dg.CodeReferencesMetadataValue:
     return dg.CodeReferencesMetadataValue(code_references=[dg.LocalFileCodeReference(file_path=file, line_number=line)])
 
 
-def days_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> Days:
+def days_of_step(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> Days:
     """First and last day of the run."""
     keys = context.partition_key_range
     return Days(date.fromisoformat(keys.start), date.fromisoformat(keys.end))

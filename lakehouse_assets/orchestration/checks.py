@@ -1,6 +1,6 @@
 """The asset checks: blocking if data is wrong, warning if it is only odd; one result a day.
 
-The writer counts every law of a contract before it publishes, and raises; so a check of a law fails only when
+The writer counts every rule of a contract before it publishes, and raises; so a check of a rule fails only when
 something else has touched the table. Run on its own from the UI, a check counts again on what is published: for the
 days of the run, or, as the button "Execute all" starts one without days, for every day that is computed.
 """
@@ -20,7 +20,7 @@ from lakehouse_assets.assets.users_as_of import APP_VERSION
 from lakehouse_assets.calendar import at_most, days_between, in_words
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.admission import begin, check_days
-from lakehouse_assets.orchestration.assets import days_of
+from lakehouse_assets.orchestration.assets import days_of_step
 from lakehouse_assets.orchestration.dagster_internals import AssetCheckEvaluationTargetMaterializationData
 from lakehouse_assets.storage.query import days_not_over
 
@@ -46,7 +46,7 @@ class Check:
     name: str
     description: str
     blocking: bool
-    look: Callable[[Lakehouse, date, date], Outcomes]
+    judge: Callable[[Lakehouse, date, date], Outcomes]
 
 
 def declared_checks(table: Table) -> list[Check]:
@@ -54,14 +54,14 @@ def declared_checks(table: Table) -> list[Check]:
     about = {rule.name: rule.description for rule in table.contract()}
     about[NO_DUPLICATE_KEY] = f"no two rows share {', '.join(table.key)}"
 
-    def look(name: str) -> Callable[[Lakehouse, date, date], Outcomes]:
+    def judge(name: str) -> Callable[[Lakehouse, date, date], Outcomes]:
         def outcomes(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
             breaches = lakehouse.warehouse.audit(table.name, first, last).breaches.get(name, {})
             return {day: Outcome(rows) for day, rows in breaches.items()}
 
         return outcomes
 
-    return [Check(table.name, name, about[name], True, look(name)) for name in table.checks]
+    return [Check(table.name, name, about[name], True, judge(name)) for name in table.checks]
 
 
 def session_actions_match(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
@@ -169,19 +169,19 @@ class _Waiting:
     def begin(self, run_id: str) -> None:
         if run_id != self._run_id:
             self._run_id = run_id
-            self._landed = cache(self._lakehouse.zone.look_at_all)
-            self._tables = self._lakehouse.stamps.one_look()
+            self._landed = cache(self._lakehouse.zone.listings)
+            self._tables = self._lakehouse.planner.one_look()
 
     def windows_complete(self, table: Table) -> Check:
         """That everything a table's days look back on is computed; otherwise their figures are not final."""
 
-        def look(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
-            waiting = lakehouse.stamps.waiting_for(table.name, first, last, self._landed(), self._tables)
+        def judge(lakehouse: Lakehouse, first: date, last: date) -> Outcomes:
+            waiting = lakehouse.planner.waiting_for(table.name, first, last, self._landed(), self._tables)
             return {day: Outcome(1, str(origin)) for day, origin in waiting.items()}
 
         windows = "; ".join(f"{i.table} {i.in_words}" for i in table.inputs if i.reads_other_days)
         about = f"every day that the figures look back on ({windows}) is computed; until then they will still change"
-        return Check(table.name, "windows_complete", about, False, look)
+        return Check(table.name, "windows_complete", about, False, judge)
 
 
 FURTHER_CHECKS = (
@@ -269,7 +269,7 @@ def _step(
         partitioned = context.run.is_partitioned
         if partitioned:
             check_days(context.run, partitions)
-        days = days_between(*days_of(context)) if partitioned else sorted(lakehouse.catalog.stamps(name))
+        days = days_between(*days_of_step(context)) if partitioned else sorted(lakehouse.catalog.stamps(name))
         if not lakehouse.engines.has_begun(context.run.run_id):  # it computes nothing
             begin(lakehouse, context.run, context.instance, context.log)
         lakehouse.engines.turn_to(name)
@@ -277,7 +277,7 @@ def _step(
         targets = _checked_materializations(context, key) if partitioned else {}
         for check, spec in zip(checks, specs, strict=True):
             if check.name in selected:
-                outcomes = check.look(lakehouse, days[0], days[-1]) if days else {}
+                outcomes = check.judge(lakehouse, days[0], days[-1]) if days else {}
                 for day in days:
                     yield _evaluation(key, check, day, outcomes.get(day), targets.get(day.isoformat()))
                 if not partitioned:

@@ -106,7 +106,7 @@ def _unvouched(lakehouse: Lakehouse) -> dict[str, frozenset[date]]:
     for name, table in lakehouse.tables.items():
         if table.layer != "bronze":
             recorded = lakehouse.catalog.stamps(name)
-            vouching = lakehouse.stamps.vouching(name, recorded)
+            vouching = lakehouse.planner.vouching(name, recorded)
             found[name] = frozenset(day for day, stamp in recorded.items() if vouching.get(day) != stamp)
     return found
 
@@ -186,9 +186,9 @@ class _Erasure:
         found = {}
         for day in {day for day, _ in coming}:
             files = [(file.path.name, self._zone.fingerprint(file)) for file in self._zone.files(dataset, day)]
-            if recorded.get(day) == self._lakehouse.stamps.of_contents(name, files):
+            if recorded.get(day) == self._lakehouse.planner.of_contents(name, files):
                 new = [(file, coming.get((day, file), sha256)) for file, sha256 in files]
-                found[day] = self._lakehouse.stamps.of_contents(name, new)
+                found[day] = self._lakehouse.planner.of_contents(name, new)
         return found
 
     def _following(self, name: str) -> dict[date, str]:
@@ -197,7 +197,7 @@ class _Erasure:
             return {}
         recorded = self._catalog.stamps(name)
         kept = recorded.keys() - self._journal.unvouched.get(name, frozenset())
-        stamps = self._lakehouse.stamps.vouching(name, kept)
+        stamps = self._lakehouse.planner.vouching(name, kept)
         return {day: stamp for day, stamp in stamps.items() if recorded[day] != stamp}
 
     def _forget_in_index(self) -> None:

@@ -67,9 +67,9 @@ class IcebergIOManager(dg.IOManager):
         with self.naming_trouble(run_id, name, tried):
             self.note_base(run_id, name, first, last)
             if declared.as_of:
-                snapshots = self._lakehouse.stamps.snapshots(source, first, last)
-                high = max(snapshots, default=low - DAY)
-                return UsersAsOf(self._lakehouse.warehouse.read(source, low, high), snapshots)
+                deliveries = self._lakehouse.planner.user_deliveries(source, first, last)
+                high = max(deliveries, default=low - DAY)
+                return UsersAsOf(self._lakehouse.warehouse.read(source, low, high), deliveries)
             if source == name:
                 high = first - DAY
             return self._lakehouse.warehouse.read(source, low, high)
@@ -166,7 +166,7 @@ class IcebergIOManager(dg.IOManager):
         Raises:
             ContractViolation: says so.
         """
-        waiting = self._lakehouse.stamps.waiting_for(name, first, last, self._lakehouse.zone.look_at_all())
+        waiting = self._lakehouse.planner.waiting_for(name, first, last, self._lakehouse.zone.listings())
         missing = next((origin for origin in waiting.values() if origin.table != name), None)
         if missing:
             raise ContractViolation(
@@ -187,7 +187,7 @@ class IcebergIOManager(dg.IOManager):
         self._lakehouse.engines.turn_to(name)
         if (run_id, name) not in self._bases:
             self._check_range(run_id, name, first, last)
-            stamps = self._lakehouse.stamps.expected(name, days_between(first, last))
+            stamps = self._lakehouse.planner.expected(name, days_between(first, last))
             self._bases[run_id, name] = self._lakehouse.warehouse.base(name, stamps)
         return self._bases[run_id, name]
 
@@ -199,7 +199,7 @@ class IcebergIOManager(dg.IOManager):
         if run_id in self._in_range or self._lakehouse.declared[name].calendar == "users":
             return
         if not set(days_between(first, last)) <= set(self._lakehouse.catalog.stamps(name)):
-            self._lakehouse.stamps.check_range(first, last)
+            self._lakehouse.planner.check_range(first, last)
         self._in_range.add(run_id)
 
     def _report(self, context: dg.OutputContext, base: Base, published: Published) -> None:

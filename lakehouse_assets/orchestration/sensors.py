@@ -12,7 +12,7 @@ from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.calendar import DAY, at_most, days_between, in_words
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing.redivision import waiting
-from lakehouse_assets.landing.zone import Looks, Signatures, signatures
+from lakehouse_assets.landing.zone import Listings, Signatures, signatures
 from lakehouse_assets.orchestration.dagster_internals import RUN_KEY_TAG
 from lakehouse_assets.orchestration.failures import (
     Failure,
@@ -81,18 +81,18 @@ def landing_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
     at_rest: list[object] = []  # what the landing zone and the tables were when there was nothing to do, and why
 
     def look(context: dg.SensorEvaluationContext, lakehouse: Lakehouse, damage: Sequence[str] = ()) -> dg.SensorResult:
-        now = lakehouse.zone.look_at_all()
+        now = lakehouse.zone.listings()
         seen = (signatures(now), lakehouse.catalog.versions(lakehouse.tables))
         if at_rest[:1] == [seen]:
             return dg.SensorResult(skip_reason=str(at_rest[1]), cursor=context.cursor)
         if request := dividing(context):
             return dg.SensorResult(run_requests=[request], cursor=context.cursor)
-        phases = lakehouse.stamps.phases(now)
+        phases = lakehouse.planner.phases(now)
         changed = next(phases)
         signed = _signatures_of_changed(changed, now)
         unlike = lakehouse.zone.incomplete(_last_look(context.cursor, signed), signed, QUIET_SECONDS)
         incomplete = {day for dataset, day in unlike if day.isoformat() in signed[dataset]}
-        refused = lakehouse.stamps.refused(changed, now)
+        refused = lakehouse.planner.refused(changed, now)
         left = incomplete | refused.keys()
         reasons = [f"{days} may still be written to" for days in in_words(incomplete)]
         complained = [*damage, *(refused[day] for day in sorted(refused))]
@@ -110,10 +110,10 @@ def landing_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
             ).items():
                 failed.setdefault(name, set()).update(stale[name].keys() & days_between(first, last))
                 reasons.append(f"{failure}; nothing has changed since")
-            following = lakehouse.stamps.following(failed, now) if failed else {}
+            following = lakehouse.planner.following(failed, now) if failed else {}
             reasons += in_sentences(left_because(stale, following))
-            work = lakehouse.stamps.work(without(stale, failed, following), left, stale)
-            wanted = lakehouse.stamps.keys(lakehouse.stamps.ready(work))
+            work = lakehouse.planner.work(without(stale, failed, following), left, stale)
+            wanted = lakehouse.planner.keys(lakehouse.planner.ready(work))
             requests = _requests(lakehouse, dict(islice(wanted.items(), MOST_RUNS_A_LOOK)))
             if requests:
                 break
@@ -137,7 +137,7 @@ def landing_sensor(lakehouse: Lakehouse) -> dg.SensorDefinition:
         day = min((day for day in days if day >= first), default=None)
         if day is None:
             return None
-        wanted = lakehouse.stamps.keys([Work(("bronze.interactions",), day, day)])
+        wanted = lakehouse.planner.keys([Work(("bronze.interactions",), day, day)])
         if _runs_of(context.instance, wanted):  # it was tried, and what stays as it was is to keep nothing waiting
             return None
         [request] = _requests(lakehouse, wanted)
@@ -205,7 +205,7 @@ def day_end_schedule(lakehouse: Lakehouse) -> dg.ScheduleDefinition:
                 f"`lakehouse run --start {first} --end {yesterday}` computes these days without files"
             )
         tables = tuple(name for name, table in lakehouse.tables.items() if table.calendar != "users")
-        [request] = _requests(lakehouse, lakehouse.stamps.keys([Work(tables, first, yesterday)]))
+        [request] = _requests(lakehouse, lakehouse.planner.keys([Work(tables, first, yesterday)]))
         return request
 
     return day_end
@@ -247,7 +247,7 @@ def _settings_unlike(lakehouse: Lakehouse) -> str:
     )
 
 
-def _signatures_of_changed(changed: Stale, landed: Looks) -> Signatures:
+def _signatures_of_changed(changed: Stale, landed: Listings) -> Signatures:
     """Signatures of the landing dates that are to be computed; empty for those whose files are gone."""
     found = signatures(landed)
     return {
@@ -292,7 +292,9 @@ def _tried_in_vain(
                 tried.append((run, Work(tables, first, last)))
     work = [one for _, one in tried]
     found: dict[tuple[str, date, date], TableFailed] = {}  # a run that died is tried again, and may die again
-    for (run, one), aims, before in zip(tried, lakehouse.stamps.aims(work), lakehouse.stamps.before(work), strict=True):
+    for (run, one), aims, before in zip(
+        tried, lakehouse.planner.aims(work), lakehouse.planner.before(work), strict=True
+    ):
         aimed_at, was = json.loads(run.tags[AIMS_TAG]), json.loads(run.tags.get(BEFORE_TAG, "{}"))
         same = {
             name for name in stale if name in aims and (aims[name], before[name]) == (aimed_at[name], was.get(name))
@@ -329,7 +331,7 @@ def _computed_in_vain(
         aims = json.loads(run.tags.get(AIMS_TAG, "{}")) if run.status == dg.DagsterRunStatus.SUCCESS else {}
         still = {name: days & stale.get(name, {}).keys() & recorded(name).keys() - later[name] for name in work.tables}
         if aims and any(still.values()):
-            [now] = lakehouse.stamps.aims([work])
+            [now] = lakehouse.planner.aims([work])
             found |= {(run.run_id, n): left for n, left in still.items() if left and now[n] == aims.get(n)}
         for name in work.tables:
             later[name] |= days
@@ -337,7 +339,7 @@ def _computed_in_vain(
 
 
 def _requests(lakehouse: Lakehouse, wanted: Mapping[str, Work]) -> list[dg.RunRequest]:
-    aims, before = lakehouse.stamps.aims(wanted.values()), lakehouse.stamps.before(wanted.values())
+    aims, before = lakehouse.planner.aims(wanted.values()), lakehouse.planner.before(wanted.values())
     return [
         dg.RunRequest(
             run_key=key,

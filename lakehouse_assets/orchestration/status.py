@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse_assets.calendar import DAY, at_most
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.landing.zone import Looks
+from lakehouse_assets.landing.zone import Listings
 
 if TYPE_CHECKING:  # importing Dagster takes longer than all that is told of a lakehouse that is up to date
     import dagster as dg
@@ -61,8 +61,8 @@ def status(lakehouse: Lakehouse, opened: Opened) -> list[Stretch]:
         lakehouse: whose days.
         opened: opens Dagster's instance, which is asked about runs where a day is not up to date.
     """
-    landed = lakehouse.zone.look_at_all()
-    stale = lakehouse.stamps.stale(landed)
+    landed = lakehouse.zone.listings()
+    stale = lakehouse.planner.stale(landed)
     days = sorted(
         set().union(
             *(landed[dataset] for dataset in landed), *stale.values(), *map(lakehouse.catalog.stamps, lakehouse.tables)
@@ -112,7 +112,7 @@ def _stands(
     return STALE, f"{tables[0]}: {stale[tables[0]][day]}{more}"
 
 
-def _runs(opened: Opened, landed: Looks) -> tuple[list[_Running], list[Failure]]:
+def _runs(opened: Opened, landed: Listings) -> tuple[list[_Running], list[Failure]]:
     """Unfinished runs; and the newest failed ones, newest first, but for those whose files have changed since."""
     import dagster as dg
 

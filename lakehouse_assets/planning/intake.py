@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from datetime import date
 
 from lakehouse_assets.assets.table import Table
-from lakehouse_assets.calendar import DAY, EVER
+from lakehouse_assets.calendar import ALL_DAYS, DAY
 from lakehouse_assets.landing.csv_files import COMPRESSED_ENDINGS
 from lakehouse_assets.landing.deliveries import BYTES_PER_ROW
 from lakehouse_assets.landing.zone import LandingZone
@@ -38,7 +38,7 @@ class Intake:
         delivered = sum(self._delivered(name, first, last) for name in names if self._tables[name].layer == "bronze")
         spans: dict[str, tuple[date, date]] = {}
         for i in (i for name in names for i in self._tables[name].inputs):
-            low, high = EVER if i.as_of else i.span_read(first, last)
+            low, high = ALL_DAYS if i.as_of else i.span_read(first, last)
             if i.table not in names or low < first or high > last:
                 before = spans.get(i.table, (low, high))
                 spans[i.table] = (min(low, before[0]), max(high, before[1]))
@@ -52,7 +52,7 @@ class Intake:
         return rows
 
     def _delivered(self, name: str, first: date, last: date) -> int:
-        days = self._zone.look(name.removeprefix("bronze."))
+        days = self._zone.listing(name.removeprefix("bronze."))
         files = [file for day, found in days.items() if first <= day <= last for file in found]
         texts = [
             file.size * (_COMPRESSED_TO if file.path.name.lower().endswith(COMPRESSED_ENDINGS) else 1) for file in files

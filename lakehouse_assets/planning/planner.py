@@ -23,11 +23,11 @@ from pyiceberg.table import Table as IcebergTable
 
 from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.assets.table import Input, Table, settings_of
-from lakehouse_assets.calendar import DAY, EVER, as_of, at_most, days_between, stretches
+from lakehouse_assets.calendar import ALL_DAYS, DAY, as_of, at_most, days_between, stretches
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.landing.csv_files import FileRefused
 from lakehouse_assets.landing.files import LandedFile, LandingError
-from lakehouse_assets.landing.zone import LandingZone, Looks
+from lakehouse_assets.landing.zone import LandingZone, Listings
 from lakehouse_assets.planning.shared_runs import grouped
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import Catalog, kept_from, read_settings, read_stamps
@@ -96,7 +96,7 @@ class OneLook:
         return read_stamps(table) if table else {}
 
 
-class Stamps:
+class Planner:
     """Expected and recorded stamps of one lakehouse."""
 
     def __init__(self, settings: Settings, tables: Mapping[str, Table], catalog: Catalog, zone: LandingZone) -> None:
@@ -174,7 +174,7 @@ class Stamps:
         """The tables as they are at their first use."""
         return OneLook(self._catalog.load, self._routes)
 
-    def stale(self, landed: Looks, spans: Spans | None = None, tables: OneLook | None = None) -> Stale:
+    def stale(self, landed: Listings, spans: Spans | None = None, tables: OneLook | None = None) -> Stale:
         """Days of each table whose recorded stamp is not the expected one, or whose inputs are stale, and why.
 
         Args:
@@ -186,7 +186,7 @@ class Stamps:
         Raises:
             LandingError: the landing zone is not there any more, as when a disk is not mounted.
         """
-        spans = dict.fromkeys(self._tables, EVER) if spans is None else spans
+        spans = dict.fromkeys(self._tables, ALL_DAYS) if spans is None else spans
         tables = tables or self.one_look()
         for dataset in DATASETS:
             if tables.stamps(f"bronze.{dataset}") and not landed[dataset] and not self._zone.storage.has(dataset):
@@ -220,7 +220,7 @@ class Stamps:
             stale[name] = {day: why[day] for day in sorted(gone.union(days)) if day in why}
         return stale
 
-    def phases(self, landed: Looks) -> Iterator[Stale]:
+    def phases(self, landed: Listings) -> Iterator[Stale]:
         """Stale days in two phases: first of tables that depend on landed files only, then of the rest.
 
         Args:
@@ -228,10 +228,10 @@ class Stamps:
         """
         for from_files in (True, False):
             names = [name for name, table in self._tables.items() if (table.calendar != "events") == from_files]
-            yield self.stale(landed, dict.fromkeys(names, EVER))
+            yield self.stale(landed, dict.fromkeys(names, ALL_DAYS))
 
     def waiting_for(
-        self, name: str, first: date, last: date, landed: Looks, tables: OneLook | None = None
+        self, name: str, first: date, last: date, landed: Listings, tables: OneLook | None = None
     ) -> dict[date, Origin]:
         """Days of a table whose rows are not final, and what each waits for.
 
@@ -255,12 +255,12 @@ class Stamps:
                 continue
             # its own earlier days first, as these look back further
             for i in sorted(table.inputs, key=lambda i: i.table != table.name):
-                low, high = EVER if i.as_of else i.span_read(*spans[table.name])
+                low, high = ALL_DAYS if i.as_of else i.span_read(*spans[table.name])
                 before = spans.get(i.table, (low, high))
                 spans[i.table] = (min(low, before[0]), max(high, before[1]))
         return spans
 
-    def _origin(self, name: str, day: date, stale: Stale, landed: Looks) -> Origin:
+    def _origin(self, name: str, day: date, stale: Stale, landed: Listings) -> Origin:
         """What a stale day waits for: a stale day whose inputs are up to date."""
         for i in sorted(self._tables[name].inputs, key=lambda i: i.table == name):  # its own earlier days last
             above, (low, high) = stale.get(i.table, {}), i.span_read(day, day)
@@ -270,7 +270,7 @@ class Stamps:
                 return self._origin(i.table, min(read), stale, landed)
         return Origin(name, day, stale[name][day])
 
-    def refused(self, stale: Stale, landed: Looks) -> dict[date, str]:
+    def refused(self, stale: Stale, landed: Listings) -> dict[date, str]:
         """Stale landing dates with a file that can't be read, and what is wrong with it.
 
         Who leaves them out keeps no other day waiting; each keeps the rows it had. New files are read for it, once.
@@ -345,7 +345,7 @@ class Stamps:
             for one in work
         ]
 
-    def following(self, failed: Mapping[str, Collection[date]], landed: Looks) -> dict[str, Following]:
+    def following(self, failed: Mapping[str, Collection[date]], landed: Listings) -> dict[str, Following]:
         """Days of tables that must not be computed, because they depend on failed days.
 
         Args:
@@ -372,8 +372,8 @@ class Stamps:
                 found[name] = Following(frozenset(own), source)
         return found
 
-    def snapshots(self, name: str, first: date, last: date) -> list[date]:
-        """The users' snapshots, as far as a table has them, that the days ``first`` … ``last`` go by, in order."""
+    def user_deliveries(self, name: str, first: date, last: date) -> list[date]:
+        """Landing dates of users' files that the days go by, as far as a table has them, in order."""
         taken = self._taken(self._catalog.stamps(name))
         return sorted({as_of(day, taken) for day in days_between(first, last)}) if taken else []
 
@@ -536,11 +536,11 @@ def _span(delivered: Collection[date]) -> list[date]:
     return days_between(min(delivered), max(delivered)) if delivered else []
 
 
-def _delivered_users(landed: Looks) -> list[date]:
+def _delivered_users(landed: Listings) -> list[date]:
     return sorted(day for day, files in landed["users"].items() if files)
 
 
-def _reached(i: Input, stale: Collection[date], days: Sequence[date], landed: Looks) -> Iterable[date]:
+def _reached(i: Input, stale: Collection[date], days: Sequence[date], landed: Listings) -> Iterable[date]:
     """The days that read a stale day of an input."""
     if not stale or not days:
         return ()

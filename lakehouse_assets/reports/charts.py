@@ -154,8 +154,8 @@ def _lines(marked: bool) -> list[dict[str, Any]]:
     return layers
 
 
-def look(text: str, line: str, colours: Sequence[str]) -> dict[str, Any]:
-    """What all charts on a page look like: Vega-Lite's configuration with the colours of texts, lines and series."""
+def drawn_in(text: str, line: str, colours: Sequence[str]) -> dict[str, Any]:
+    """How all charts on a page are drawn: Vega-Lite's configuration with the colours of texts, lines and series."""
     axis = {"labelColor": text, "titleColor": text, "gridColor": line, "domainColor": line, "tickColor": line}
     legend = {"labelColor": text, "titleColor": text, "orient": "top", "title": None, "symbolType": "square"}
     return {
@@ -172,4 +172,4 @@ _NAMES = ("text", "line", *(f"series-{number}" for number in range(1, 10)))
 _LIGHT, _DARK = ("#1c2733", "#d5dce4", *_ON_LIGHT), ("#e6edf3", "#33404d", *_ON_DARK)
 THEMES = {name: dict(zip(_NAMES, colours, strict=True)) for name, colours in (("light", _LIGHT), ("dark", _DARK))}
 # for the page, whose style gives the colours: a change of theme, or printing, draws nothing again
-STYLED = look("var(--text)", "var(--line)", [f"var(--series-{number})" for number in range(1, 10)])
+STYLED = drawn_in("var(--text)", "var(--line)", [f"var(--series-{number})" for number in range(1, 10)])

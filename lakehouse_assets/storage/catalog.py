@@ -387,7 +387,7 @@ def files_overlapping(
     """Live data files by path whose days may touch ``first`` … ``last``, with their own first and last day."""
     found = {}
     for file in live_files(table):
-        low, high = days_of(table, column, file)
+        low, high = days_in_file(table, column, file)
         if low <= last and high >= first:
             found[file.file_path] = (file, low, high)
     return found
@@ -418,7 +418,7 @@ def _kept(path: str, read: Callable[[], Sequence[DataFile]]) -> Sequence[DataFil
     return files
 
 
-def days_of(table: IcebergTable, column: str, file: DataFile) -> tuple[date, date]:
+def days_in_file(table: IcebergTable, column: str, file: DataFile) -> tuple[date, date]:
     """The first and last day in a data file, by its statistics."""
     field_id = table.schema().find_field(column).field_id
     return _as_date(file.lower_bounds[field_id]), _as_date(file.upper_bounds[field_id])

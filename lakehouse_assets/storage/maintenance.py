@@ -19,7 +19,7 @@ from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.snapshots import ancestors_of
 
 from lakehouse_assets.assets.datasets import DATASETS
-from lakehouse_assets.calendar import EVER, month_first
+from lakehouse_assets.calendar import ALL_DAYS, month_first
 from lakehouse_assets.storage.catalog import files_overlapping, forget_days, kept_from, read_stamps
 from lakehouse_assets.storage.staging_branch import staging_began
 from lakehouse_assets.storage.warehouse import PublishConflict, Warehouse
@@ -58,7 +58,7 @@ class Freed:
 
 @dataclass(frozen=True)
 class Dropping:
-    """Days of one table that are older than its retention.
+    """Days of one table that cleanup drops.
 
     Attributes:
         table: ``layer.table``.
@@ -134,7 +134,7 @@ class Maintenance:
         computed = read_stamps(table)
         if declared.by_month or not computed:  # a month of these is one file already
             return 0, 0
-        found = files_overlapping(table, declared.partition_column, *EVER).values()
+        found = files_overlapping(table, declared.partition_column, *ALL_DAYS).values()
         files = [(low, high, file.record_count) for file, low, high in found]
         unfinished = month_first(max(computed))
         compacted = gave_way = 0

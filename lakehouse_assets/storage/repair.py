@@ -26,7 +26,7 @@ from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse_assets.calendar import DAY, at_most, span_in_words
-from lakehouse_assets.storage.catalog import days_of, forget_days, keep_from, kept_from, read_stamps
+from lakehouse_assets.storage.catalog import days_in_file, forget_days, keep_from, kept_from, read_stamps
 from lakehouse_assets.storage.catalog_errors import CatalogError
 from lakehouse_assets.storage.engine import OutOfMemory
 from lakehouse_assets.storage.place import sqlite_file
@@ -167,7 +167,7 @@ class Repair:
             DamagedTable: one can't.
             StorageError: the S3 store does not serve it now.
         """
-        found = next(self.look(names), None)
+        found = next(self.find(names), None)
         if found:
             raise DamagedTable(
                 f"{found}; `lakehouse maintain --repair` takes out what can't be read, and `lakehouse run` then "
@@ -191,7 +191,7 @@ class Repair:
                     raise error
         return found
 
-    def look(self, names: Iterable[str] | None = None) -> Iterator[Damage]:
+    def find(self, names: Iterable[str] | None = None) -> Iterator[Damage]:
         """Files of tables (default all that exist) that can't be read: what is cheap to find first, at last every byte.
 
         Raises:
@@ -286,7 +286,7 @@ class Repair:
         for task in table.scan().plan_files():
             scheme, netloc, path = storage.parse_location(task.file.file_path)
             if why := unreadable(storage.fs_by_scheme(scheme, netloc), path, task.file):
-                yield Damage(name, path, why, (task.file, *days_of(table, column, task.file)))
+                yield Damage(name, path, why, (task.file, *days_in_file(table, column, task.file)))
 
     def _readable_version(self, name: str) -> tuple[str | None, date | None]:
         """The newest version of a table that can be read, if any, and the first day that cleanup has kept, if any.

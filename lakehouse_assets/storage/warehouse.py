@@ -1,7 +1,7 @@
 """Reading tables, and writing them in three steps: stage, audit what is staged, publish in one commit.
 
 Readers of main see the old days or the new ones, never a mix: an engine writes data files that no reader sees, every
-law of the contract is counted on the rows as they pass into them, and only if all hold one commit swaps them in for
+rule of the contract is counted on the rows as they pass into them, and only if all hold one commit swaps them in for
 the files they replace, together with the stamps that say what the days were computed from.
 See docs/decisions/0001-write-audit-publish.md.
 """
@@ -25,13 +25,13 @@ from pyspark.sql import functions as F
 from lakehouse_assets.assets.division import ORDER, PART
 from lakehouse_assets.assets.frames import stacked
 from lakehouse_assets.assets.table import IN_ITS_PARTITION, NO_DUPLICATE_KEY, Rule, Table, settings_of
-from lakehouse_assets.calendar import DAY, EVER, Days, days_between, month_first, month_last, some, span_in_words
+from lakehouse_assets.calendar import ALL_DAYS, DAY, Days, days_between, month_first, month_last, some, span_in_words
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import (
     NO_ANSWER,
     Catalog,
-    days_of,
+    days_in_file,
     files_overlapping,
     forget_stamps,
     head_of,
@@ -69,7 +69,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Audit:
-    """What counting a range told: rows a day, and breaches a day of each law by name."""
+    """What counting a range told: rows a day, and breaches a day of each rule by name."""
 
     rows: Mapping[date, int]
     breaches: Mapping[str, Mapping[date, int]]
@@ -158,7 +158,7 @@ class Warehouse:
         self.catalog = catalog
         self._engine = engine
         self._audits: dict[tuple[str, date, date], Published] = {}
-        self._broken_laws: dict[str, Mapping[str, Column]] = {}
+        self._broken_rules: dict[str, Mapping[str, Column]] = {}
 
     @property
     def engine(self) -> Engine:
@@ -229,7 +229,7 @@ class Warehouse:
             properties: what the commit's snapshot says of itself, such as the run's id.
 
         Raises:
-            ContractViolation: a law of the table does not hold; readers still see the previous data.
+            ContractViolation: a rule of the table does not hold; readers still see the previous data.
             PublishConflict: another run published some of these days after ``base`` was noted.
         """
         declared = self.tables[name]
@@ -280,7 +280,7 @@ class Warehouse:
             PublishConflict: a run published some of these days meanwhile; nothing was changed.
         """
         table = self.catalog.iceberg.load_table(name)
-        span = (EVER[0], first_kept - DAY)
+        span = (ALL_DAYS[0], first_kept - DAY)
         self._rewrite(table, self._replaced(self.tables[name], table, *span), span, first_kept, properties)
 
     def audit(self, name: str, first: date, last: date) -> Audit:
@@ -382,7 +382,7 @@ class Warehouse:
     # -- audit ---------------------------------------------------------------------------------------------------
 
     def _counted(self, declared: Table, first: date, last: date) -> Mapping[str, Column]:
-        """What to count rows of the days by while they are staged: all of them, and breaches of every law."""
+        """What to count rows of the days by while they are staged: all of them, and breaches of every rule."""
         own = _between(declared, first, last)
         counted = {_ROWS: own} | {name: own & broken for name, broken in self._broken(declared).items()}
         if declared.key:
@@ -390,10 +390,10 @@ class Warehouse:
         return counted
 
     def _audit_of_stage(self, declared: Table, staging: Staging, first: date, last: date) -> Audit:
-        """What was counted while the rows were written; where a law is broken, counted again by day to say so.
+        """What was counted while the rows were written; where a rule is broken, counted again by day to say so.
 
         Raises:
-            ContractViolation: a law is broken, or other rows were staged than were counted.
+            ContractViolation: a rule is broken, or other rows were staged than were counted.
         """
         if not staging.files:
             return Audit({}, {})
@@ -417,7 +417,7 @@ class Warehouse:
         table = self.catalog.iceberg.load_table(declared.name)
         found: dict[date, int] = {}
         for file in added:
-            low, high = days_of(table, declared.partition_column, file)
+            low, high = days_in_file(table, declared.partition_column, file)
             if low == high:
                 counts = [(low, file.record_count)]
             else:
@@ -430,27 +430,27 @@ class Warehouse:
         return found
 
     def _count(self, declared: Table, frame: DataFrame, first: date, last: date) -> Audit:
-        """All laws in one pass by day; meanwhile the unique key in a second, by hash, made exact where hashes meet."""
-        laws = {name: F.count_if(broken) for name, broken in self._broken(declared).items()}
+        """All rules in one pass by day; meanwhile the unique key in a second, by hash, made exact where hashes meet."""
+        rules = {name: F.count_if(broken) for name, broken in self._broken(declared).items()}
         day = F.col(declared.partition_column)
         with ThreadPoolExecutor(max_workers=1) as beside:
             doubles = beside.submit(self._duplicate_keys, declared, frame) if declared.key else None
             counted = (
                 frame.groupBy(day.alias("day"))
-                .agg(F.count(F.lit(1)).alias("rows"), *[law.alias(name) for name, law in laws.items()])
+                .agg(F.count(F.lit(1)).alias("rows"), *[rule.alias(name) for name, rule in rules.items()])
                 .collect()
             )
             inside = {row["day"]: row for row in counted if row["day"] and first <= row["day"] <= last}
-            breaches = {name: {d: row[name] for d, row in inside.items() if row[name]} for name in laws}
+            breaches = {name: {d: row[name] for d, row in inside.items() if row[name]} for name in rules}
             if doubles:
                 breaches[NO_DUPLICATE_KEY] = doubles.result()
         return Audit({d: row["rows"] for d, row in inside.items()}, breaches)
 
     def _broken(self, declared: Table) -> Mapping[str, Column]:
-        """For each law of a table whether a row breaks it; put together once, as each takes many calls."""
-        if declared.name not in self._broken_laws:
-            self._broken_laws[declared.name] = {rule.name: _breaks(rule) for rule in declared.contract()}
-        return self._broken_laws[declared.name]
+        """For each rule of a table whether a row breaks it; put together once, as each takes many calls."""
+        if declared.name not in self._broken_rules:
+            self._broken_rules[declared.name] = {rule.name: _breaks(rule) for rule in declared.contract()}
+        return self._broken_rules[declared.name]
 
     def _duplicate_keys(self, declared: Table, frame: DataFrame) -> dict[date, int]:
         hashed = frame.withColumn("_hash", F.xxhash64(*declared.key))
@@ -463,7 +463,7 @@ class Warehouse:
         return {row[0]: row["rows"] for row in by_day}
 
     def _explain(self, declared: Table, frame: DataFrame, audit: Audit, first: date, last: date) -> str:
-        """One sentence with the broken laws, how often, and sample rows."""
+        """One sentence with the broken rules, how often, and sample rows."""
         rules = {rule.name: rule for rule in declared.contract()}
         parts = []
         for name, days in audit.breaches.items():
@@ -481,7 +481,7 @@ class Warehouse:
         return f"{declared.name} {span} was not published: {'; '.join(parts)}. Readers still see the previous data"
 
     def _broken_part(self, frame: DataFrame, rule: Rule) -> str:
-        """What of a law is broken."""
+        """What of a rule is broken."""
         parts = rule.parts or (rule,)
         counts = frame.agg(*[F.count_if(_breaks(part)) for part in parts]).collect()[0]
         return "; ".join(part.description for part, count in zip(parts, counts, strict=True) if count)

@@ -96,10 +96,10 @@ def retention_weekly(user_days: DataFrame, first_days: DataFrame, users: UsersAs
         the day), users (bigint), rate (users / cohort_users); no row for a cohort without users.
     """
     by_activity = first_days.select(
-        F.lit(days.first).alias("snapshot_date"), "user_id", F.col("first_date").alias("joined")
+        F.lit(days.first).alias("delivery_date"), "user_id", F.col("first_date").alias("joined")
     )
-    by_join_date = users.at_snapshots().select("snapshot_date", "user_id", F.col("join_date").alias("joined"))
-    members = (by_activity, [days.first]), (by_join_date, users.snapshots)
+    by_join_date = users.at_deliveries().select("delivery_date", "user_id", F.col("join_date").alias("joined"))
+    members = (by_activity, [days.first]), (by_join_date, users.deliveries)
     one, other = (
         _cells(user_days, joined, dates, days).withColumn("cohort_by", F.lit(name))
         for name, (joined, dates) in zip(COHORTS, members, strict=True)
@@ -110,30 +110,30 @@ def retention_weekly(user_days: DataFrame, first_days: DataFrame, users: UsersAs
     )
 
 
-def _cells(user_days: DataFrame, members: DataFrame, snapshot_dates: Sequence[date], days: Days) -> DataFrame:
+def _cells(user_days: DataFrame, members: DataFrame, delivery_dates: Sequence[date], days: Days) -> DataFrame:
     """The cells of one kind of cohort.
 
     Args:
         user_days: event_date, user_id.
-        members: snapshot_date, user_id, joined (null: in no cohort).
-        snapshot_dates: the snapshots.
+        members: delivery_date, user_id, joined (null: in no cohort).
+        delivery_dates: the deliveries.
         days: days wanted.
 
     Returns:
         date, cohort_week, week_number, cohort_users, users.
     """
-    snapshots = F.array(*map(F.lit, snapshot_dates)).cast("array<date>")
-    newest = F.array_max(F.filter(snapshots, lambda snapshot: snapshot <= F.col("date")))
-    every_day = calendar(user_days, *days).withColumn("snapshot_date", F.coalesce(newest, F.array_min(snapshots)))
+    deliveries = F.array(*map(F.lit, delivery_dates)).cast("array<date>")
+    newest = F.array_max(F.filter(deliveries, lambda delivery: delivery <= F.col("date")))
+    every_day = calendar(user_days, *days).withColumn("delivery_date", F.coalesce(newest, F.array_min(deliveries)))
     sunday = F.date_add(F.trunc("date", "week"), 6)
     # not `trunc`, which Sail can't do for a join date as old as a typing error may make it
     cohort_week = F.date_sub("joined", F.pmod(F.unix_date("joined") + 3, F.lit(7))).alias("cohort_week")
-    sizes = members.groupBy("snapshot_date", "joined", cohort_week).agg(F.count(F.lit(1)).alias("joining"))
+    sizes = members.groupBy("delivery_date", "joined", cohort_week).agg(F.count(F.lit(1)).alias("joining"))
     weeks_back = F.explode(F.sequence(F.lit(0), F.lit(WEEKS)))
     cohorts = (
         every_day.withColumn("week_number", weeks_back)
         .withColumn("cohort_week", F.date_sub(F.trunc("date", "week"), F.col("week_number") * 7))
-        .join(sizes, ["snapshot_date", "cohort_week"])
+        .join(sizes, ["delivery_date", "cohort_week"])
         .where("joined <= date")
         .groupBy("date", "cohort_week", F.col("week_number").cast("bigint").alias("week_number"))
         .agg(F.sum("joining").alias("cohort_users"))
@@ -142,7 +142,7 @@ def _cells(user_days: DataFrame, members: DataFrame, snapshot_dates: Sequence[da
         user_days.select("user_id", F.date_add(F.trunc("event_date", "week"), 6).alias("date"))
         .distinct()
         .join(F.broadcast(every_day), "date")
-        .join(members, ["snapshot_date", "user_id"])
+        .join(members, ["delivery_date", "user_id"])
         .where("joined <= date")
         .groupBy("date", cohort_week)
         .agg(F.count(F.lit(1)).alias("active"))
