@@ -18,6 +18,7 @@ from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.planning.planner import Work
 from lakehouse_assets.settings import load_settings
+from lakehouse_assets.storage import catalog
 
 RECORDED = Path(__file__).parent / "recorded"
 COMPUTING = ("lakehouse_assets.assets", "lakehouse_assets.timestamps")
@@ -111,6 +112,15 @@ def found(home: Path) -> dict[str, list[str]]:
 def test_definitions_stamps_and_code_are_those_written_down(tmp_path: Path) -> None:
     for name, lines in found(tmp_path).items():
         assert lines == (RECORDED / f"{name}.txt").read_text().splitlines(), f"{name}: see the head of this file"
+
+
+def test_what_tables_say_of_their_days_has_the_names_it_had() -> None:
+    """Under another name the next version finds nothing computed, and computes every lake again."""
+    assert (catalog._STAMPS, catalog._KEPT_FROM, catalog._SETTINGS) == (
+        "lakehouse.stamps.",
+        "lakehouse.kept-from",
+        "lakehouse.settings",
+    )
 
 
 if __name__ == "__main__":
