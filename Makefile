@@ -69,8 +69,8 @@ test: $(DEV) ## the test suite in three parts side by side; needs nothing but wh
 	@echo "three parts side by side, each shows its tests when it ends"
 	@$(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target tests-on-sail tests-of-spark tests-of-dev
 
-tests-on-sail: $(DEV)
-	$(BIN)/python -m pytest --ignore=$(TESTS)dev.py
+tests-on-sail: $(DEV)  # a file's tests share a lakehouse, so that a process takes whole files
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --ignore=$(TESTS)dev.py
 
 tests-of-dev: $(DEV)  # which wait for a daemon most of the time
 	$(BIN)/python -m pytest $(TESTS)dev.py
