@@ -145,7 +145,7 @@ def without_start(run: Timed) -> float:
     Raises:
         BenchmarkError: it did not print them, so it computed nothing.
     """
-    first = next((at for at, line in run.lines if re.search(r": \d+ tables$", line)), None)
+    first = next((at for at, line in run.lines if re.search(r": \d+ tables?, ", line)), None)
     done = next((at for at, line in run.lines if line.startswith("done: ")), None)
     if first is None or done is None:
         raise BenchmarkError("`lakehouse run` computed nothing; it said: " + " / ".join(line for _, line in run.lines))
