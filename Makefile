@@ -30,6 +30,7 @@ profiles: $(READY) ## install what `lakehouse profile` needs, 0.4 GB
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode --require-hashes -r requirements-profile.lock
 
 wheel: $(READY) ## build the package, dist/*.whl
+	rm -rf build  # it would put modules that are gone into the wheel
 	$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python
 
 setup-s3: $(READY) ## also the jar that a warehouse in an S3 store needs (69 MB)
