@@ -1,1 +1,1 @@
-"""Assets by layer: each wires a pure transform to its declared table."""
+"""Tables by layer, one file each: a declaration and the function that computes it."""

@@ -1,4 +1,4 @@
-"""What a table's charts and cards say of themselves: what each shows and means, and the question to the tables.
+"""Charts and cards that a table declares beside its columns: title, meaning, and SQL.
 
 A declaration has them beside its columns. The dashboard and Dagster's page of the table draw them
 (`lakehouse_assets.reports.charts`).

@@ -1,4 +1,4 @@
-"""What is delivered, and its columns; apart, so that landing a file loads no engine."""
+"""Kinds of delivered files and their columns; in a module of its own, so that landing loads no engine."""
 
 from collections.abc import Mapping
 
