@@ -1,7 +1,6 @@
 """Charts and cards that a table declares beside its columns: title, meaning, and SQL.
 
-A declaration has them beside its columns. The dashboard and Dagster's page of the table draw them
-(`lakehouse_assets.reports.charts`).
+The dashboard and Dagster's page of the table draw them (`lakehouse_assets.reports.charts`).
 """
 
 from __future__ import annotations
