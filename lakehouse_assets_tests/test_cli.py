@@ -143,7 +143,7 @@ def assert_one_sentence(outcome: tuple[int, str, str], words: str) -> None:
         (["land", "users", "nowhere.csv", "--date", "9999-12-31"], "--date 9999-12-31 is not between 2000-01-01"),
         (
             ["land", "interactions", "x.csv", "--map", "uid"],
-            "--map uid: write it as COLUMN=YOUR_NAME, .* user_id",
+            "--map uid: write it as COLUMN=YOUR_NAME; .* user_id",
         ),
         (["land", "interactions", "x.csv", "--map", "user_id="], "--map user_id=: write it as COLUMN=YOUR_NAME"),
         (["land", "users", "x.csv", "--map", "timestamp=ts"], "--map timestamp=ts: .* one of user_id, join_date"),
@@ -273,8 +273,8 @@ def test_land_says_what_went_where(lakehouse_command: Run, home: Path) -> None:
     events = source(home, f"{HEADER}\n{ROW}\nu,2024-03-02 10:00:00,edit,p,10,1\nu,never,edit,p,10,1\n")
     status, printed, _ = lakehouse_command("land", "interactions", events)
     assert status == 0
-    assert "events.csv: 3 rows into 2 days, 2024-03-01 … 2024-03-02" in printed
-    assert "1 row with an unreadable timestamp, such as 'never' landed under 2024-03-02, to be rejected" in printed
+    assert "events.csv: 3 rows, 2 days: 2024-03-01 … 2024-03-02" in printed
+    assert "1 row with an unreadable timestamp (such as 'never') landed under 2024-03-02, to be rejected" in printed
     again = lakehouse_command("land", "interactions", events)[1]
     assert "replaced the earlier file of that name on: 2024-03-01 … 2024-03-02" in again
 
@@ -305,7 +305,7 @@ def test_land_says_what_went_where(lakehouse_command: Run, home: Path) -> None:
 def test_users_land_under_today_and_give_way_only_to_as_many_rows(lakehouse_command: Run, home: Path) -> None:
     header = ",".join(DATASETS["users"])
     two = source(home, f"{header}\na,2024-01-01,DE,ios,paid\nb,2024-01-01,DE,ios,paid\n", "users.csv")
-    told = f"users.csv: delivered as it is under {datetime.now(tz=UTC).date()}, today in UTC; --date D delivers it"
+    told = f"users.csv: delivered as it is under {datetime.now(tz=UTC).date()}, today in UTC; use --date D"
     assert told in lakehouse_command("land", "users", two)[1]
     dated = lakehouse_command("land", "users", two, "--date", "2024-03-01")[1]
     assert "users.csv: delivered as it is under 2024-03-01\n" in dated
@@ -329,7 +329,7 @@ def test_files_before_a_mistake_stay_landed_and_the_mistake_is_named(lakehouse_c
     good = source(home, f"{HEADER}\n{ROW}\n", "good.csv")
     bad = source(home, "user;timestamp\n", "bad.csv")
     outcome = lakehouse_command("land", "interactions", good, bad)
-    assert_one_sentence(outcome, r"bad\.csv: columns 'user_id', .* are missing \(found: user, timestamp\)")
+    assert_one_sentence(outcome, r"bad\.csv: columns 'user_id', .* are missing; found: user, timestamp")
     assert "good.csv: 1 row into 1 day, 2" in outcome[1]
     assert [path.name for path in (home / "landing").glob("interactions/date=*/*")] == ["good.csv"]
 
@@ -392,7 +392,7 @@ def test_export_mistakes_are_one_sentence_and_leave_nothing(lakehouse_command: R
             lakehouse_command("export", "gold.daily_metrics", "-o", target, "--format", "csv"),
             f"{target} can't be written",
         )
-    assert_one_sentence(lakehouse_command("export", "gold.daily_metrics", "-o", "x.xlsx"), r"none of \.csv, .*--format")
+    assert_one_sentence(lakehouse_command("export", "gold.daily_metrics", "-o", "x.xlsx"), r"must be one of \.csv, .*--format")
     assert sorted(path.name for path in home.parent.iterdir()) == ["home"]
 
 
@@ -501,7 +501,7 @@ def test_a_run_says_why_rows_are_of_the_future(home: Path) -> None:
     rows = [{"landing_date": day, "event_date": None, "reason": "future_event", "delivered_rows": 7}]
     lakehouse = store(home, "silver.interaction_routing", rows)
     _, hint = rejected([Work(("silver.interaction_routing",), day, day)], lakehouse.settings)
-    assert "future_event: after the date they were delivered under, in UTC" in hint
+    assert "future_event: after the landing date in UTC;" in hint
 
 
 def test_status_says_what_another_time_zone_divides_again_and_land_does_so_first(

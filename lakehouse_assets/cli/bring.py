@@ -155,7 +155,7 @@ def land(
             say(f"{source.name}: {some(rows, 'row')}, {some(len(days), 'day')}: {span} ({took:.1f} s)")
             if landed.unreadable_day:
                 rows = landed.unreadable_day
-                shown = f", such as {landed.unread[0]!r}" if landed.unread else ""
+                shown = f" (such as {landed.unread[0]!r})" if landed.unread else ""
                 say(
                     f"  {some(rows, 'row')} with an unreadable timestamp{shown} landed under {days[-1]}, to be rejected"
                 )

@@ -48,9 +48,10 @@ def _rejected_interactions(work: Sequence[Work], settings: Settings) -> list[str
             "land` without --date lands each row under its own date"
         )
     if reasons.get("future_event", 0) * 100 > total:
+        zones = " and in ".join(dict.fromkeys(("UTC", settings.reporting_timezone)))
         hint.append(
-            f"  future_event: after the landing date, in UTC and in {settings.reporting_timezone}; `lakehouse land` "
-            "without --date lands each row under its own date"
+            f"  future_event: after the landing date in {zones}; `lakehouse land` without --date lands each row under "
+            "its own date"
         )
     return [_rejected_of("rows", total, reasons, "silver.rejected_interactions"), *hint]
 
