@@ -392,7 +392,9 @@ def test_export_mistakes_are_one_sentence_and_leave_nothing(lakehouse_command: R
             lakehouse_command("export", "gold.daily_metrics", "-o", target, "--format", "csv"),
             f"{target} can't be written",
         )
-    assert_one_sentence(lakehouse_command("export", "gold.daily_metrics", "-o", "x.xlsx"), r"must be one of \.csv, .*--format")
+    assert_one_sentence(
+        lakehouse_command("export", "gold.daily_metrics", "-o", "x.xlsx"), r"must be one of \.csv, .*--format"
+    )
     assert sorted(path.name for path in home.parent.iterdir()) == ["home"]
 
 

@@ -412,8 +412,8 @@ def _column_names(path: str, line: str, separator: str, columns: Sequence[str]) 
         lacks = f"column {missing[0]!r} is" if len(missing) == 1 else f"columns {', '.join(map(repr, missing))} are"
         raise FileRefused(
             path,
-            f"{lacks} missing; found: {', '.join(filter(None, header))}. If the file has other names for them, map them: "
-            f"`--map {missing[0]}=YOUR_NAME`",
+            f"{lacks} missing; found: {', '.join(filter(None, header))}. If the file has other names for them, "
+            f"map them: `--map {missing[0]}=YOUR_NAME`",
         )
     if "" in header[1:-1] or header.count("") > 1:  # the first one may be the row numbers that pandas writes
         nameless = header.index("", 1) + 1
