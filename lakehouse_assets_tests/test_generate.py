@@ -16,14 +16,8 @@ import duckdb
 import pandas as pd
 import pytest
 
-from lakehouse_assets.sample_data.generate import (
-    ACTIONS,
-    BLOCK_ROWS,
-    INTERACTION_COLUMNS,
-    USER_COLUMNS,
-    Generated,
-    generate,
-)
+from lakehouse_assets.sample_data.generate import generate
+from lakehouse_assets.sample_data.plan import ACTIONS, BLOCK_ROWS, INTERACTION_COLUMNS, USER_COLUMNS, Generated
 
 DATA = Path(__file__).parent.parent / "data"
 SAMPLE: dict[str, Any] = {"users": 300, "days": 14, "rows": 2_000, "seed": 7}  # as data/README.md says
