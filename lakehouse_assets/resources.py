@@ -7,12 +7,12 @@ import dagster as dg
 from dagster_pyspark import LazyPySparkResource
 from pydantic import Field
 
+from lakehouse_assets.addresses import on_s3
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.admission import begin, check_days, computes
 from lakehouse_assets.orchestration.io_manager import IcebergIOManager
 from lakehouse_assets.settings import SettingsError
 from lakehouse_assets.storage.catalog import sqlite_file
-from lakehouse_assets.storage.s3 import SCHEME
 
 
 def iceberg_resource(
@@ -61,7 +61,7 @@ def resources(lakehouse: Lakehouse, partitions: dg.DailyPartitionsDefinition) ->
         "iceberg": iceberg_resource(lakehouse, partitions),
         "spark": spark_resource(lakehouse),
     }
-    if any(place.startswith(SCHEME) for place in (settings.warehouse_uri, settings.landing_uri)):
+    if any(on_s3(place) for place in (settings.warehouse_uri, settings.landing_uri)):
         from dagster_aws.s3 import S3Resource  # takes half a second
 
         found["s3"] = S3Resource(region_name=settings.s3_region, endpoint_url=settings.s3_endpoint or None)

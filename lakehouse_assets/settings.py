@@ -28,6 +28,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from lakehouse_assets.addresses import on_s3
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.timestamps import formats_of
 
@@ -357,7 +358,7 @@ class Settings(BaseSettings):
         return self._folder_or_bucket(self.warehouse, "warehouse")
 
     def _folder_or_bucket(self, given: str, default: str) -> str:
-        if given.startswith("s3://"):
+        if on_s3(given):
             return given.rstrip("/")
         return str(Path(given).expanduser().resolve() if given else self.home_path / default)
 

@@ -13,7 +13,7 @@ HOME = Path(lakehouse_assets.__file__).parent
 
 # from the ground up; a folder or a module beside them imports from its own and from floors below it
 FLOORS = (
-    {"errors", "calendar", "timestamps", "people", "stopping"},
+    {"errors", "addresses", "calendar", "timestamps", "people", "stopping"},
     {"settings"},
     {"assets"},  # declarations and pure functions: no file, no store, no Dagster
     {"storage"},
@@ -88,3 +88,10 @@ def test_what_is_dagsters_own_is_imported_in_one_module() -> None:
     internal = re.compile(r"\bdagster(_\w+)?\._")
     found = [module for module, file in MODULES.items() if internal.search(file.read_text(encoding="utf-8"))]
     assert found == ["lakehouse_assets.orchestration.dagster_internals"]
+
+
+def test_whether_something_is_on_s3_is_asked_in_one_place() -> None:
+    asks = re.compile(r"""startswith\((SCHEME|["']s3:)""")
+    assert [module for module, file in MODULES.items() if asks.search(file.read_text(encoding="utf-8"))] == [
+        "lakehouse_assets.addresses"
+    ]

@@ -34,6 +34,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
+from lakehouse_assets.addresses import on_s3
 from lakehouse_assets.assets.division import PART
 from lakehouse_assets.engines import door
 from lakehouse_assets.engines.spark import embedded_spark_runs
@@ -42,7 +43,6 @@ from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import head_of
 from lakehouse_assets.storage.data_files import DataFileWriter
 from lakehouse_assets.storage.engine import OutOfMemory
-from lakehouse_assets.storage.s3 import SCHEME
 
 CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"  # PySpark's functions make Connect's columns while the environment has it
 _CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -102,7 +102,7 @@ def sail_environment(settings: Settings) -> dict[str, str]:
         "SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": str(_pool_bytes(settings)),
         "SAIL_RUNTIME__TEMPORARY_FILES__PATHS": json.dumps([str(settings.spill_path)]),
     }
-    if settings.warehouse_uri.startswith(SCHEME):
+    if on_s3(settings.warehouse_uri):
         environment |= _keys()
         environment["AWS_REGION"] = settings.s3_region
         if settings.s3_endpoint:
@@ -293,7 +293,7 @@ def _check_whole(table: IcebergTable, files: Sequence[DataFile]) -> None:
 
 def _address(path: str) -> str:
     """A file's path as Sail takes it for one file; of a plain path `[`, `{` and `*` would be patterns."""
-    return path if path.startswith(SCHEME) else f"file://{quote(path.removeprefix('file://'))}"
+    return path if on_s3(path) else f"file://{quote(path.removeprefix('file://'))}"
 
 
 def _file_of_a_row(table: IcebergTable) -> Column:

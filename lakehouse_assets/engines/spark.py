@@ -28,6 +28,7 @@ from pyspark.java_gateway import launch_gateway
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse_assets.addresses import on_s3
 from lakehouse_assets.assets.division import ORDER, PART
 from lakehouse_assets.engines import runtime
 from lakehouse_assets.engines.class_archive import class_archive
@@ -38,7 +39,6 @@ from lakehouse_assets.storage.catalog import CATALOG, Catalog, head_of, rest_pro
 from lakehouse_assets.storage.catalog_errors import ANSWER_SECONDS, CONNECT_SECONDS
 from lakehouse_assets.storage.engine import EngineGone, ServerGone
 from lakehouse_assets.storage.place import sqlite_file
-from lakehouse_assets.storage.s3 import SCHEME
 from lakehouse_assets.storage.staging_branch import new_branch
 
 CONNECT_PORT = 15002  # Spark's own default
@@ -212,13 +212,13 @@ def prepare_environment(settings: Settings) -> None:
     """Set the environment variables that the JVM and the Python workers read."""
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     if not settings.spark_remote:
-        on_s3 = settings.warehouse_uri.startswith(SCHEME)
-        runtime.ensure(JARS + S3_JARS if on_s3 else JARS)
+        in_a_bucket = on_s3(settings.warehouse_uri)
+        runtime.ensure(JARS + S3_JARS if in_a_bucket else JARS)
         os.environ.pop("SPARK_REMOTE", None)  # of a lakehouse in a folder beside a server, which PySpark would go to
         os.environ["JAVA_HOME"] = str(java_home())
         os.environ.update(utf8_locale())
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nothing of the embedded Spark listens beyond loopback
-        if on_s3:
+        if in_a_bucket:
             # behind Spark's own jars, as the class archive is only good for a class path that begins as it did
             os.environ["SPARK_DIST_CLASSPATH"] = os.pathsep.join(map(str, jar_paths(S3_JARS)))
 
@@ -293,7 +293,7 @@ def iceberg_config(settings: Settings) -> dict[str, str]:
             f"{prefix}.uri": f"jdbc:sqlite:file:{quote(str(sqlite_file(settings)))}?busy_timeout={wait}",
             f"{prefix}.jdbc.schema-version": "V1",  # the layout PyIceberg shares
         }
-    if settings.warehouse_uri.startswith(SCHEME):
+    if on_s3(settings.warehouse_uri):
         config |= {
             f"{prefix}.io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
             f"{prefix}.client.region": settings.s3_region,

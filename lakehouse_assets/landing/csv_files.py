@@ -32,10 +32,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from lakehouse_assets.addresses import on_s3
 from lakehouse_assets.assets.division import PART
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.settings import in_utf8
-from lakehouse_assets.storage.s3 import SCHEME, S3Path, name_of, open_object, readable
+from lakehouse_assets.storage.s3 import S3Path, name_of, open_object, readable
 
 SOURCE_LINE = "source_line"  # the line of the file that a row begins on
 EXTRA_COLUMNS = "extra_columns"  # what bronze keeps of further columns: a JSON object
@@ -159,7 +160,7 @@ class Chunk:
 
 def open_bytes(path: Path | str) -> tuple[io.BufferedReader, int]:
     """Open a file, or an object by its location; the stream and how many bytes it has."""
-    if str(path).startswith(SCHEME):
+    if on_s3(str(path)):
         return open_object(str(path))
     stream = Path(path).open("rb")  # noqa: SIM115  the caller closes it
     return stream, os.fstat(stream.fileno()).st_size

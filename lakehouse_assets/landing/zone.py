@@ -13,6 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from lakehouse_assets.addresses import on_s3
 from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.calendar import DAY
 from lakehouse_assets.landing.bucket import Bucket
@@ -22,7 +23,7 @@ from lakehouse_assets.landing.folder import Folder
 from lakehouse_assets.landing.storage import Storage
 from lakehouse_assets.settings import EARLIEST_LANDING_DATE, Settings
 from lakehouse_assets.storage.place import check_landing
-from lakehouse_assets.storage.s3 import SCHEME, S3Path, Store
+from lakehouse_assets.storage.s3 import S3Path, Store
 
 _REFUSED = "refused "  # before a path in the index: why the file can't be read
 
@@ -252,7 +253,7 @@ def landing_zone(settings: Settings) -> LandingZone:
     """
     check_landing(settings)
     storage: Storage
-    if settings.landing_uri.startswith(SCHEME):
+    if on_s3(settings.landing_uri):
         store = Store(settings)
         store.check(settings.landing_uri)
         storage = Bucket(store, settings.landing_uri, settings.start_date, settings.today)

@@ -35,13 +35,14 @@ from sqlalchemy import URL, event, select
 from sqlalchemy.exc import OperationalError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from lakehouse_assets.addresses import on_s3
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog_errors import CatalogError, CatalogLocked, CatalogUnreachable
 from lakehouse_assets.storage.file_io import StoreFileIO
 from lakehouse_assets.storage.locks import one_at_a_time
 from lakehouse_assets.storage.moving import settle
 from lakehouse_assets.storage.place import sqlite_file
-from lakehouse_assets.storage.s3 import SCHEME, Store
+from lakehouse_assets.storage.s3 import Store
 
 CATALOG = "lake"
 _STAMPS = "lakehouse.stamps."
@@ -140,7 +141,7 @@ class Catalog:
     def _open(self) -> PyIcebergCatalog:
         settings = self.settings
         properties = {"warehouse": settings.warehouse_uri}
-        if settings.warehouse_uri.startswith(SCHEME):
+        if on_s3(settings.warehouse_uri):
             Store(settings).check(settings.warehouse_uri)
             properties |= {
                 PY_IO_IMPL: f"{StoreFileIO.__module__}.{StoreFileIO.__name__}",

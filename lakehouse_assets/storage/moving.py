@@ -19,9 +19,9 @@ from pyiceberg.manifest import ManifestFile, read_manifest_list, write_manifest,
 from pyiceberg.table.metadata import TableMetadata, TableMetadataUtil
 from sqlalchemy import Engine, text
 
+from lakehouse_assets.addresses import on_s3
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.place import WrongPlace, check_warehouse, record, recorded, sqlite_file
-from lakehouse_assets.storage.s3 import SCHEME
 
 _FILE_PATH, _MANIFEST_PATH, _MANIFEST_LENGTH = 1, 0, 1  # their positions in Iceberg's records
 _CODEC: Final = "deflate"
@@ -80,7 +80,7 @@ def _check_all_here(astray: Mapping[tuple[str, str], str], root: str) -> str:
     """Where the tables came from, if every one of them is under the warehouse now."""
     for (space, name), place in astray.items():
         former, below, file = place.rpartition(f"/{space}/{name}/metadata/")
-        if root.startswith(SCHEME) or former.startswith(SCHEME):
+        if on_s3(root) or on_s3(former):
             raise WrongPlace(
                 f"{space}.{name} is in {former}, and LAKEHOUSE_WAREHOUSE names {root}; tables can't be moved from or "
                 f"to a bucket: name {former} again, or begin a new lakehouse with another LAKEHOUSE_HOME"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lakehouse_assets.addresses import on_s3
 from lakehouse_assets.settings import Settings, SettingsError
-from lakehouse_assets.storage.s3 import SCHEME
 
 
 class WrongPlace(SettingsError):
@@ -47,13 +47,13 @@ def original_of(settings: Settings) -> Path | None:
 
 def is_inside(place: str, folder: Path) -> bool:
     """Whether a folder lies in another; a bucket lies in none."""
-    return not place.startswith(SCHEME) and Path(place).is_relative_to(folder)
+    return not on_s3(place) and Path(place).is_relative_to(folder)
 
 
 def _still(settings: Settings, original: Path, variable: str, place: str) -> str:
     todo = (
         "a bucket's tables can't be copied, so begin a new lakehouse in another folder"
-        if place.startswith(SCHEME)
+        if on_s3(place)
         else f"copy that too and let {variable} name the copy"
     )
     return (

@@ -25,12 +25,13 @@ from pyiceberg.table import StaticTable
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.snapshots import Snapshot
 
+from lakehouse_assets.addresses import on_s3
 from lakehouse_assets.calendar import DAY, at_most, span_in_words
 from lakehouse_assets.storage.catalog import days_in_file, forget_days, keep_from, kept_from, read_stamps
 from lakehouse_assets.storage.catalog_errors import CatalogError
 from lakehouse_assets.storage.engine import OutOfMemory
 from lakehouse_assets.storage.place import sqlite_file
-from lakehouse_assets.storage.s3 import SCHEME, name_unserved
+from lakehouse_assets.storage.s3 import name_unserved
 from lakehouse_assets.storage.trouble import name_trouble
 from lakehouse_assets.storage.warehouse import ContractViolation, PublishConflict, Warehouse
 
@@ -199,7 +200,7 @@ class Repair:
         """
         settings, existing = self._warehouse.settings, set(self._catalog.names())
         root = settings.warehouse_uri
-        elsewhere = settings.catalog_uri or root.startswith(SCHEME)
+        elsewhere = settings.catalog_uri or on_s3(root)
         if existing and not elsewhere and not any(Path(self._folder(name)).is_dir() for name in existing):
             what = "holds none of the tables" if Path(root).is_dir() else "is not there, and the tables with it"
             raise CatalogError(

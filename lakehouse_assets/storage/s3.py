@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
+from lakehouse_assets.addresses import SCHEME, on_s3
 from lakehouse_assets.errors import LakehouseError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from lakehouse_assets.settings import Settings
 
-SCHEME = "s3://"
 _ATTEMPTS = 10  # of a request that Arrow sends; its default of 3 fails in one of 37 where 30 % are told to slow down
 _CONNECT_SECONDS, _ANSWER_SECONDS = 10, 30  # longest waits of one attempt
 _BUFFER_BYTES = 4 << 20  # what one request reads
@@ -82,7 +82,7 @@ def name_unserved(error: Exception, address: str) -> None:
 
 def readable(location: str) -> str:
     """An address as people write it."""
-    return unquote(location.partition("?")[0]) if location.startswith(SCHEME) else location
+    return unquote(location.partition("?")[0]) if on_s3(location) else location
 
 
 def name_of(location: str) -> str:

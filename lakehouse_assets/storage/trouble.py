@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from lakehouse_assets.addresses import on_s3
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import name_lock
 from lakehouse_assets.storage.catalog_errors import CatalogError
@@ -74,7 +75,7 @@ def _room(settings: Settings) -> str:
 
 def _folders(settings: Settings) -> dict[str, Path]:
     folders = {"LAKEHOUSE_HOME": settings.home_path}
-    if not settings.warehouse_uri.startswith("s3://"):
+    if not on_s3(settings.warehouse_uri):
         folders["LAKEHOUSE_WAREHOUSE"] = Path(settings.warehouse_uri)
     return folders
 
