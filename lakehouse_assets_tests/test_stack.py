@@ -312,6 +312,28 @@ def test_the_keys_of_the_jobs_reach_their_bucket_only(stack: Stack) -> None:
     assert user.list_objects_v2(Bucket=stack.s3.bucket)["KeyCount"] > 0
 
 
+def test_a_run_waits_for_a_connect_server_that_was_killed_and_begins_its_step_again(stack: Stack) -> None:
+    cluster, proxy = stack.cluster, stack.s3_proxy
+    assert cluster
+
+    def strike() -> None:
+        cluster.connect.kill()
+        time.sleep(2)
+        cluster.connect.start(lambda: answers(cluster.connect_port))
+
+    land(stack, [f"w{n},2024-03-05 10:00:00,edit,p,{n},1" for n in range(3)])
+    before = proxy.injected
+    proxy.faults = Faults(losing=r"PUT \S*/gold/daily_metrics/data/", lose=1, meanwhile=strike)
+    try:
+        done = stack.lakehouse("run", environment={"LAKEHOUSE_TABLES": CORRECTED})
+    finally:
+        proxy.heal()
+    assert proxy.injected > before, "the server was killed while nothing of the table was written"
+    assert done.returncode == 0, done.stdout + done.stderr
+    active = "select daily_active_users as n from gold.daily_metrics where date = date '2024-03-05'"
+    assert " 3 " in stack.lakehouse("sql", active).stdout
+
+
 # -- Networks and stores that break: each day's correction is computed while something is wrong ------------------------
 
 DAYS = {"spark": "2024-03-08", "sail": "2024-03-06"}
