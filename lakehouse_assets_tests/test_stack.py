@@ -207,6 +207,27 @@ def test_a_few_bytes_are_read_from_a_busy_store(settings: Settings, stack: Stack
     assert proxy.injected > before
 
 
+def test_many_files_of_a_store_that_answers_late_are_looked_into_at_once(settings: Settings, stack: Stack) -> None:
+    store, client = Bucket(Store(settings), f"s3://{stack.s3.bucket}/late"), stack.s3.client()
+    for day in range(1, 25):
+        key = f"late/interactions/date=2024-03-{day:02}/a.csv"
+        client.put_object(Bucket=stack.s3.bucket, Key=key, Body=f"{HEADERS['interactions']}\nu,x,y,z,1,1\n".encode())
+    files = [file for found in LandingZone(store).listing("interactions").values() for file in found]
+    at_once, one_by_one = LandingZone(store), LandingZone(store)
+    stack.s3_proxy.faults = Faults(delay_seconds=0.02)
+    try:
+        began = time.monotonic()
+        at_once.inspect_all("interactions", files)
+        middle = time.monotonic()
+        looks = [one_by_one.inspect("interactions", file) for file in files]
+        ended = time.monotonic()
+    finally:
+        stack.s3_proxy.heal()
+    assert [at_once.inspect("interactions", file) for file in files] == looks
+    assert len(looks) == 24
+    assert middle - began < (ended - middle) / 2  # a quarter, seen so far
+
+
 def test_an_object_replaced_within_a_second_is_another_one(settings: Settings, stack: Stack, tmp_path: Path) -> None:
     zone = LandingZone(Bucket(Store(settings), f"s3://{stack.s3.bucket}/again"))
     file, day = tmp_path / "a.csv", date(2024, 3, 1)

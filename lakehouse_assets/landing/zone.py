@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from lakehouse_assets.settings import EARLIEST_LANDING_DATE, Settings
 from lakehouse_assets.storage.place import check_landing
 from lakehouse_assets.storage.s3 import S3Path, Store
 
+_READERS = 16  # files that are looked into at once: a store answers late, and hashing leaves other threads alone
 _REFUSED = "refused "  # before a path in the index: why the file can't be read
 
 Listings = Mapping[str, Mapping[date, tuple[LandedFile, ...]]]  # files by landing date, by dataset
@@ -170,6 +173,18 @@ class LandingZone:
             self._known().pop(_REFUSED + self._key(file), None)
             self._remember(file, self._inspections[file].sha256)
         return self._inspections[file]
+
+    def inspect_all(self, dataset: str, files: Iterable[LandedFile]) -> None:
+        """Look into files, many at once, so that `inspect` has them; a refused one it reads again and says why."""
+
+        def read(file: LandedFile) -> None:
+            with suppress(FileRefused):
+                self.inspect(dataset, file)
+
+        if new := [file for file in files if file not in self._inspections and not file.trouble]:
+            self._known()
+            with ThreadPoolExecutor(_READERS) as readers:
+                list(readers.map(read, new))
 
     def known_refusal(self, file: LandedFile) -> str | None:
         """What an earlier look, by this process or another, found wrong with a file; it is not read for that."""

@@ -4,6 +4,7 @@ import inspect
 from datetime import UTC, date, datetime
 from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from typing import Any
 
 import dagster as dg
@@ -77,9 +78,9 @@ def _delivered(lakehouse: Lakehouse, table: Table, context: dg.AssetExecutionCon
     zone, days = lakehouse.zone, days_of_step(context)
     lakehouse.divide_again(context.log.info)
     context.resources.iceberg.note_base(context.run.run_id, table.name, *days)
-    files = {
-        day: [zone.inspect(table.landed, file) for file in zone.files(table.landed, day)] for day in days_between(*days)
-    }
+    delivered = {day: zone.files(table.landed, day) for day in days_between(*days)}
+    zone.inspect_all(table.landed, chain.from_iterable(delivered.values()))
+    files = {day: [zone.inspect(table.landed, file) for file in found] for day, found in delivered.items()}
     context.log.info("%s: %s files", table.landed, sum(len(found) for found in files.values()))
     now = datetime.now(tz=UTC).replace(microsecond=0)
     return read_deliveries(lakehouse.engine, files, DATASETS[table.landed], now, lakehouse.settings.rows_per_file)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cache
+from itertools import chain
 from json.encoder import encode_basestring_ascii
 from urllib.parse import quote, unquote
 
@@ -277,9 +278,11 @@ class Planner:
         """
         found = {}
         for dataset in DATASETS:
-            for day in stale.get(f"bronze.{dataset}", ()):
+            delivered = {day: landed[dataset].get(day, ()) for day in stale.get(f"bronze.{dataset}", ())}
+            self._zone.inspect_all(dataset, chain.from_iterable(delivered.values()))
+            for day, files in delivered.items():
                 try:
-                    for file in landed[dataset].get(day, ()):
+                    for file in files:
                         self._zone.inspect(dataset, file)
                 except FileRefused as error:
                     found[day] = str(error)
