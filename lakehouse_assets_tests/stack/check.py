@@ -1,6 +1,6 @@
 """`make stack-check`: `make stack` from nothing, in a Docker of its own, and what must hold of it.
 
-    python -m lakehouse_assets_tests.stack.check [--folder DIR] [--fresh]
+    python -m lakehouse_assets_tests.stack.check [--folder DIR] [--fresh] [--step NAME]...
 
 docker-compose.yaml, Dockerfile and the Makefile's targets run as they stand, in a copy of this project without its
 caches. Only two things differ from a machine with a network: images come from a local registry, made by `images.py`,
@@ -490,11 +490,14 @@ def steps(check: Check) -> list[tuple[str, Callable[[], None]]]:
     ]
 
 
-def run(folder: Path) -> list[str]:
-    """All of it; what did not hold."""
+def run(folder: Path, named: Sequence[str] = ()) -> list[str]:
+    """All of it, or after the start the steps that are named; what did not hold."""
     failed = []
     with own_docker.running(folder) as docker:
         check = Check(docker, folder)
+        if unknown := set(named).difference(name for name, _ in steps(check)):
+            known = ", ".join(name for name, _ in steps(check))
+            raise CheckFailed(f"there is no step {', '.join(unknown)}; there are {known}")
         check.say("dockerd, a registry and Compose run")
         docker.run(["docker", "volume", "prune", "--force"])
         made = images.provide(docker)
@@ -503,6 +506,8 @@ def run(folder: Path) -> list[str]:
         try:
             start(check)
             for name, step in steps(check):
+                if named and name not in named:
+                    continue
                 try:
                     step()
                 except (CheckFailed, RehearsalFailed, SetupError, OSError) as error:
@@ -526,13 +531,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--folder", type=Path, default=cache_dir() / "stack-check", help="keeps images; default a cache"
     )
     parser.add_argument("--fresh", action="store_true", help="forget what the folder has kept")
+    parser.add_argument("--step", action="append", default=[], metavar="NAME", help="instead of all; may be repeated")
     options = parser.parse_args(arguments)
     if options.fresh:
         shutil.rmtree(options.folder, ignore_errors=True)
     options.folder.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        failed = run(options.folder.absolute())
+        failed = run(options.folder.absolute(), options.step)
     except (CheckFailed, RehearsalFailed, ServiceFailed, SetupError) as error:
         failed = [str(error)]
     for line in failed:
