@@ -333,6 +333,7 @@ def test_the_keys_of_the_jobs_reach_their_bucket_only(stack: Stack) -> None:
     assert user.list_objects_v2(Bucket=stack.s3.bucket)["KeyCount"] > 0
 
 
+@pytest.mark.faults
 def test_a_run_waits_for_a_connect_server_that_was_killed_and_begins_its_step_again(stack: Stack) -> None:
     cluster, proxy = stack.cluster, stack.s3_proxy
     assert cluster

@@ -348,7 +348,8 @@ class SparkEngine:
                     raise
                 time.sleep(1)
         gone = vars(self).pop("session", None)
-        with suppress(Exception):  # the server does not know it any more
+        with suppress(Exception):  # the server does not know it any more, and is not asked for that again and again
+            cast("Any", gone).client.set_retry_policies([])
             gone.stop()
 
     def read(self, table: IcebergTable, files: Sequence[DataFile]) -> DataFrame:
