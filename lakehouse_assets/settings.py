@@ -506,13 +506,16 @@ def in_utf8(path: str | Path) -> str:
 
 
 def _refuse_misspelt() -> None:
-    """Refuse a variable that is almost a setting's: what it was meant to say would silently not count."""
+    """Refuse a variable that is almost a setting's or has some of its words: what it says would silently not count."""
     known = {_variable(name, field) for name, field in Settings.model_fields.items()} | {"LAKEHOUSE_CACHE"}
     for variable in sorted(os.environ):
         if variable.startswith("LAKEHOUSE_") and variable not in known:
-            alike = get_close_matches(variable, known, 1, cutoff=0.9)
+            words = set(variable.split("_")) - {"LAKEHOUSE"}
+            alike = get_close_matches(variable, known, 1, cutoff=0.9) or [
+                name for name in sorted(known) if words and words <= set(name.split("_"))
+            ]
             if alike:
-                raise SettingsError(f"there is no setting {variable}; did you mean {alike[0]}?")
+                raise SettingsError(f"there is no setting {variable}; did you mean {' or '.join(alike)}?")
 
 
 def _variable(name: str, field: FieldInfo | None) -> str:

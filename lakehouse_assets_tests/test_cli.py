@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import gzip
 import io
 import json
 import re
@@ -187,6 +188,8 @@ def test_an_unknown_command_or_a_missing_option_shows_the_usage(lakehouse_comman
         ("LAKEHOUSE_START_DATE", "first of may"),
         ("LAKEHOUSE_DRIVER_MEMORY", "lots"),
         ("LAKEHOUSE_ALOWED_ACTIONS", "edit"),
+        ("LAKEHOUSE_TIMEZONE", "Asia/Kolkata"),
+        ("LAKEHOUSE_ACTIONS", "edit"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(
@@ -277,6 +280,11 @@ def test_land_says_what_went_where(lakehouse_command: Run, home: Path) -> None:
     assert "1 row with an unreadable timestamp (such as 'never') landed under 2024-03-02, to be rejected" in printed
     again = lakehouse_command("land", "interactions", events)[1]
     assert "replaced the earlier file of that name on: 2024-03-01 … 2024-03-02" in again
+    packed = home.parent / f"{Path(events).name}.gz"
+    packed.write_bytes(gzip.compress(Path(events).read_bytes()))
+    status, _, said = lakehouse_command("land", "interactions", events, str(packed))
+    assert status == 1
+    assert "two files would be landed as events.csv, so one would replace the other; rename one" in said
 
     def lines() -> dict[str, int]:
         return {path.parent.name: path.read_text().count("\n") for path in (home / "landing").rglob("events.csv")}

@@ -100,7 +100,7 @@ def land(
     """Put files into the landing zone."""
     from lakehouse_assets.assets.datasets import DATASETS
     from lakehouse_assets.calendar import in_words, some, span_in_words
-    from lakehouse_assets.landing.deliver import deliver, split
+    from lakehouse_assets.landing.deliver import deliver, landed_name, split
     from lakehouse_assets.landing.files import parse_date
     from lakehouse_assets.landing.redivision import divide_again
     from lakehouse_assets.landing.zone import landing_zone
@@ -118,12 +118,11 @@ def land(
             raise UsageError(f"{given}: write it as COLUMN=YOUR_NAME; COLUMN is one of {columns}")
     renames = {ours: theirs for _, ours, theirs in named}
     day = parse_date(under) if under else None
-    names = [source.name for source in files]
+    as_they_are = bool(day) or dataset == "users"
+    names = [source.name if as_they_are else landed_name(source.name) for source in files]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise UsageError(
-            f"two files are named {twice}, so one would replace the other; rename one, or land them separately"
-        )
+        raise UsageError(f"two files would be landed as {twice}, so one would replace the other; rename one")
     if trial:
         _try(settings, dataset, files, renames, day)
         return
@@ -131,7 +130,7 @@ def land(
         divide_again(zone, settings, say)
     for source in files:
         began = time.monotonic()
-        if day or dataset == "users":
+        if as_they_are:
             date_of_it = day or datetime.now(tz=UTC).date()
             landed = deliver(zone, dataset, source, date_of_it, renames, today=settings.today(), replace=replace)
             why = "" if day else ", today in UTC; use --date D for another date"
@@ -161,6 +160,7 @@ def land(
                 )
         if landed.replaced:
             say(f"  replaced the earlier file of that name on: {', '.join(in_words(landed.replaced))}")
+            say("  if that was another export, rename this file and land it again: then both count")
         unused = [name for name in landed.extra if name not in extra]
         if unused:
             say(f"  columns kept in bronze only: {', '.join(unused)}")

@@ -12,7 +12,29 @@ if TYPE_CHECKING:
 
 def rejected(work: Sequence[Work], settings: Settings) -> list[str]:
     """How many rows of the run were rejected, and why."""
-    return [*_rejected_interactions(work, settings), *_rejected_users(work, settings), *_duplicates(work, settings)]
+    return [
+        *_rejected_interactions(work, settings),
+        *_rejected_users(work, settings),
+        *_duplicates(work, settings),
+        *without_values(work, settings),
+    ]
+
+
+def without_values(work: Sequence[Work], settings: Settings) -> list[str]:
+    """Columns that the settings name and no computed row has: the name may be misspelt."""
+    from lakehouse_assets.assets.users_as_of import DELIVERED_ATTRIBUTES, attributes
+
+    of_users = attributes(settings.segments, settings.extra_columns)[len(DELIVERED_ATTRIBUTES) :]
+    named = [("silver.user_changes", "valid_from", "segments", name) for name in of_users]
+    named += [("silver.interaction_extras", "event_date", "extra_columns", name) for name in settings.extra_columns]
+    told = []
+    for table, day, setting, name in named:
+        has = f"""CASE WHEN "{name}" IS NOT NULL THEN 'it' END"""
+        within = f"WHERE {day} BETWEEN $first AND $last GROUP BY ALL"
+        rows = _counted(work, settings, (table,), f"SELECT {has}, count(*) FROM {table} {within}")  # noqa: S608
+        if rows and "it" not in rows:
+            told.append(f"{setting} names {name}, but no computed row of {table} has a value for it")
+    return told
 
 
 def _duplicates(work: Sequence[Work], settings: Settings) -> list[str]:

@@ -196,18 +196,28 @@ def _check_source(source: Path) -> None:
         raise LandingError(f"{source}: this user may not read it; change its permissions")
 
 
-def _target_name(source: Path, *, keep_compression: bool) -> str:
-    """The name of a landed file: the delivered one with its `.csv` at the end, where a compression that stays follows.
+def landed_name(name: str, packed_as: str | None = None) -> str:
+    """What a delivered file is called in the landing zone: its name with `.csv` at the end.
 
     So what differs in its ending lies side by side: `x.csv.bz2` becomes `x.bz2.csv`, `x.log` becomes `x.log.csv`. Only
     `x.csv.gz` is taken for the same delivery as `x.csv`, since many tools pack what they have written.
+
+    Args:
+        name: of the delivered file.
+        packed_as: the ending of the compression that stays, empty for none; by default the text is unpacked.
     """
-    name = _NAME.fullmatch(source.name.lstrip("._") or "delivery")
-    assert name
-    with source.open("rb") as stream:
-        ending = compression(stream)[1] if keep_compression else ""
-    packed = "" if keep_compression else name[2].lower().removesuffix(".gz")
-    target = f"{name[1]}{packed}.csv{ending}"
+    found = _NAME.fullmatch(name.lstrip("._") or "delivery")
+    assert found
+    unpacked = found[2].lower().removesuffix(".gz") if packed_as is None else ""
+    return f"{found[1]}{unpacked}.csv{packed_as or ''}"
+
+
+def _target_name(source: Path, *, keep_compression: bool) -> str:
+    packed_as = None
+    if keep_compression:
+        with source.open("rb") as stream:
+            packed_as = compression(stream)[1]
+    target = landed_name(source.name, packed_as)
     size = len(os.fsencode(target))
     if size > _LONGEST_NAME_BYTES:
         raise LandingError(

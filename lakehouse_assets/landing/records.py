@@ -442,14 +442,15 @@ def _parquet_texts(array: pa.Array, *, in_utc: bool) -> list[str | None]:
     if pa.types.is_duration(kind):
         micros = array.cast(pa.duration("us"), safe=False).cast(pa.int64()).to_pylist()
         return [None if one is None else str(one // 1000 if one % 1000 == 0 else one / 1000) for one in micros]
+    if pa.types.is_fixed_size_binary(kind):  # keys and hashes, whose bytes may by chance be text
+        return [None if value is None else value.hex() for value in array.to_pylist()]
     if pa.types.is_nested(kind) or _is_bytes(kind):
         return [_text(_plain(value) if isinstance(value, bytes) else value) for value in _values(array)]
     return _strings(array.cast(pa.string()))
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
-    kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_binary_view)
-    return any(one(kind) for one in kinds)
+    return any(one(kind) for one in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view))
 
 
 def _strings(array: pa.Array) -> list[str | None]:
