@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakehouse_assets.assets.datasets import DATASETS
+from lakehouse_assets.landing import records
 from lakehouse_assets.landing.csv_files import FileRefused, chunks, inspect, read_chunk
 from lakehouse_assets.landing.deliver import deliver, split
 from lakehouse_assets.landing.files import LandingError
@@ -112,6 +113,24 @@ def test_json_lines_land_by_day_with_every_value_and_every_line(zone: LandingZon
     assert sorted(row["malformed_row"] for row in found if row["malformed_row"]) == [
         '"[1, 2]"', '"{""who"": {""id"": ""cut"'
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("read_bytes", [7, 1 << 20])
+def test_a_json_array_lands_as_its_items_do_line_by_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, indent: int | None, read_bytes: int
+) -> None:
+    monkeypatch.setattr(records, "BLOCK_BYTES", read_bytes)
+    items = [event(1, "2024-03-01T10:00:00Z", note='two\nlines, "quoted" [é]'), event(2, 1709366400), 1234567, [5]]
+    array = tmp_path / "array" / "events.json"
+    array.parent.mkdir()
+    array.write_text("\ufeff\n" + json.dumps(items, indent=indent, ensure_ascii=False), encoding="utf-8")
+    lines = json_lines(tmp_path / "events.json", *items)
+    zones = [LandingZone(tmp_path / name) for name in ("one", "other")]
+    assert [land(zone, path, MAP).unreadable_day for zone, path in zip(zones, (array, lines), strict=True)] == [2, 2]
+    one, other = ([row for row in bronze(zone) if not row["malformed_row"]] for zone in zones)
+    assert one == other
+    assert len(one) == 2
 
 
 def test_what_is_landed_of_json_obeys_the_laws_of_csv(zone: LandingZone, tmp_path: Path) -> None:
@@ -246,7 +265,9 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
         "lacking",
         "has no column 'kindof', which action_type is read",
     ),
-    "an array": ("a.json", b'[{"a": 1}]', "is a JSON array; write its objects one a line"),
+    "an array of others": ("a.json", b'[{"a": 1}]', r"no row has 'who.id', .* \(found: a\)"),
+    "a cut array": ("a.json", b'[{"a": 1}, {"a"', "is a JSON array that is damaged or cut behind its item 1; deliver"),
+    "an empty array": ("a.json", b" [ ]\n", "has no row"),
     "one object over lines": ("a.json", b'{\n "a": 1\n}\n', "has no line that is a JSON object"),
     "no such key": (
         "a.json",

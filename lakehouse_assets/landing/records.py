@@ -1,4 +1,4 @@
-"""JSON Lines and Parquet deliveries, and values that no column has, as the CSV files that the landing zone holds.
+"""JSON and Parquet deliveries, and values that no column has, as the CSV files that the landing zone holds.
 
 A row keeps the values of our columns as text and everything else of it as one JSON object in the column
 `EXTRA_COLUMNS`, which bronze takes as it is. So dividing by day, fingerprints, replacing and reading are those of CSV
@@ -7,11 +7,13 @@ A row keeps the values of our columns as text and everything else of it as one J
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import itertools
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,6 +47,7 @@ _BATCH_ROWS = 10_000
 _WHOLE_FLOATS = 1e15  # below it every whole double is written with all its digits
 _SHOWN_NAMES = 12
 _MISSING = object()
+_BETWEEN_ITEMS = re.compile(r"[ \t\r\n,]*")
 
 Row = Sequence[str | None]
 
@@ -80,7 +83,9 @@ def as_csv(
                 _with_constants(source, columns, renames, constants, sink)
             else:
                 rows = (
-                    _parquet_rows(source, columns, paths) if kind == "parquet" else _json_rows(source, columns, paths)
+                    _parquet_rows(source, columns, paths)
+                    if kind == "parquet"
+                    else _json_rows(source, columns, paths, kind)
                 )
                 _write(rows, columns, constants, sink)
         left = {ours: theirs for ours, theirs in renames.items() if kind == "csv" and ours not in constants}
@@ -133,7 +138,7 @@ def names_in(source: Path, rows: int = 100) -> list[str]:
     with open_text_bytes(source) as stream:
         if kind == "csv":
             return names_in_header(stream.read(BLOCK_BYTES))
-        found = filter(None, map(_object, itertools.islice(_lines(source, stream), rows)))
+        found = filter(None, map(_object, itertools.islice(_json_texts(source, stream, kind), rows)))
         return list(dict.fromkeys(name for row in found for name in _paths(row)))
 
 
@@ -164,9 +169,7 @@ def _kind(source: Path) -> str:
                 raise FileRefused(source, "is a Parquet file inside an archive; unpack it")
         return "parquet"
     begin = head.removeprefix(UTF8_BOM).lstrip()[:1]
-    if begin == b"[":
-        raise FileRefused(source, "is a JSON array; write its objects one a line, as `jq -c '.[]'` does")
-    return "jsonl" if begin == b"{" else "csv"
+    return {b"{": "jsonl", b"[": "json array"}.get(begin, "csv")
 
 
 def _with_constants(
@@ -218,14 +221,14 @@ def _line(values: Sequence[str], separator: str) -> bytes:
     return out.getvalue().encode()
 
 
-def _json_rows(source: Path, columns: Sequence[str], paths: Mapping[str, str]) -> Iterator[Row]:
-    """Rows of a JSON Lines file; a line that is no object is a row of its text."""
+def _json_rows(source: Path, columns: Sequence[str], paths: Mapping[str, str], kind: str) -> Iterator[Row]:
+    """Rows of JSON Lines or of a JSON array; what is no object is a row of its text."""
     ours = {name: path for name, path in paths.items() if name in columns}
     further = {name: path for name, path in paths.items() if name not in columns}
     lacking, known, taken = dict(ours), dict[str, None](), frozenset(paths.values())
     empty = True
     with open_text_bytes(source) as stream:
-        for line in _lines(source, stream):
+        for line in _json_texts(source, stream, kind):
             empty = False
             row = _object(line)
             if row is None:
@@ -244,6 +247,42 @@ def _json_rows(source: Path, columns: Sequence[str], paths: Mapping[str, str]) -
         raise FileRefused(source, "has no line that is a JSON object; write one object a line, as `jq -c .` does")
     if lacking:
         _refuse_missing(source, lacking, list(known), "no row has")
+
+
+def _json_texts(source: Path, stream: BinaryIO, kind: str) -> Iterator[bytes]:
+    return _items(source, stream) if kind == "json array" else _lines(source, stream)
+
+
+def _items(source: Path, stream: BinaryIO) -> Iterator[bytes]:
+    """The text of each item of a JSON array, of which a block is held at a time."""
+    read = codecs.getreader("utf-8-sig")(stream).read
+    decode = json.JSONDecoder().raw_decode
+    text, at, count, ended = "", 0, 0, False
+    try:
+        text = read(BLOCK_BYTES).lstrip()
+        at = 1
+        while True:
+            at = _BETWEEN_ITEMS.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing as well
+            try:
+                item, end = decode(text, at)
+                if end == len(text) and not ended:  # a number may go on
+                    raise ValueError
+            except (ValueError, RecursionError):
+                if text[at : at + 1] == "]":
+                    return
+                more = "" if len(text) - at > LONGEST_KEPT_ROW_BYTES else read(BLOCK_BYTES)
+                ended = not more
+                if ended:
+                    raise FileRefused(
+                        source, f"is a JSON array that is damaged or cut behind its item {count:,}; deliver it again"
+                    ) from None
+                text, at = text[at:] + more, 0
+                continue
+            yield text[at:end].encode() if isinstance(item, dict) else json.dumps(item).encode()
+            count, at = count + 1, end
+    except UnicodeDecodeError as error:
+        byte = f"0x{error.object[error.start]:02x}"
+        raise FileRefused(source, f"is not UTF-8 (byte {byte}); convert it to UTF-8") from None
 
 
 def _lines(source: Path, stream: BinaryIO) -> Iterator[bytes]:
