@@ -37,7 +37,7 @@ from lakehouse_assets.orchestration.records import redact_records
 from lakehouse_assets.people import MARK, People
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.storage import erasing as stored
-from lakehouse_assets.storage.catalog import set_stamps
+from lakehouse_assets.storage.catalog import CATALOG, set_stamps
 from lakehouse_assets.storage.data_files import DataFileWriter
 from lakehouse_assets.storage.forgetting import ErasureUnfinished
 from lakehouse_assets_tests.conftest import HEADERS
@@ -389,6 +389,26 @@ def test_the_command_asks_before_it_deletes(tmp_path: Path, monkeypatch: pytest.
     ):
         assert main(["forget", *arguments]) == 1
         assert words in capsys.readouterr().err
+
+
+@pytest.mark.spark
+def test_spark_reads_and_goes_on_with_what_forgetting_has_left(make_lake: Callable[..., Any]) -> None:
+    lake = make_lake(("gold.daily_metrics", "silver.rejected_interactions"))
+    for day in DAYS[:2]:
+        lake.rows(day, *[f"{one},{day} 10:00:00,{do},p,1,1" for one in (GONE, "u1", "u2") for do in ("edit", "fly")])
+    lake.run()
+    assert forget(lake.lakehouse, People({GONE}), lambda _: None).rows["silver.interactions"] == 2
+    spark = lake.lakehouse.engine.session
+    for name in lake.lakehouse.tables:
+        rows = spark.table(f"{CATALOG}.{name}").toArrow().to_pylist()
+        assert len(rows) == len(lake.table(name)), name
+        assert GONE not in str(rows)
+    assert [row["daily_active_users"] for row in lake.table("gold.daily_metrics")] == [3, 3]
+    lake.rows(DAYS[1], f"u1,{DAYS[1]} 11:00:00,edit,p,1,1", name="b.csv")
+    lake.run()
+    assert {day: row["total_actions"] for day, row in lake.by_day("gold.daily_metrics").items()} == {
+        DAYS[0]: 3, DAYS[1]: 3,
+    }  # fmt: skip
 
 
 @pytest.mark.services
