@@ -299,11 +299,11 @@ def test_land_says_what_went_where(lakehouse_command: Run, home: Path) -> None:
     assert lakehouse_command("land", "interactions", fewer, "--replace")[0] == 0
     assert lines() == {"date=2024-03-01": 2, "date=2024-03-02": 2}
     extra = source(home, f"{HEADER},channel\n{ROW},web\n", "extra.csv")
-    assert "columns that nothing is computed from: channel" in lakehouse_command("land", "interactions", extra)[1]
+    assert "columns kept in bronze only: channel" in lakehouse_command("land", "interactions", extra)[1]
     users = source(home, "user_id,signup,country\nu,2024-03-01,NO\n", "users.csv")
     assert_one_sentence(
         lakehouse_command("land", "users", users),
-        r"columns 'join_date', 'device_type', 'subscription_type' are missing .*found: user_id, signup, country",
+        r"columns 'join_date', 'device_type', 'subscription_type' are missing; found: user_id, signup, country",
     )
     renamed = source(home, f"uid{HEADER.removeprefix('user_id')}\n{ROW}\n", "renamed.csv")
     assert lakehouse_command("land", "interactions", renamed, "--map", "user_id=uid", "--date", "2024-03-05")[0] == 0
@@ -338,7 +338,7 @@ def test_files_before_a_mistake_stay_landed_and_the_mistake_is_named(lakehouse_c
     bad = source(home, "user;timestamp\n", "bad.csv")
     outcome = lakehouse_command("land", "interactions", good, bad)
     assert_one_sentence(outcome, r"bad\.csv: columns 'user_id', .* are missing; found: user, timestamp")
-    assert "good.csv: 1 row into 1 day, 2" in outcome[1]
+    assert "good.csv: 1 row, 1 day: 2" in outcome[1]
     assert [path.name for path in (home / "landing").glob("interactions/date=*/*")] == ["good.csv"]
 
 
