@@ -13,7 +13,7 @@ from IPython.display import SVG
 
 from lakehouse_assets.etl import DataLakehouseETL
 from lakehouse_assets.landing.deliver import deliver, split
-from lakehouse_assets.reports.charts import PLAIN, spec
+from lakehouse_assets.reports.charts import spec
 from lakehouse_assets.settings import folder_settings
 from lakehouse_assets.storage.query import connect
 
@@ -86,7 +86,7 @@ lake.sql("""
 [chart, *_] = etl.lakehouse.tables["gold.daily_metrics"].charts
 rows = [{"day": str(day), "series": series, "value": value} for day, series, value in lake.sql(chart.sql).fetchall()]
 drawn = spec(chart, list(dict.fromkeys(row["series"] for row in rows)))
-drawn |= {"data": {"values": rows}, "width": 560, "config": PLAIN, "background": "white"}
+drawn |= {"data": {"values": rows}, "width": 560, "background": "white"}
 SVG(vl_convert.vegalite_to_svg(drawn))
 
 # %% [markdown]
