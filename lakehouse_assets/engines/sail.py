@@ -86,6 +86,7 @@ def _session() -> SparkSession:
     session = ConnectSession.builder.channelBuilder(channel).create()
     session.client.set_retry_policies([])  # the server is in this process: waiting for it would be useless
     session.conf.set("spark.sql.session.timeZone", "UTC")
+    session.conf.set("spark.python.sql.dataFrameDebugging.enabled", "false")  # no line of code noted for every column
     door.shut(port)
     return cast("SparkSession", session)
 

@@ -19,6 +19,8 @@ from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table import Transaction
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.update import TableUpdate
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -145,6 +147,23 @@ class Layout:
 
     def _group(self, day: date) -> int:
         return (day.year * 12 + day.month - 1) * self._groups_a_month + (day.day - 1) // self.days_per_file
+
+
+class _Publication(Transaction):
+    """A transaction that puts its metadata together once after each change; PyIceberg copies all of it at each look.
+
+    There are 18 looks in a commit, and every day makes what is copied longer.
+    """
+
+    _made: tuple[TableMetadata, tuple[TableUpdate, ...], TableMetadata] | None = None
+
+    @property
+    def table_metadata(self) -> TableMetadata:
+        """The table's metadata with the changes so far."""
+        base, updates = self._table.metadata, self._updates
+        if self._made is None or self._made[0] is not base or self._made[1] is not updates:
+            self._made = base, updates, super().table_metadata
+        return self._made[2]
 
 
 class Warehouse:
@@ -527,7 +546,7 @@ class Warehouse:
                     f"{name}: another run published days between {swap.span[0]} and {swap.span[1]} while this one "
                     "computed. Nothing changed; run again"
                 )
-            transaction = now.transaction()
+            transaction = _Publication(now)
             swap.record(transaction, now)
             staging.release(transaction, now)
             if staging.files or swap.replaced:
