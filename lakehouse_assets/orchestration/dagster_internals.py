@@ -10,6 +10,11 @@ from dagster._core.storage.event_log import SqlEventLogStorage, SqliteEventLogSt
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SQLITE_BUSY_TIMEOUT_SECONDS
 
+# The texts of a run's events of days: what they are made of, and how Dagster writes one (`event_texts`).
+from dagster._core.events import AssetMaterializationPlannedData, StepMaterializationData
+from dagster._serdes import serialize_value
+from dagster_shared.record import replace as replaced
+
 # A storage that dagster.yaml names is made from this.
 from dagster._serdes import ConfigurableClassData
 

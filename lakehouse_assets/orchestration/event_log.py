@@ -25,6 +25,7 @@ from lakehouse_assets.orchestration.dagster_internals import (
     SqlEventLogStorageTable,
     SqliteEventLogStorage,
 )
+from lakehouse_assets.orchestration.event_texts import EventTexts
 
 MAX_BUFFERED_EVENTS = 500
 MAX_BUFFERED_SECONDS = 1.0
@@ -74,6 +75,7 @@ class BatchingEventLogStorage(SqlEventLogStorage):
 
     def _begin_batching(self) -> None:
         self._buffer: list[_Buffered] = []
+        self._texts = EventTexts()
         self._writing = False
         self._owner_pid = os.getpid()
 
@@ -93,6 +95,20 @@ class BatchingEventLogStorage(SqlEventLogStorage):
                 self.flush()
             elif len(self._buffer) == 1:
                 self._flush_later()
+
+    def _event_to_row(self, event: EventLogEntry) -> dict[str, Any]:
+        """As the parent's, which takes every event apart anew."""
+        happened = event.dagster_event
+        key = happened.asset_key if happened else None
+        return {
+            "run_id": event.run_id,
+            "event": self._texts.text(event),
+            "dagster_event_type": happened.event_type_value if happened else None,
+            "timestamp": self._event_insert_timestamp(event),
+            "step_key": happened.step_key if happened else event.step_key,
+            "asset_key": key.to_string() if key else None,
+            "partition": happened.partition if happened else None,
+        }
 
     def flush(self) -> None:
         """Write the held back events; they stay held back when that fails, so the next call tries again."""
