@@ -59,9 +59,9 @@ def test_commits_and_files_say_what_iceberg_and_people_ask(lake: Any) -> None:
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"actions": -7}, "columns_valid .*: 3 rows on 2024-03-01"),
-        ({"user_id": "a"}, "no_duplicate_key .*: 2 rows on 2024-03-01"),
-        ({"event_date": datetime(2024, 3, 2, tzinfo=UTC).date()}, "broken by 3 rows of other days"),
+        ({"actions": -7}, "columns_valid .* failed for 3 rows, on 2024-03-01"),
+        ({"user_id": "a"}, "no_duplicate_key .* failed for 2 rows, on 2024-03-01"),
+        ({"event_date": datetime(2024, 3, 2, tzinfo=UTC).date()}, "failed for 3 rows of other days"),
     ],
 )
 def test_what_breaks_a_law_is_not_published_and_leaves_no_file(lake: Any, changed: dict[str, Any], why: str) -> None:
@@ -80,7 +80,7 @@ def test_what_was_staged_too_long_ago_is_not_published(lake: Any, monkeypatch: p
         staging._published_before -= timedelta(hours=23, minutes=1)
 
     monkeypatch.setattr(FileStaging, "write", for_a_day)
-    with pytest.raises(PublishConflict, match="abandoned"):
+    with pytest.raises(PublishConflict, match="LAKEHOUSE_ABANDONED_HOURS"):
         rewrite(lake, duration_ms=9)
     assert (lake.table(TABLE), data_files(lake)) == (before, files)
 
