@@ -424,7 +424,7 @@ def reason_of(row: dict[str, Any], late_days: int = 3) -> str | None:
         return "missing_user_id"
     if day is None:
         return "bad_timestamp"
-    if row["action_type"] not in ACTIONS:
+    if (row["action_type"] or "").strip(" \t") not in ACTIONS:
         return "unknown_action"
     if whole is None:
         return "bad_duration"
