@@ -31,44 +31,6 @@ def reject_reasons(lake):
     return {row["user_id"]: row["reason"] for row in lake.table("silver.rejected_interactions")}
 
 
-def test_golden_day(make_lake):
-    lake = make_lake()
-    lake.rows(
-        "2024-03-01",
-        "a,2024-03-01 10:00:00,page_view,p1,100,1.0.0",
-        "a,2024-03-01 10:29:59.999,edit,p1,200,1.0.0",
-        "a,2024-03-01 10:59:59.999,edit,p1,300,1.0.0",  # exactly 30 min later: a new session
-        "a,2024-03-01T10:59:59.999Z,share,p1,7200000,1.0.0",  # the same instant, the same session
-        "b,2024-03-01 23:59:59,create,,0,1.0.0",
-        "b,2024-03-01 23:59:59,create,,0,1.0.0",  # null equals null in the key
-        "b,2024-03-01 23:59:59,create,,0,0.9.0",  # the smallest version survives
-        "c,2024-03-01 10:00:00,page_view,p1,7200001,1.0.0",
-    )
-    lake.rows("2024-03-02", "b,2024-03-02 00:00:01,delete,p2,5,1.0.0")
-    lake.run()
-
-    daily = lake.by_day("gold.daily_metrics")
-    assert (daily["2024-03-01"]["daily_active_users"], daily["2024-03-01"]["total_actions"]) == (2, 5)
-    assert daily["2024-03-01"]["avg_duration_ms"] == (100 + 200 + 300 + 7_200_000) / 5
-    assert daily["2024-03-02"]["weekly_active_users"] == daily["2024-03-02"]["monthly_active_users_30d"] == 2
-    assert daily["2024-03-02"]["stickiness"] == 0.5
-    sessions = {row["session_id"]: row for row in lake.table("gold.session_metrics")}
-    assert set(sessions) == {"a_20240301_0", "a_20240301_1", "b_20240301_0", "b_20240302_0"}
-    assert sessions["a_20240301_0"]["session_span_ms"] == 1_799_999
-    assert sessions["a_20240301_1"]["actions_per_session"] == 2
-    survivor = next(
-        r for r in lake.table("silver.interactions") if r["user_id"] == "b" and str(r["event_date"]) == "2024-03-01"
-    )
-    assert (survivor["app_version"], survivor["duplicates"]) == ("0.9.0", 2)
-    counts = lake.by_day("silver.interaction_counts")["2024-03-01"]
-    assert [
-        counts[k]
-        for k in ("delivered_rows", "rejected_rows", "routed_rows", "arrived_rows", "accepted_rows", "duplicate_rows")
-    ] == [8, 1, 7, 7, 5, 2]
-    assert reject_reasons(lake) == {"c": "duration_over_limit"}
-    assert lake.run() == []
-
-
 def test_every_reject_reason_and_late_rows(make_lake):
     lake = make_lake()
     lake.rows("2024-03-01", "x,2024-03-01 00:00:00,edit,p,1,1")
