@@ -35,11 +35,13 @@ class _Stop:
     Attributes:
         grace_seconds: longest time from the first signal to the end.
         sentence: what is said; empty where another process says it.
+        told_to: the file descriptor that it is written to.
     """
 
     def __init__(self) -> None:
         self.grace_seconds = _GRACE_SECONDS
         self.sentence = SENTENCE
+        self.told_to = 2
         self._asked = self._raised = False
         self._held = 0
         self._changes = threading.RLock()  # not a plain lock, as a signal may come while the main thread holds it
@@ -122,7 +124,7 @@ class _Stop:
             return
         with suppress(OSError):
             if self.sentence:
-                os.write(2, os.fsencode(f"{self.sentence}\n"))
+                os.write(self.told_to, os.fsencode(f"{self.sentence}\n"))
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, 1)
             os.dup2(nowhere, 2)

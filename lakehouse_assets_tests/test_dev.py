@@ -8,6 +8,7 @@ import pytest
 
 from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.calendar import days_between
+from lakehouse_assets.orchestration.dev_output import told_of
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.storage.catalog import Catalog
 from lakehouse_assets_tests.conftest import Lake
@@ -60,6 +61,29 @@ def server(make_lake: Callable[..., Lake]) -> Iterator[Server]:
             yield server
     finally:
         file.unlink()
+
+
+def test_a_person_sees_when_the_pages_are_there_and_runs_and_the_rest_is_in_a_log(server):
+    said, log = server.home.parent / "dev.log", server.home / "dagster" / "dev.log"
+    wanted = [
+        f"Dagster starts for the lakehouse in {server.home}; all that it logs is in {log}",
+        f"ready: http://127.0.0.1:{server.port}; files that are landed run by themselves, Ctrl-C ends it",
+    ]
+    wait_for(lambda: said.read_text().splitlines() == wanted, f"these lines: {wanted}")
+    assert "dagster.daemon" in log.read_text()
+    run = "6dd1c88d-6330-46a6-bff4-f76e768660dc"
+    logged = [
+        "\x1b[32m2026-11-26 15:17:31 +0000\x1b[0m - dagster.daemon.SensorDaemon - \x1b[34mERROR\x1b[0m - no such day\n",
+        f"2026-11-26 15:17:32 +0000 - dagster - DEBUG - tables - {run} - 7 - RUN_START - Started execution\n",
+        f"2026-11-26 15:17:33 +0000 - dagster - ERROR - tables - {run} - STEP_FAILURE - Execution of step failed.\n",
+        "lakehouse_assets.errors.LakehouseError: a sentence\n",
+        f'2026-11-26 15:17:34 +0000 - dagster - ERROR - tables - {run} - 7 - RUN_FAILURE - Execution of "tables"\n',
+    ]
+    assert list(told_of(iter(logged), "http://x")) == [
+        "15:17:31 dagster.daemon.SensorDaemon: no such day",
+        f"15:17:32 run 6dd1c88d of tables has started: http://x/runs/{run}",
+        f"15:17:34 run 6dd1c88d of tables has failed: http://x/runs/{run}",
+    ]
 
 
 def test_the_pages_show_where_tables_are_which_code_makes_them_and_what_can_be_materialized(server):

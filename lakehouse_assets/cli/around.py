@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,7 @@ def init(settings: Settings) -> None:
 @click.pass_obj
 def dev(settings: Settings, port: int) -> None:
     """Start Dagster's pages and daemon on this lakehouse."""
+    from lakehouse_assets.orchestration.dev_output import logging_to, tell_from
     from lakehouse_assets.orchestration.instance import dagster_home
 
     with socket.socket() as listening:
@@ -65,9 +67,16 @@ def dev(settings: Settings, port: int) -> None:
     os.environ["LAKEHOUSE_HOME"] = str(settings.home_path)
     # what would replace `dagster dev` wants a project of its own layout
     warnings.filterwarnings("ignore", "Function `dev_command`")
-    say(f"Dagster starts on http://127.0.0.1:{port} for the lakehouse in {settings.home_path}; Ctrl-C ends it")
+    log, address = settings.dagster_path / "dev.log", f"http://127.0.0.1:{port}"
+    say(f"Dagster starts for the lakehouse in {settings.home_path}; all that it logs is in {log}")
     STOP.grace_seconds = _DEV_GRACE_SECONDS
     # a script that started this in the background had it ignored, and Dagster cancels runs with it
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     sys.argv = ["dagster", "dev", "-m", "lakehouse_assets.definitions", "-h", "127.0.0.1", "-p", str(port)]
-    runpy.run_module("dagster", run_name="__main__", alter_sys=True)
+    try:
+        with logging_to(log) as terminal:
+            tell_from(log, address, partial(print, file=terminal, flush=True))
+            runpy.run_module("dagster", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if end.code:
+            raise UsageError(f"Dagster ended by itself ({end.code}); the end of {log} says why") from None
