@@ -208,7 +208,7 @@ class IcebergIOManager(dg.IOManager):
         context.add_output_metadata(
             {
                 "snapshot_id": str(published.snapshot_id),
-                "range": f"{published.first} … {published.last}",
+                "range": span_in_words(published.first, published.last),
                 "range_rows": rows,
                 "range_files": published.data_files,
                 "range_bytes": published.bytes_written,

@@ -18,7 +18,7 @@ const earlier = (one, other) => one < other ? one : other;
 const day = text => new Date(text).toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
 const span = (first, last) => first === last ? day(first) : `${day(first)} – ${day(last)}`;
 const number = (value, unit) => value === null || value === undefined || Number.isNaN(value) ? "–"
-  : unit === "share" ? (100 * value).toFixed(1) + " %"
+  : unit === "share" ? (100 * value).toFixed(1) + "\u00a0%"
   : unit === "correlation" ? value.toFixed(2)
   : value.toLocaleString("en", { maximumFractionDigits: Math.abs(value) < 10 ? 2 : Math.abs(value) < 100 ? 1 : 0 });
 const capitalised = text => text.replaceAll("_", " ");
