@@ -62,16 +62,14 @@ bronze.toPandas()
 # Each row gets its event date and duration, or the first reason that holds against it.
 
 # %%
-names = ("allowed_actions", "max_duration_ms", "late_days", "input_timezone", "reporting_timezone", "timestamp_formats")
-rules = {name: getattr(settings, name) for name in names}
-classified = classify(bronze, **rules).cache()
+classified = classify(bronze, settings.cleaning).cache()
 classified.select("landing_date", "event_date", "user_id", "action_type", "duration", "reason").toPandas()
 
 # %% [markdown]
 # ## Route: where did the rows of a landing date go?
 
 # %%
-routing = interaction_routing(bronze, **rules)
+routing = interaction_routing(bronze, settings.cleaning)
 routing.orderBy("landing_date", "event_date", "reason").toPandas()
 
 # %% [markdown]
@@ -90,7 +88,7 @@ interactions.orderBy("event_date", "timestamp").toPandas()
 
 # %%
 days = Days(date(2024, 3, 1), date(2024, 3, 2))
-rejected = rejected_interactions(bronze, **rules)
+rejected = rejected_interactions(bronze, settings.cleaning)
 reconciled = interaction_counts(bronze, rejected, routing, interactions, days).orderBy("date").toPandas()
 assert (reconciled.delivered_rows == reconciled.rejected_rows + reconciled.routed_rows).all()
 assert (reconciled.arrived_rows == reconciled.accepted_rows + reconciled.duplicate_rows).all()
