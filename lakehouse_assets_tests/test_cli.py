@@ -189,6 +189,7 @@ def test_an_unknown_command_or_a_missing_option_shows_the_usage(lakehouse_comman
         ("LAKEHOUSE_DRIVER_MEMORY", "lots"),
         ("LAKEHOUSE_ALOWED_ACTIONS", "edit"),
         ("LAKEHOUSE_TIMEZONE", "Asia/Kolkata"),
+        ("LAKEHOUSE_INPUT_TIMEZONE", "localtime"),
         ("LAKEHOUSE_ACTIONS", "edit"),
     ],
 )
