@@ -345,7 +345,7 @@ class Settings(BaseSettings):
         given = os.environ.get("SPARK_LOCAL_DIRS", "").split(",")[0] or self.spill or tempfile.gettempdir()
         return Path(given).expanduser().resolve()
 
-    @cached_property
+    @property  # not cached: a copy with other settings, as a trial makes, would keep it
     def cleaning(self) -> Cleaning:
         """Which delivered interactions count."""
         return Cleaning(*[getattr(self, name) for name in Cleaning._fields])
