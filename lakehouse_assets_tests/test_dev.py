@@ -67,7 +67,7 @@ def test_a_person_sees_when_the_pages_are_there_and_runs_and_the_rest_is_in_a_lo
     said, log = server.home.parent / "dev.log", server.home / "dagster" / "dev.log"
     wanted = [
         f"Dagster starts for the lakehouse in {server.home}; all that it logs is in {log}",
-        f"ready: http://127.0.0.1:{server.port}; files that are landed run by themselves, Ctrl-C ends it",
+        f"ready: http://127.0.0.1:{server.port}; landed files are computed by themselves. Ctrl-C ends it",
     ]
     wait_for(lambda: said.read_text().splitlines() == wanted, f"these lines: {wanted}")
     assert "dagster.daemon" in log.read_text()

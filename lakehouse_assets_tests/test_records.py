@@ -266,7 +266,7 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
         "has no column 'kindof', which action_type is read",
     ),
     "an array of others": ("a.json", b'[{"a": 1}]', r"no row has 'who.id', .* \(found: a\)"),
-    "a cut array": ("a.json", b'[{"a": 1}, {"a"', "is a JSON array that is damaged or cut behind its item 1; deliver"),
+    "a cut array": ("a.json", b'[{"a": 1}, {"a"', "is a JSON array that is damaged or cut after its item 1; deliver"),
     "an empty array": ("a.json", b" [ ]\n", "has no row"),
     "one object over lines": ("a.json", b'{\n "a": 1\n}\n', "has no line that is a JSON object"),
     "no such key": (

@@ -274,7 +274,7 @@ def _items(source: Path, stream: BinaryIO) -> Iterator[bytes]:
                 ended = not more
                 if ended:
                     raise FileRefused(
-                        source, f"is a JSON array that is damaged or cut behind its item {count:,}; deliver it again"
+                        source, f"is a JSON array that is damaged or cut after its item {count:,}; deliver it again"
                     ) from None
                 text, at = text[at:] + more, 0
                 continue

@@ -81,7 +81,7 @@ def told_of(lines: Iterator[str], address: str) -> Iterator[str]:
         if not found:
             continue
         if _SERVING in found["text"]:
-            yield f"ready: {address}; files that are landed run by themselves, Ctrl-C ends it"
+            yield f"ready: {address}; landed files are computed by themselves. Ctrl-C ends it"
         elif run := _OF_RUN.match(found["text"]):
             if state := _RUNS.get(run["event"]):
                 yield f"{found['time']} run {run['run'][:8]} of {run['job']} {state}: {address}/runs/{run['run']}"
