@@ -160,11 +160,12 @@ def test_a_mistake_is_one_sentence(lakehouse_command: Run, home: Path, arguments
 def test_progress_is_told_in_a_unit_that_is_not_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bring, "time", SimpleNamespace(monotonic=iter((0, 3, 6, 9)).__next__))
+    monkeypatch.setattr(bring, "time", SimpleNamespace(monotonic=iter((0, 3, 6, 9, 12)).__next__))
     progress = bring._byte_progress("a.csv")
     progress(200_000, 400_000)
     progress(30_000_000, 40_000_000)
     progress(40_000_000, 40_000_000)
+    progress(54, 115)  # a machine that is busy takes seconds for it
     told = ["a.csv: 200 of 400 kB, about 3 s left", "a.csv: 30 of 40 MB, about 2 s left"]
     assert [line.strip() for line in capsys.readouterr().out.splitlines()] == told
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lakehouse_assets.settings import Settings
 
 _DEMO_DAYS = 90
+_TOLD_BYTES = 100_000  # less than that is read before anybody has read how much it is
 
 
 @click.command(
@@ -193,7 +194,7 @@ def _byte_progress(name: str) -> Callable[[int, int], None]:
     def progress(done: int, total: int) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last < 2 or done == total:
+        if now - last < 2 or total - done < _TOLD_BYTES:
             return
         last = now
         left = (now - began) / max(done, 1) * (total - done)
