@@ -200,6 +200,15 @@ def test_counts_and_pins_that_pages_quote_are_those_of_the_code():
     }
 
 
+def test_the_readmes_metric_is_a_table(tmp_path, monkeypatch):
+    [code] = re.findall(r"```python\n(.*?)```", text_of("README.md"), re.DOTALL)
+    (tmp_path / "my_metrics.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    table = declare(load_settings(table_modules="my_metrics"))["gold.daily_editors"]
+    assert [*table.columns] == ["date", "editors"]
+    assert [one.name for one in table.contract()] == ["columns_valid"]
+
+
 def test_a_decision_is_one_page_of_forty_lines():
     pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
     lines = {page.name: page.read_text(encoding="utf-8").splitlines() for page in pages}
