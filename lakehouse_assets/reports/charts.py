@@ -171,5 +171,6 @@ def drawn_in(text: str, line: str, colours: Sequence[str]) -> dict[str, Any]:
 _NAMES = ("text", "line", *(f"series-{number}" for number in range(1, 10)))
 _LIGHT, _DARK = ("#1c2733", "#d5dce4", *_ON_LIGHT), ("#e6edf3", "#33404d", *_ON_DARK)
 THEMES = {name: dict(zip(_NAMES, colours, strict=True)) for name, colours in (("light", _LIGHT), ("dark", _DARK))}
+PLAIN = drawn_in(_LIGHT[0], _LIGHT[1], _ON_LIGHT)  # for an image that stands alone
 # for the page, whose style gives the colours: a change of theme, or printing, draws nothing again
 STYLED = drawn_in("var(--text)", "var(--line)", [f"var(--series-{number})" for number in range(1, 10)])
