@@ -33,7 +33,7 @@ WRITTEN = sorted(
 )
 NOW = [name for name in WRITTEN if name != "CHANGELOG.md"]  # which tells of what was, too
 NOT_OURS = {"LAKEHOUSE_CACHE", "LAKEHOUSE_SEED", "LAKEHOUSE_CAMPAIGN_SHARE"}  # variables that are no settings
-OF_EXAMPLES = {"gold.daily_editors", "gold.actions_per_user", "gold.x", "gold.y"}
+OF_EXAMPLES = {"gold.daily_busy_users", "gold.actions_per_user", "gold.x", "gold.y"}
 # other programs' options on a line with one of our commands
 OTHERS = re.compile(r"\s(?:#|\|\|?|&&|;)(?:\s|$)")
 
@@ -204,8 +204,8 @@ def test_the_readmes_metric_is_a_table(tmp_path, monkeypatch):
     [code] = re.findall(r"```python\n(.*?)```", text_of("README.md"), re.DOTALL)
     (tmp_path / "my_metrics.py").write_text(code, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    table = declare(load_settings(table_modules="my_metrics"))["gold.daily_editors"]
-    assert [*table.columns] == ["date", "editors"]
+    table = declare(load_settings(table_modules="my_metrics"))["gold.daily_busy_users"]
+    assert [*table.columns] == ["date", "busy_users"]
     assert [one.name for one in table.contract()] == ["columns_valid"]
 
 

@@ -286,7 +286,7 @@ def _propose(table: DataFrame, settings: Settings, trial: Trial) -> None:
 def told(name: str, trial: Trial) -> Iterator[str]:
     """What a person reads of a trial."""
     if trial.refusal:
-        yield f"{name}: would be refused: {trial.refusal}"
+        yield f"{name}: would be refused: {trial.refusal.partition('. If the ')[0]}"  # the map is proposed below
         yield "  with the settings proposed below:"
     else:
         yield f"{name}: {trial.rows:,} rows, nothing is landed"
