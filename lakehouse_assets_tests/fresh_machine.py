@@ -87,7 +87,9 @@ def run(machine: Path, user: str, folder: str, command: str, mode: str = "rw", *
     how = "passed" if done.returncode == 0 else "FAILED"
     where = " (clone read-only)" if mode == "ro" else ""
     print(f"{user}: {command}{where}: {how}, {time.monotonic() - began:.0f} s")
-    print("\n".join(f"    {line}" for line in said[-2 if done.returncode == 0 else -40 :]), flush=True)
+    # tests run in parts, and each part's failures end its own output
+    named = [line for line in said[:-40] if line.startswith(("FAILED", "ERROR", "make"))] if done.returncode else []
+    print("\n".join(f"    {line}" for line in [*named, *said[-2 if done.returncode == 0 else -40 :]]), flush=True)
     return done.returncode == 0
 
 
