@@ -168,7 +168,7 @@ def test_a_run_whose_staging_was_removed_as_abandoned_computes_again(make_lake, 
         return publishing(*arguments)
 
     monkeypatch.setattr(warehouse, "_publish", late)
-    with pytest.raises(PublishConflict, match="abandoned"):
+    with pytest.raises(PublishConflict, match="LAKEHOUSE_ABANDONED_HOURS"):
         publish(spark, lake, day, users=9)
     assert lake.table(NAME) == before
 
