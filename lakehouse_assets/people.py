@@ -43,7 +43,7 @@ class People:
         ]
 
     def are(self, values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
-        """Which values are an id of theirs, blanks around it aside; null is none."""
+        """Which values are one of the ids, without blanks around it; null is not."""
         return pc.fill_null(pc.is_in(pc.utf8_trim(values.cast(pa.string()), BLANKS), self._arrow), False)
 
     def may_be_in(self, texts: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
@@ -56,13 +56,13 @@ class People:
         return found
 
     def has(self, value: str) -> bool:
-        """Whether a value is an id of theirs, or of one of their sessions."""
+        """Whether a value is one of the ids, or of one of their sessions."""
         value = value.strip(BLANKS)
         session = _SESSION.fullmatch(value)
         return value in self.ids or bool(session and session[1] in self.ids)
 
     def named_in(self, text: str) -> bool:
-        """Whether a text names one of them, by itself or between blanks, commas, quotes and the like."""
+        """Whether a text contains one of the ids as a whole word: between blanks, commas, quotes and the like."""
         return self.redacted(text) != text
 
     def redacted(self, text: str) -> str:

@@ -1,4 +1,4 @@
-"""Every knob of the lakehouse, typed, read from the environment and a settings file in this one place."""
+"""All settings of the lakehouse, typed; the one place that reads the environment and the settings file."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ GROUPS: Mapping[str, type[Cleaning]] = {"cleaning": Cleaning}
 class Settings(BaseSettings):
     """Settings of one lakehouse.
 
-    Each field's variable is ``LAKEHOUSE_<FIELD>`` unless an alias says otherwise; a variable goes before the settings
-    file (`settings_file`), where the field's own name is the key, and the file before the default.
+    Each field's variable is ``LAKEHOUSE_<FIELD>`` unless an alias says otherwise; a variable has precedence over the
+    settings file (`settings_file`), where the field's own name is the key, and the file over the default.
     """
 
     model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", populate_by_name=True, extra="ignore", frozen=True)
@@ -341,7 +341,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def spill_path(self) -> Path:
-        """Where an engine of this machine puts what does not fit in its memory."""
+        """The folder where a local engine puts what does not fit into its memory."""
         given = os.environ.get("SPARK_LOCAL_DIRS", "").split(",")[0] or self.spill or tempfile.gettempdir()
         return Path(given).expanduser().resolve()
 
@@ -367,7 +367,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def driver_bytes(self) -> int:
-        """What an engine may use of memory, in bytes."""
+        """Memory that an engine may use, in bytes."""
         return int(self.driver_memory[:-1]) << {"m": 20, "g": 30}[self.driver_memory[-1]]
 
     @cached_property
@@ -504,7 +504,7 @@ def unreadable_name(path: str | Path) -> str:
 
 
 def in_utf8(path: str | Path) -> str:
-    """A path for a message, with a mark for what is not UTF-8 in it."""
+    """A path for a message, with a mark in place of what is not UTF-8."""
     return os.fsencode(path).decode("utf-8", "replace")
 
 

@@ -1,4 +1,4 @@
-"""How the process of a command ends on SIGINT and SIGTERM: at any moment, within seconds, with one sentence.
+"""Ends a command on SIGINT and SIGTERM: at any moment, within seconds, with one sentence.
 
 Python hands a signal to the main thread when that gets to it, and Dagster and Spark put handlers of their own in
 place of ours: some lost signals, some showed tracebacks. So a thread of its own is told of each signal by the
@@ -30,7 +30,7 @@ _ONE_SECONDS = 0.5  # a signal that comes again this soon was sent once, to the 
 
 
 class _Stop:
-    """The stopping of this process.
+    """Stops this process.
 
     Attributes:
         grace_seconds: longest time from the first signal to the end.
@@ -118,7 +118,7 @@ class _Stop:
             self._tell()
 
     def _tell(self) -> None:
-        """Say the sentence, and let nothing be said after it."""
+        """Print the sentence, and nothing after it."""
         if not self._first.acquire(blocking=False):
             self._told.wait(1)
             return

@@ -1,4 +1,4 @@
-"""Delivering a file into the landing zone: as it is under one landing date, or split by event date."""
+"""Lands a file: as it is under one landing date, or split by event date."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def split(
 
 
 def _without_days(sinks: Sinks, days: DayReader) -> str:
-    """Why a file can't be divided, and what to do."""
+    """Why a file can't be split, and what to do."""
     row = sinks.first_unreadable()
     if row is None:
         return f"{sinks.name} has a header and no rows, so its date is unknown; deliver it with --date D"

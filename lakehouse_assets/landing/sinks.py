@@ -1,4 +1,4 @@
-"""Rows on their way into the landing zone: one file a landing date, all of which appear together."""
+"""Writes split rows into the landing zone: one file a landing date, all published together."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Landed:
 
 @dataclass
 class Sinks:
-    """Rows on their way into one file per date, written under hidden names until all are complete."""
+    """One hidden file per landing date, published when all are complete."""
 
     zone: LandingZone
     name: str
@@ -100,7 +100,7 @@ class Sinks:
         self.buffers, self.buffered = {}, 0
 
     def settle(self, last: date) -> int:
-        """Let every row be in a file, those without a readable day in that of a date; how many these are."""
+        """Put rows without a readable day into the file of a date; returns how many."""
         self._flush()
         unreadable = self.counts.pop(None, 0)
         if unreadable:
@@ -113,7 +113,7 @@ class Sinks:
         return unreadable
 
     def publish(self, extra: Sequence[str], *, replace: bool) -> Landed:
-        """Let all files appear, each in the place of an earlier one of its name."""
+        """Publish all files, each in place of an earlier one of its name."""
         readable = self.days
         unreadable = self.settle(readable[-1])
         storage = self.zone.storage
@@ -139,7 +139,7 @@ class Sinks:
 def check_replaced(dataset: str, name: str, day: date, earlier: LandedFile, rows: int) -> None:
     """Refuse a file with fewer rows than the landed one it would replace; one that can't be read may go.
 
-    Nobody's rows are to vanish because the next export has the name of the last.
+    The next export may have the name of the last one, and its rows must not be lost.
     """
     columns = DATASETS[dataset]
     try:

@@ -1,4 +1,4 @@
-"""The landing zone: what lies there by dataset and landing date, and what is known of each file.
+"""The landing zone: its files by dataset and landing date, and what is known of each file.
 
 What differs between a folder and a bucket is `Folder` and `Bucket`; everything else is said once, in `LandingZone`.
 """
@@ -113,7 +113,7 @@ class LandingZone:
         return self.storage.listing(dataset)
 
     def strays(self) -> list[Place]:
-        """What lies in the zone and is read by nobody, because of its folder or its name.
+        """Files in the landing zone that are ignored because of their folder or name.
 
         Hidden files, markers and temporary files are left out on purpose and are not among them.
         """
@@ -157,7 +157,7 @@ class LandingZone:
         }
 
     def inspect(self, dataset: str, file: LandedFile) -> Inspection:
-        """Look into a file; a second look at an unchanged one is free.
+        """Inspect a file; repeating it for an unchanged file is free.
 
         Raises:
             FileRefused: the file can't be what it claims to be.
@@ -187,7 +187,7 @@ class LandingZone:
                 list(readers.map(read, new))
 
     def known_refusal(self, file: LandedFile) -> str | None:
-        """What an earlier look, by this process or another, found wrong with a file; it is not read for that."""
+        """What an earlier inspection, by any process, found wrong with a file; does not read it."""
         if file.trouble:
             return str(FileRefused(file.path, file.trouble))
         known = self._known().get(_REFUSED + self._key(file), [])
@@ -228,7 +228,7 @@ class LandingZone:
         return not known or known[0] != file.size or known[-1] != self.fingerprint(file)
 
     def save_index(self) -> None:
-        """Keep the fingerprints for the next process, where it can be done; else it reads the files again."""
+        """Save the fingerprints for the next process; if that fails, it reads the files again."""
         if self._index and self._learned and os.access(self._index.parent, os.W_OK):
             temporary = self._index.with_suffix(f".{os.getpid()}.tmp")
             temporary.write_text(json.dumps(self._fingerprints))
@@ -245,7 +245,7 @@ class LandingZone:
         return self._fingerprints
 
     def _key(self, file: LandedFile) -> str:
-        """A file's place in the zone: the same where a whole lakehouse is moved or copied."""
+        """A file's place in the landing zone, which stays the same when a lakehouse is moved or copied."""
         return _place_in_zone(str(file.path))
 
     def _remember(self, file: LandedFile, what: str, kind: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Reports: what people look at.
+"""Assets of dashboard and profiles.
 
 The profiles are shown in the graph and made by a job's own step: they take a package of 0.4 GB that may not be there,
 and "Materialize all" takes every asset that can be materialized.

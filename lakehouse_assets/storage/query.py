@@ -1,4 +1,4 @@
-"""Asking the tables without Spark: DuckDB over the files that Iceberg says are live."""
+"""Queries and exports without Spark: DuckDB over the live files of the Iceberg tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.storage.catalog import Catalog, live_files
 from lakehouse_assets.storage.coverage import COVERAGE, SOURCES, cover
 
-# what `show tables` is to answer: names that a query can have
+# the answer to `show tables`: names that a query can use
 TABLES = (
     "SELECT table_schema || '.' || table_name AS name FROM information_schema.tables "
     "WHERE table_schema <> 'main' ORDER BY name"
@@ -26,7 +26,7 @@ TABLES = (
 
 
 class QueryError(LakehouseError):
-    """A question or an export that can't be answered; the message says why."""
+    """A query or an export that fails; the message says why."""
 
 
 def connect(catalog: Catalog, names: Iterable[str] | None = None) -> duckdb.DuckDBPyConnection:

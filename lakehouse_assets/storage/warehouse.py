@@ -1,4 +1,4 @@
-"""Reading tables, and writing them in three steps: stage, audit what is staged, publish in one commit.
+"""Reads tables, and writes them in three steps: stage, audit what is staged, publish in one commit.
 
 Readers of main see the old days or the new ones, never a mix: an engine writes data files that no reader sees, every
 rule of the contract is counted on the rows as they pass into them, and only if all hold one commit swaps them in for
@@ -54,11 +54,11 @@ Record = Callable[[Transaction, IcebergTable], None]  # puts what is known of th
 
 
 class ContractViolation(LakehouseError):
-    """What was about to be published breaks the table's contract; nothing was published."""
+    """Rows about to be published break the table's contract; nothing was published."""
 
 
 class PublishConflict(LakehouseError):
-    """Another run published some of the same days meanwhile; compute again from the newer inputs."""
+    """Another run published some of the days meanwhile; compute again from the newer inputs."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Audit:
-    """What counting a range told: rows a day, and breaches a day of each rule by name."""
+    """Counts of a range: rows a day, and breaches of each rule a day."""
 
     rows: Mapping[date, int]
     breaches: Mapping[str, Mapping[date, int]]
@@ -79,7 +79,7 @@ class Audit:
 
 @dataclass(frozen=True)
 class Published:
-    """What one write did."""
+    """The result of one write."""
 
     table: str
     first: date
@@ -181,7 +181,7 @@ class Warehouse:
 
     @property
     def engine(self) -> Engine:
-        """What computes."""
+        """The current engine."""
         return self._engine()
 
     def base(self, name: str, stamps: Mapping[date, str]) -> Base:
@@ -346,7 +346,7 @@ class Warehouse:
     def _replaced(
         self, declared: Table, table: IcebergTable, low: date, high: date
     ) -> dict[str, tuple[DataFile, date, date]]:
-        """The files that hold the days, and those that share days with them."""
+        """The files that hold the days, and files that share days with those."""
         while True:
             found = files_overlapping(table, declared.partition_column, low, high)
             wider = (min([low, *(f[1] for f in found.values())]), max([high, *(f[2] for f in found.values())]))
@@ -558,7 +558,7 @@ class Warehouse:
                 overwrite.commit()
             try:
                 return head_of(transaction.commit_transaction())
-            except (CommitFailedException, ValidationException):  # both say that nothing was committed
+            except (CommitFailedException, ValidationException):  # both mean that nothing was committed
                 pass
             except NO_ANSWER as error:  # asked again it might publish over a newer run, so look what became of it
                 return self._outcome(name, staging, transaction, error)
