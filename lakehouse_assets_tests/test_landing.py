@@ -341,27 +341,27 @@ def test_what_a_file_is_packed_with_is_told_by_its_first_bytes(zone: LandingZone
     assert delivered_user_ids(zone)["2024-03-05"] == ["a", "b"]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "sentence"),
-    {
-        "several files": ("x.zip", zipped(a="1", b="2"), "is a zip archive of 2 files; unpack it and land each"),
-        "none": ("x.zip", zipped(), "is a zip archive of 0 files"),
-        "a workbook": ("x.xlsx", zipped(**{"[Content_Types].xml": "", "xl/a": ""}), "is an Excel workbook; save its"),
-        "a cut zip": ("x.csv.zip", PACKED["x.csv.zip"][:-30], "damaged or cut zip"),
-        "a cut bzip2": ("x.csv.bz2", PACKED["x.csv.bz2"][:-20], "damaged or cut bzip2"),
-        "a damaged bzip2": ("x.csv.bz2", b"BZh91AY&SYnothing at all", "damaged or cut bzip2"),
-        "a cut xz": ("x.csv.xz", PACKED["x.csv.xz"][:-20], "damaged or cut xz"),
-        "a cut zstd": ("x.csv.zst", PACKED["x.csv.zst"][:-9], "damaged or cut zstd"),
-        "plain text": ("x.csv.bz2", TWO_ROWS.encode(), r"is named \.bz2 and is not compressed; name it \.csv"),
-        "an empty gzip": ("x.csv.gz", gzip.compress(b""), r"is empty \(0 bytes\)"),
-        "a tar": ("x.csv", tarred("x.csv", TWO_ROWS), "is a tar archive; unpack it"),
-        "a 7-Zip archive": ("x.7z", b"7z\xbc\xaf\x27\x1c\x00\x04", "is a 7-Zip archive; unpack it"),
-        "LZ4": ("x.csv.lz4", b"\x04\x22\x4d\x18\x60@", "is compressed with LZ4; unpack it"),
-        "an old workbook": ("x.csv", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", "is an Excel workbook; save its sheet"),
-        "twice": ("x.csv.gz.gz", gzip.compress(PACKED["UP.CSV.GZ"]), r"is compressed twice; unpack it once \(gzip\)"),
-        "a packed tar": ("x.tar.gz", gzip.compress(tarred("x.csv", TWO_ROWS)), "is a tar archive; unpack it"),
-    }.values(),
-)
+REFUSED_ARCHIVES = {
+    "several files": ("x.zip", zipped(a="1", b="2"), "is a zip archive of 2 files; unpack it and land each"),
+    "none": ("x.zip", zipped(), "is a zip archive of 0 files"),
+    "a workbook": ("x.xlsx", zipped(**{"[Content_Types].xml": "", "xl/a": ""}), "is an Excel workbook; save its"),
+    "a cut zip": ("x.csv.zip", PACKED["x.csv.zip"][:-30], "damaged or cut zip"),
+    "a cut bzip2": ("x.csv.bz2", PACKED["x.csv.bz2"][:-20], "damaged or cut bzip2"),
+    "a damaged bzip2": ("x.csv.bz2", b"BZh91AY&SYnothing at all", "damaged or cut bzip2"),
+    "a cut xz": ("x.csv.xz", PACKED["x.csv.xz"][:-20], "damaged or cut xz"),
+    "a cut zstd": ("x.csv.zst", PACKED["x.csv.zst"][:-9], "damaged or cut zstd"),
+    "plain text": ("x.csv.bz2", TWO_ROWS.encode(), r"is named \.bz2 and is not compressed; name it \.csv"),
+    "an empty gzip": ("x.csv.gz", gzip.compress(b""), r"is empty \(0 bytes\)"),
+    "a tar": ("x.csv", tarred("x.csv", TWO_ROWS), "is a tar archive; unpack it"),
+    "a 7-Zip archive": ("x.7z", b"7z\xbc\xaf\x27\x1c\x00\x04", "is a 7-Zip archive; unpack it"),
+    "LZ4": ("x.csv.lz4", b"\x04\x22\x4d\x18\x60@", "is compressed with LZ4; unpack it"),
+    "an old workbook": ("x.csv", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", "is an Excel workbook; save its sheet"),
+    "twice": ("x.csv.gz.gz", gzip.compress(PACKED["UP.CSV.GZ"]), r"is compressed twice; unpack it once \(gzip\)"),
+    "a packed tar": ("x.tar.gz", gzip.compress(tarred("x.csv", TWO_ROWS)), "is a tar archive; unpack it"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "sentence"), REFUSED_ARCHIVES.values(), ids=REFUSED_ARCHIVES)
 def test_an_archive_that_is_no_single_csv_file_is_refused_in_a_sentence(
     tmp_path: Path, name: str, content: bytes, sentence: str
 ) -> None:
