@@ -95,7 +95,7 @@ def test_a_range_that_fails_on_one_day_publishes_none_of_its_days(lake, monkeypa
             lake.runner.run_range(D1, D3)
     told = str(failed.value)
     assert told.startswith("gold.session_metrics 2024-03-01 … 2024-03-03 was not published")
-    assert f"{2 * users} rows on 2024-03-02; for example " in told
+    assert f"failed for {2 * users} rows, on 2024-03-02; for example " in told
     assert "'session_span_ms': -7" in told
     assert told.splitlines()[1:] == [
         "not computed because of gold.session_metrics: gold.daily_session_metrics",

@@ -501,7 +501,7 @@ class Warehouse:
             when = f"first on {min(days)}" if len(days) > 1 else f"on {min(days)}"
             parts.append(f"check {name} ({about}) failed for {some(rows, 'row')}, {when}{sample}")
         span = span_in_words(first, last)
-        return f"{declared.name} {span} was not published: {'; '.join(parts)}. Readers still see the previous data"
+        return f"{declared.name} {span} was not published, readers keep the previous data: {'; '.join(parts)}"
 
     def _broken_part(self, frame: DataFrame, rule: Rule) -> str:
         """What of a rule is broken."""
@@ -513,8 +513,8 @@ class Warehouse:
         stray = frame.drop(ORDER, PART).where(~F.coalesce(_between(declared, first, last), F.lit(False)))
         sample = " | ".join(str(row.asDict()) for row in stray.limit(_SAMPLE_ROWS).collect())
         return (
-            f"{declared.name} {span_in_words(first, last)} was not published: check {IN_ITS_PARTITION} failed for "
-            f"{some(stray.count(), 'row')} of other days; for example {sample}. Readers still see the previous data"
+            f"{declared.name} {span_in_words(first, last)} was not published, readers keep the previous data: check "
+            f"{IN_ITS_PARTITION} failed for {some(stray.count(), 'row')} of other days; for example {sample}"
         )
 
     # -- publish -------------------------------------------------------------------------------------------------
