@@ -312,6 +312,8 @@ def test_damaged_files_are_named_and_their_days_computed_again(lake, capsys, mon
     assert "every file of every table can be read" in capsys.readouterr().out
     without_history(lake, "gold.daily_metrics")
     broken = {name: files_of(lake, name, kind)[0] for name, kind, _, _ in DAMAGE}
+    never_committed = broken["silver.interaction_counts"]
+    shutil.copy(never_committed, never_committed.with_name(f"99999-{never_committed.name.partition('-')[2]}"))
     for name, _, break_it, _ in DAMAGE:
         break_it(broken[name])
     for command in (["run"], ["tables"], ["status"], ["sql", "select count(*) from silver.user_days"]):

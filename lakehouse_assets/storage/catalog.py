@@ -114,7 +114,11 @@ class EmbeddedCatalog(SqlCatalog):
         file = self._load_file_io(location=location).new_input(location)
         seen = location, len(file)  # so that one that is gone or cut is missed
         if key not in self._read or self._read[key][0] != seen:
-            self._read[key] = seen, FromInputFile.table_metadata(file)
+            try:
+                self._read[key] = seen, FromInputFile.table_metadata(file)
+            except Exception as error:  # whatever a damaged file makes; it does not say which file it was
+                error.add_note(location)
+                raise
         metadata = self._read[key][1]
         return IcebergTable(key, metadata, location, self._load_file_io(metadata.properties, location), self)
 

@@ -268,7 +268,8 @@ class Repair:
             raise
         except Exception as error:  # whatever reading a damaged file raises
             name_unserved(error, name)
-            named = re.search(r"[^/\s'\"]+\.metadata\.json", str(error))  # if it is missing
+            told = "\n".join([str(error), *getattr(error, "__notes__", [])])
+            named = re.search(r"[^/\s'\"]+\.metadata\.json", told)
             folder = f"{self._folder(name)}/metadata"
             path = f"{folder}/{named[0]}" if named else next(self._versions(name), folder)
             yield Damage(name, path, _why(error))
