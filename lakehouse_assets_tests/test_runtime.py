@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lakehouse_assets.engines import class_archive as class_archives
 from lakehouse_assets.engines import runtime
 from lakehouse_assets.engines.class_archive import class_archive
 from lakehouse_assets.engines.download import watched
@@ -231,11 +232,19 @@ def test_java_reads_the_trust_store_that_python_wrote(tmp_path):
 # --- The class-data archive -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("folder", ["spark_jar_dir", "cache_dir"])
+def test_a_path_with_a_blank_has_no_archive(tmp_path, monkeypatch, folder):
+    with_blank = tmp_path / "a clone"
+    monkeypatch.setattr(class_archives, folder, lambda: with_blank)
+    assert class_archives.blank_in_the_way() == with_blank
+    assert class_archive() is None
+
+
 @pytest.mark.spark
 def test_java_takes_sparks_classes_from_the_archive():
     archive = class_archive()
     if archive is None:
-        pytest.skip("no class archive: `make setup` could not make one on this machine")
+        pytest.skip("no class archive: `make setup` could not make one here")
     settings = {
         "spark.driver.extraClassPath": ":".join(map(str, jar_paths())),
         "spark.driver.extraJavaOptions": f"-XX:SharedArchiveFile={archive} -Xlog:class+load",

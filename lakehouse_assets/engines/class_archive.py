@@ -24,10 +24,15 @@ def class_archive() -> Path | None:
     without it.
     """
     java, _ = find_java()
-    if java is None:
+    if java is None or blank_in_the_way():
         return None
     archive = archive_path(java)
     return archive if archive.exists() else None
+
+
+def blank_in_the_way() -> Path | None:
+    """A folder with a blank in its path, which Java takes no class from an archive for, or can't be told of."""
+    return next((folder for folder in (spark_jar_dir(), cache_dir()) if " " in str(folder)), None)
 
 
 def archive_path(java: Java) -> Path:

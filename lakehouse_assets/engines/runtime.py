@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lakehouse_assets.engines.cache import say
-from lakehouse_assets.engines.class_archive import archive_path, exercise_spark, make_class_archive
+from lakehouse_assets.engines.class_archive import archive_path, blank_in_the_way, exercise_spark, make_class_archive
 from lakehouse_assets.engines.jars import JARS, S3_JARS, Jar, fetch_jars, has_right_size, is_intact, jar_dir
 from lakehouse_assets.engines.java import find_java, install_java, without_vector_flag
 from lakehouse_assets.errors import SetupError
@@ -63,6 +63,9 @@ def setup(jars: Sequence[Jar] = JARS, *, with_archive: bool = True) -> None:
     say(f"{len(jars)} jars in {jar_dir()}")
 
     if not with_archive:
+        return
+    if folder := blank_in_the_way():
+        say(f"Spark starts some seconds slower: Java archives no classes where a path has a blank, as {folder} has")
         return
     archive = archive_path(java)
     if not archive.exists():
