@@ -113,13 +113,14 @@ class EmbeddedCatalog(SqlCatalog):
         key = (*namespace, name)
         file = self._load_file_io(location=location).new_input(location)
         seen = location, len(file)  # so that one that is gone or cut is missed
-        if key not in self._read or self._read[key][0] != seen:
+        read = self._read.get(key)  # taken once: another thread may put in what it has read of an older version
+        if read is None or read[0] != seen:
             try:
-                self._read[key] = seen, FromInputFile.table_metadata(file)
+                read = self._read[key] = seen, FromInputFile.table_metadata(file)
             except Exception as error:  # whatever a damaged file makes; it does not say which file it was
                 error.add_note(location)
                 raise
-        metadata = self._read[key][1]
+        metadata = read[1]
         return IcebergTable(key, metadata, location, self._load_file_io(metadata.properties, location), self)
 
 
