@@ -323,6 +323,15 @@ def test_a_csv_gets_the_constants_of_its_map(zone: LandingZone, tmp_path: Path) 
         land(zone, path, {"duration_ms": "=0", "app_version": "=", "page_id": "=p"})
 
 
+@pytest.mark.parametrize("end", ["\r\r\n", ",\n"])
+def test_constants_stand_before_the_end_of_any_line(zone: LandingZone, tmp_path: Path, end: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(f"user_id,timestamp,action_type,page_id{end}a,2024-03-01 10:00:00,edit,p{end}".encode())
+    land(zone, path, {"duration_ms": "=0", "app_version": "=1"})
+    [row] = bronze(zone)
+    assert (row["page_id"], row["duration_ms"], row["app_version"], row["malformed_row"]) == ("p", "0", "1", None)
+
+
 @pytest.mark.parametrize(
     ("row", "path", "value"),
     [

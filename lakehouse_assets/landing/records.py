@@ -182,17 +182,18 @@ def _with_constants(
         raise FileRefused(
             source, f"has a column {there[0]!r}, so the map cannot give it one text; remove it from the map"
         )
-    separator = inspection.separator
+    separator, header = inspection.separator, inspection.header
+    nameless_end = b"" if header[-1] else separator.encode()  # a separator at the end of lines would be in the middle
     more = _line(["", *constants.values()], separator)
-    sink.write(header_line([*inspection.header, *constants], separator))
+    sink.write(header_line([*(header if header[-1] else header[:-1]), *constants], separator))
     for block in row_blocks(whole_file(inspection, columns), keep_long_rows=True):
         lines = Lines.of(block)
-        over_lines, _ = rows_over_lines(lines, len(inspection.header), separator)
+        over_lines, _ = rows_over_lines(lines, len(header), separator)
         at = 0
         while at < len(lines.ends):
             last = over_lines.get(at, at)
-            row = lines.text(at, last).removesuffix(b"\n").removesuffix(b"\r")
-            sink.write((row + more if row else b"") + b"\n")
+            row = lines.text(at, last).removesuffix(b"\n").rstrip(b"\r")
+            sink.write((row.removesuffix(nameless_end) + more if row else b"") + b"\n")
             at = last + 1
 
 
