@@ -267,8 +267,13 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
     ),
     "an array of others": ("a.json", b'[{"a": 1}]', r"no row has 'who.id', .* \(found: a\)"),
     "a cut array": ("a.json", b'[{"a": 1}, {"a"', "is a JSON array that is damaged or cut after its item 1; deliver"),
+    "a second array": (
+        "a.json",
+        b'[{"a": 1}]\n[{"a": 2}]\n',
+        "goes on after its JSON array ends, behind item 1; write",
+    ),
     "an empty array": ("a.json", b" [ ]\n", "has no row"),
-    "one object over lines": ("a.json", b'{\n "a": 1\n}\n', "has no line that is a JSON object"),
+    "one object over lines": ("a.json", b'{\n "a": 1\n}\n', "has no JSON object in a line or an array"),
     "no such key": (
         "a.json",
         b'{"a": {"b": 1}, "c": 2}\n',

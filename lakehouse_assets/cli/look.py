@@ -89,7 +89,7 @@ def status(settings: Settings, as_json: bool) -> None:
     for place in strays[:_STRAYS_TOLD]:
         say(
             f"ignored: {in_utf8(str(place))}; expected interactions/date=YYYY-MM-DD/NAME.csv or users/…, dated "
-            f"{settings.start_date} … today (UTC), also compressed. `lakehouse land` reads JSON Lines and Parquet too"
+            f"{settings.start_date} … today (UTC), also compressed. `lakehouse land` reads JSON and Parquet too"
         )
     if len(strays) > _STRAYS_TOLD:
         say(f"and {len(strays) - _STRAYS_TOLD:,} more are ignored")

@@ -245,7 +245,9 @@ def _json_rows(source: Path, columns: Sequence[str], paths: Mapping[str, str], k
     if empty:
         raise FileRefused(source, "has no row")
     if not known and lacking:
-        raise FileRefused(source, "has no line that is a JSON object; write one object a line, as `jq -c .` does")
+        raise FileRefused(
+            source, "has no JSON object in a line or an array; write one object a line, as `jq -c .` does"
+        )
     if lacking:
         _refuse_missing(source, lacking, list(known), "no row has")
 
@@ -258,22 +260,20 @@ def _items(source: Path, stream: BinaryIO) -> Iterator[bytes]:
     """The text of each item of a JSON array, of which a block is held at a time."""
     read = codecs.getreader("utf-8-sig")(stream).read
     decode = json.JSONDecoder().raw_decode
-    text, at, count, ended = "", 0, 0, False
+    count = 0
     try:
-        text = read(BLOCK_BYTES).lstrip()
-        at = 1
+        text, at = read(BLOCK_BYTES).lstrip(), 1
         while True:
             at = _BETWEEN_ITEMS.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing as well
             try:
                 item, end = decode(text, at)
-                if end == len(text) and not ended:  # a number may go on
+                if end == len(text):  # a number may go on
                     raise ValueError
             except (ValueError, RecursionError):
                 if text[at : at + 1] == "]":
-                    return
+                    break
                 more = "" if len(text) - at > LONGEST_KEPT_ROW_BYTES else read(BLOCK_BYTES)
-                ended = not more
-                if ended:
+                if not more:
                     raise FileRefused(
                         source, f"is a JSON array that is damaged or cut after its item {count:,}; deliver it again"
                     ) from None
@@ -281,6 +281,13 @@ def _items(source: Path, stream: BinaryIO) -> Iterator[bytes]:
                 continue
             yield text[at:end].encode() if isinstance(item, dict) else json.dumps(item).encode()
             count, at = count + 1, end
+        rest = text[at + 1 :].strip()
+        while not rest and (more := read(BLOCK_BYTES)):
+            rest = more.strip()
+        if rest:
+            raise FileRefused(
+                source, f"goes on after its JSON array ends, behind item {count:,}; write all items into one array"
+            )
     except UnicodeDecodeError as error:
         byte = f"0x{error.object[error.start]:02x}"
         raise FileRefused(source, f"is not UTF-8 (byte {byte}); convert it to UTF-8") from None
