@@ -99,11 +99,6 @@ class Trial:
         """Rows that would be accepted."""
         return self.counts.get(_ACCEPTED, 0)
 
-    @property
-    def would_be_accepted(self) -> bool:
-        """Whether every row would be, with the settings as they are."""
-        return not self.refusal and self.rows == self.accepted
-
 
 def try_file(
     engine: Engine, settings: Settings, dataset: str, source: Path, renames: Mapping[str, str], day: date | None
