@@ -408,6 +408,15 @@ def test_a_header_that_is_clear_is_read(zone: LandingZone, tmp_path: Path, kind:
     assert delivered_user_ids(zone)["2024-03-05"] == ["a", "b"]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r\r\n"])
+def test_a_timestamp_at_the_end_of_a_line_is_read(zone: LandingZone, tmp_path: Path, end: str) -> None:
+    header = "user_id,action_type,page_id,duration_ms,app_version,timestamp"
+    times = ("2024-03-01 10:00:00", "1709380800", "")
+    text = "".join(f"{line}{end}" for line in (header, *(f"a,edit,p,1,1,{one}" for one in times)))
+    landed = split_utc(zone, source(tmp_path, text))
+    assert (landed.unreadable_day, dict(landed.rows)) == (1, {date(2024, 3, 1): 1, date(2024, 3, 2): 2})
+
+
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
 def test_quotes_line_ends_and_replacement_go_by_the_files_own_separator(
     zone: LandingZone, tmp_path: Path, separator: str

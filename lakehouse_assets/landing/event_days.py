@@ -99,8 +99,8 @@ class DayReader:
         at = separators[first_separator + self.timestamp_at - 1] + 1 if self.timestamp_at else begin
         last = self.timestamp_at == self.width - 1
         stop = ends[lines] - 1 if last else separators[first_separator + self.timestamp_at]
-        if last:
-            stop = stop - (data[np.maximum(stop - 1, at)] == _CARRIAGE_RETURN)
+        for _ in range(2 if last else 0):  # a line may end with two
+            stop = stop - ((stop > at) & (data[stop - 1] == _CARRIAGE_RETURN))
         at, stop = _without_blanks(data, at, stop)
         found = np.full(len(lines), _SINGLY, np.int64)
         if not self.formats:  # these go first, so that they may mean something else by the same text
