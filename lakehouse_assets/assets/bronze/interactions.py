@@ -14,7 +14,7 @@ from lakehouse_assets.assets.table import table_asset
     columns=delivered_columns("interactions"),
     partition_column="landing_date",
     landed="interactions",
-    version=2,
+    version=3,
     calendar="landings",
 )
 def interactions(delivered: DataFrame) -> DataFrame:

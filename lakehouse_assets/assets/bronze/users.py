@@ -14,7 +14,7 @@ from lakehouse_assets.assets.table import table_asset
     columns=delivered_columns("users"),
     partition_column="landing_date",
     landed="users",
-    version=2,
+    version=3,
     calendar="users",
     by_month=True,
 )
