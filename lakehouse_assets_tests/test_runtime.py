@@ -235,7 +235,8 @@ def test_java_reads_the_trust_store_that_python_wrote(tmp_path):
 @pytest.mark.parametrize("folder", ["spark_jar_dir", "cache_dir"])
 def test_a_path_with_a_blank_has_no_archive(tmp_path, monkeypatch, folder):
     with_blank = tmp_path / "a clone"
-    monkeypatch.setattr(class_archives, folder, lambda: with_blank)
+    for name in ("spark_jar_dir", "cache_dir"):
+        monkeypatch.setattr(class_archives, name, lambda name=name: with_blank if name == folder else tmp_path)
     assert class_archives.blank_in_the_way() == with_blank
     assert class_archive() is None
 
