@@ -44,7 +44,7 @@ EXTRAS = "silver.interaction_extras"
 def test_a_misspelt_column_is_told(lake: Any) -> None:
     named = lake.under(tables=(*TABLES, EXTRAS), extra_columns=("plann",), segments=("country", "contry"))
     work = named.runner.run_stale(named.lakehouse.zone.listings())
-    assert without_values(work, named.lakehouse.settings) == [
+    assert without_values(work, named.lakehouse.catalog) == [
         "segments names contry, but no computed row of silver.user_changes has a value for it",
         "extra_columns names plann, but no computed row of silver.interaction_extras has a value for it",
     ]
@@ -66,7 +66,7 @@ def test_a_column_named_later_is_kept_for_every_row_and_recomputes_what_uses_it_
         EXTRAS, "silver.user_changes", "silver.users", "gold.segment_metrics", "gold.segment_performance",
     }  # fmt: skip
     work = both.runner.run_stale(both.lakehouse.zone.listings())
-    assert without_values(work, both.lakehouse.settings) == []
+    assert without_values(work, both.lakehouse.catalog) == []
     assert [row["experiment"] for row in both.table(EXTRAS)] == [None, None, "z", None, None, None]
     found = {
         (str(row["date"]), row["segment"], row["value"]): (

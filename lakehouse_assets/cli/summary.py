@@ -8,22 +8,27 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lakehouse_assets.planning.planner import Work
     from lakehouse_assets.settings import Settings
+    from lakehouse_assets.storage.catalog import Catalog
 
 
 def rejected(work: Sequence[Work], settings: Settings) -> list[str]:
     """How many rows of the run were rejected, and why."""
+    from lakehouse_assets.storage.catalog import Catalog
+
+    catalog = Catalog(settings)  # one for all questions, as it reads a table's metadata once
     return [
-        *_rejected_interactions(work, settings),
-        *_rejected_users(work, settings),
-        *_duplicates(work, settings),
-        *without_values(work, settings),
+        *_rejected_interactions(work, catalog),
+        *_rejected_users(work, catalog),
+        *_duplicates(work, catalog),
+        *without_values(work, catalog),
     ]
 
 
-def without_values(work: Sequence[Work], settings: Settings) -> list[str]:
+def without_values(work: Sequence[Work], catalog: Catalog) -> list[str]:
     """Columns that the settings name and no computed row has: the name may be misspelt."""
     from lakehouse_assets.assets.users_as_of import DELIVERED_ATTRIBUTES, attributes
 
+    settings = catalog.settings
     of_users = attributes(settings.segments, settings.extra_columns)[len(DELIVERED_ATTRIBUTES) :]
     named = [("silver.user_changes", "valid_from", "segments", name) for name in of_users]
     named += [("silver.interaction_extras", "event_date", "extra_columns", name) for name in settings.extra_columns]
@@ -31,13 +36,13 @@ def without_values(work: Sequence[Work], settings: Settings) -> list[str]:
     for table, day, setting, name in named:
         has = f"""CASE WHEN "{name}" IS NOT NULL THEN 'it' END"""
         within = f"WHERE {day} BETWEEN $first AND $last GROUP BY ALL"
-        rows = _counted(work, settings, (table,), f"SELECT {has}, count(*) FROM {table} {within}")  # noqa: S608
+        rows = _counted(work, catalog, (table,), f"SELECT {has}, count(*) FROM {table} {within}")  # noqa: S608
         if rows and "it" not in rows:
             told.append(f"{setting} names {name}, but no computed row of {table} has a value for it")
     return told
 
 
-def _duplicates(work: Sequence[Work], settings: Settings) -> list[str]:
+def _duplicates(work: Sequence[Work], catalog: Catalog) -> list[str]:
     """How many valid rows are duplicates of others."""
     from lakehouse_assets.calendar import some
 
@@ -47,15 +52,15 @@ def _duplicates(work: Sequence[Work], settings: Settings) -> list[str]:
         ("silver.user_counts", "user row", "user and landing date"),
     ):
         query = f"SELECT NULL, sum(duplicate_rows)::BIGINT FROM {table} WHERE date BETWEEN $first AND $last"  # noqa: S608
-        if found := _counted(work, settings, (table,), query).get(None):
+        if found := _counted(work, catalog, (table,), query).get(None):
             told.append(f"duplicates: {some(found, what)} with the same {equal} as another, not counted; see {table}")
     return told
 
 
-def _rejected_interactions(work: Sequence[Work], settings: Settings) -> list[str]:
+def _rejected_interactions(work: Sequence[Work], catalog: Catalog) -> list[str]:
     rows = _counted(
         work,
-        settings,
+        catalog,
         ("silver.interaction_routing",),
         "SELECT reason, sum(delivered_rows)::BIGINT FROM silver.interaction_routing "
         "WHERE landing_date BETWEEN $first AND $last GROUP BY reason ORDER BY 2 DESC",
@@ -66,11 +71,11 @@ def _rejected_interactions(work: Sequence[Work], settings: Settings) -> list[str
     hint = []
     if reasons.get("late_event", 0) * 10 > total:
         hint.append(
-            f"  late_event: more than LAKEHOUSE_LATE_DAYS ({settings.late_days}) before the landing date; `lakehouse "
-            "land` without --date lands each row under its own date"
+            f"  late_event: more than LAKEHOUSE_LATE_DAYS ({catalog.settings.late_days}) before the landing date; "
+            "`lakehouse land` without --date lands each row under its own date"
         )
     if reasons.get("future_event", 0) * 100 > total:
-        zones = " and in ".join(dict.fromkeys(("UTC", settings.reporting_timezone)))
+        zones = " and in ".join(dict.fromkeys(("UTC", catalog.settings.reporting_timezone)))
         hint.append(
             f"  future_event: after the landing date in {zones}; `lakehouse land` without --date lands each row under "
             "its own date"
@@ -78,12 +83,12 @@ def _rejected_interactions(work: Sequence[Work], settings: Settings) -> list[str
     return [_rejected_of("rows", total, reasons, "silver.rejected_interactions"), *hint]
 
 
-def _rejected_users(work: Sequence[Work], settings: Settings) -> list[str]:
+def _rejected_users(work: Sequence[Work], catalog: Catalog) -> list[str]:
     rejected, delivered = "silver.rejected_users", "bronze.users"
     within = "WHERE landing_date BETWEEN $first AND $last"
     rows = _counted(
         work,
-        settings,
+        catalog,
         (rejected, delivered),
         f"SELECT reason, count(*) FROM {rejected} {within} GROUP BY reason "  # noqa: S608
         f"UNION ALL SELECT NULL, count(*) FROM {delivered} {within} ORDER BY 2 DESC, 1",
@@ -102,13 +107,12 @@ def _rejected_of(what: str, total: int, reasons: Mapping[str, int], table: str) 
     return f"rejected: {sum(reasons.values()):,} of {total:,} {what} ({named}); see {table}"
 
 
-def _counted(work: Sequence[Work], settings: Settings, tables: Sequence[str], query: str) -> dict[str | None, int]:
+def _counted(work: Sequence[Work], catalog: Catalog, tables: Sequence[str], query: str) -> dict[str | None, int]:
     """Counts of a query over the days ($first … $last) that the first table was computed for."""
-    from lakehouse_assets.storage.catalog import Catalog
     from lakehouse_assets.storage.query import connect
 
     looked_at = [one for one in work if tables[0] in one.tables]
     if not looked_at:
         return {}
     days = {"first": min(one.first for one in looked_at), "last": max(one.last for one in looked_at)}
-    return dict(connect(Catalog(settings), tables).execute(query, days).fetchall())
+    return dict(connect(catalog, tables).execute(query, days).fetchall())
