@@ -343,6 +343,26 @@ def test_damaged_files_are_named_and_their_days_computed_again(lake, capsys, mon
     assert lake.stale() == {}
 
 
+def test_a_table_made_anew_does_not_go_back_to_the_one_before_it(lake):
+    name = "gold.monthly_metrics"
+    for _ in range(3):  # versions with higher numbers than the new table will have
+        change(lake)
+        lake.run()
+    before, former = published(lake), lake.lakehouse.catalog.load(name)
+    lake.lakehouse.catalog.iceberg.drop_table(name)
+    lake.run()
+    assert published(lake) == before
+    own = lake.lakehouse.catalog.load(name)
+    assert Path(own.metadata_location).name < Path(former.metadata_location).name
+    cut(files_of(lake, name, "manifest list")[0])
+    repair = lake.lakehouse.repair
+    for mending in repair.plan(list(repair.find([name]))):
+        repair.mend(mending)
+    assert lake.lakehouse.catalog.load(name).metadata.table_uuid == own.metadata.table_uuid
+    lake.run()
+    assert published(lake) == before
+
+
 def test_a_read_only_home_is_named(tmp_path, capsys, monkeypatch):
     with small_disk(tmp_path / "home", 4) as home:
         file = tmp_path / "events.csv"

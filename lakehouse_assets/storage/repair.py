@@ -296,12 +296,17 @@ class Repair:
         A version holds its rows and the stamps that vouch for them, so whatever version it is, even one that was
         written and never committed, the planner knows which of its days are up to date.
         """
-        kept: date | None = None
+        versions = []
         for path in self._versions(name):
             try:
-                table = StaticTable.from_metadata(path, self._catalog.iceberg.properties)
+                versions.append((path, StaticTable.from_metadata(path, self._catalog.iceberg.properties)))
             except Exception as error:  # what this looks past is a damaged version
                 name_unserved(error, path)
+        # the versions of a table that was dropped stay, and one made anew in its folder counts from 0 again
+        of_now = max((table.metadata for _, table in versions), key=lambda found: found.last_updated_ms, default=None)
+        kept: date | None = None
+        for path, table in versions:
+            if of_now and table.metadata.table_uuid != of_now.table_uuid:
                 continue
             kept = kept or kept_from(table)
             current = table.current_snapshot()
