@@ -14,7 +14,7 @@ HOME = Path(lakehouse_assets.__file__).parent
 
 # from the ground up; a folder or a module beside them imports from its own and from floors below it
 FLOORS = (
-    {"errors", "addresses", "calendar", "timestamps", "people", "stopping"},
+    {"errors", "addresses", "cache", "calendar", "timestamps", "people", "stopping"},
     {"settings"},
     {"assets"},  # declarations and pure functions: no file, no store, no Dagster
     {"storage"},

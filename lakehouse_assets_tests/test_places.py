@@ -14,7 +14,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from sqlalchemy import text
 
 from lakehouse_assets import cli
-from lakehouse_assets.engines.cache import cache_dir
+from lakehouse_assets.cache import cache_dir
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing.zone import landing_zone
 from lakehouse_assets.orchestration.instance import dagster_home

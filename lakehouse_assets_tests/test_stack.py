@@ -28,7 +28,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from lakehouse_assets import cli
-from lakehouse_assets.engines.cache import cache_dir
+from lakehouse_assets.cache import cache_dir
 from lakehouse_assets.landing import redivision
 from lakehouse_assets.landing.bucket import Bucket
 from lakehouse_assets.landing.deliver import deliver

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lakehouse_assets.engines.cache import cache_dir, file_identity, last_line, short_hash
+from lakehouse_assets.cache import cache_dir, file_identity, last_line, short_hash
 from lakehouse_assets.engines.jars import jar_paths, spark_jar_dir
 from lakehouse_assets.engines.java import Java, find_java, java_home, run_java, utf8_locale
 from lakehouse_assets.errors import SetupError

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from lakehouse_assets.engines.cache import say
+from lakehouse_assets.cache import say
 
 FETCH_SECONDS = 1800  # timeout of a download of 60 MB
 

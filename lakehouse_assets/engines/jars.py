@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lakehouse_assets.engines.cache import cache_dir, last_line, sha256
+from lakehouse_assets.cache import cache_dir, last_line, sha256
 from lakehouse_assets.engines.download import watched
 from lakehouse_assets.engines.java import Java, find_java, utf8_locale
 from lakehouse_assets.engines.trust import java_trust_store, python_authorities

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lakehouse_assets.engines.cache import cache_dir, file_identity, last_line, say, short_hash, write_whole
+from lakehouse_assets.cache import cache_dir, file_identity, last_line, say, short_hash, write_whole
 from lakehouse_assets.engines.download import watched
 from lakehouse_assets.errors import SetupError
 

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lakehouse_assets.engines.cache import say
+from lakehouse_assets.cache import say
 from lakehouse_assets.engines.class_archive import archive_path, blank_in_the_way, exercise_spark, make_class_archive
 from lakehouse_assets.engines.jars import JARS, S3_JARS, Jar, fetch_jars, has_right_size, is_intact, jar_dir
 from lakehouse_assets.engines.java import find_java, install_java, without_vector_flag

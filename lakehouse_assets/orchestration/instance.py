@@ -13,7 +13,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from lakehouse_assets.engines.cache import cache_dir, write_whole
+from lakehouse_assets.cache import cache_dir, write_whole
 from lakehouse_assets.errors import SetupError
 from lakehouse_assets.orchestration.dagster_internals import (
     GRPC_INFO_TAG,

@@ -16,7 +16,7 @@ import vl_convert
 
 from lakehouse_assets.assets.charts import MONTH, SECTIONS, WEEK, Chart
 from lakehouse_assets.assets.table import Table
-from lakehouse_assets.engines.cache import cache_dir, write_whole
+from lakehouse_assets.cache import cache_dir, write_whole
 from lakehouse_assets.reports.charts import STYLED, THEMES, cards_of, charts_of, partial_days, spec
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import Catalog

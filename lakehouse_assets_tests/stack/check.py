@@ -28,7 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lakehouse_assets.engines.cache import cache_dir
+from lakehouse_assets.cache import cache_dir
 from lakehouse_assets.engines.choice import ENGINE_TAG
 from lakehouse_assets.errors import SetupError
 from lakehouse_assets.stack.environment import PORTS

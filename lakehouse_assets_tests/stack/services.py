@@ -20,7 +20,7 @@ from typing import Any
 
 import boto3
 
-from lakehouse_assets.engines.cache import cache_dir
+from lakehouse_assets.cache import cache_dir
 from lakehouse_assets.engines.java import java_home
 from lakehouse_assets_tests.stack import tools
 from lakehouse_assets_tests.stack.proxy import Proxy

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pyspark
 
-from lakehouse_assets.engines.cache import cache_dir
+from lakehouse_assets.cache import cache_dir
 from lakehouse_assets.engines.jars import S3_JARS, Jar, fetched, jar_paths
 from lakehouse_assets.engines.java import java_home
 from lakehouse_assets.errors import SetupError
