@@ -287,6 +287,11 @@ def test_land_says_what_went_where(lakehouse_command: Run, home: Path) -> None:
     status, _, said = lakehouse_command("land", "interactions", events, str(packed))
     assert status == 1
     assert "two files would be landed as events.csv, so one would replace the other; rename one" in said
+    bare = home.parent / "events"  # landed as it is, it gets the ending that the other has
+    bare.write_bytes(Path(events).read_bytes())
+    status, _, said = lakehouse_command("land", "interactions", events, str(bare), "--date", "2024-03-05")
+    assert status == 1
+    assert "two files would be landed as events.csv, so one would replace the other; rename one" in said
 
     def lines() -> dict[str, int]:
         return {path.parent.name: path.read_text().count("\n") for path in (home / "landing").rglob("events.csv")}

@@ -495,6 +495,13 @@ def test_tables_that_fail_stop_only_what_follows_from_them(make_lake, capsys, mo
     assert (again["failed"], again["left"]) == ([], [])
     assert lake.stale() == {}
 
+    with monkeypatch.context() as patch:  # what was forgotten is told, whatever comes of the tables after it
+        computed_by(patch, lake.lakehouse, "gold.segment_performance", no_numbers)
+        assert cli.main(["forget", "b", "--yes", "--recompute"]) == 1
+    printed = capsys.readouterr()
+    assert "4 rows out of 2 landed files" in printed.out
+    assert "gold.segment_performance 2024-03-01 … 2024-03-02 was not published" in printed.err
+
 
 def test_a_full_disk_and_a_read_only_one_are_named_and_change_nothing(make_lake, tmp_path, capsys, monkeypatch):
     with small_disk(tmp_path / "disk", 16) as disk:

@@ -120,7 +120,7 @@ def land(
     renames = {ours: theirs for _, ours, theirs in named}
     day = parse_date(under) if under else None
     as_they_are = bool(day) or dataset == "users"
-    names = [source.name if as_they_are else landed_name(source.name) for source in files]
+    names = [landed_name(source.name) for source in files]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise UsageError(f"two files would be landed as {twice}, so one would replace the other; rename one")

@@ -76,10 +76,16 @@ def backfill(settings: Settings, start: str, end: str, parallel: int, as_json: b
         for low, high in parts:
             running.append(subprocess.Popen([*command, "--start", low.isoformat(), "--end", high.isoformat()]))
         failed = [span_in_words(*part) for part, process in zip(parts, running, strict=True) if process.wait()]
+    incomplete = f"not computed completely, see above: {', '.join(failed)}" if failed else ""
     say("recomputing days at the borders between ranges")
-    _run_stale(settings, as_json)
-    if failed:
-        raise UsageError(f"not computed completely, see above: {', '.join(failed)}")
+    try:
+        _run_stale(settings, as_json)
+    except Exception:
+        if incomplete:
+            say(incomplete)
+        raise
+    if incomplete:
+        raise UsageError(incomplete)
 
 
 def by_month(first: date, last: date, parts: int) -> list[tuple[date, date]]:

@@ -184,9 +184,6 @@ def forget(
 
     began = time.monotonic()
     done = take_out(Lakehouse(settings), people, say, recompute=recompute)
-    if recompute:
-        up_to_date(settings)
-        draw(settings)
     if as_json:
         answer(asdict(done))
     found = sum(done.rows.values())
@@ -198,6 +195,14 @@ def forget(
     )
     if done.mentions:
         say(f"  {some(done.mentions, 'row')} of other users name one of them, for example as a page; these stay")
+    if recompute:
+        try:
+            up_to_date(settings)
+            draw(settings)
+        except Exception:
+            for line in done.left:
+                say(line)
+            raise
     if done.left:
         raise UsageError("\n".join(done.left))
 
