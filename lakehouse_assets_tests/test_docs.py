@@ -214,3 +214,12 @@ def test_a_decision_is_one_page_of_forty_lines():
     lines = {page.name: page.read_text(encoding="utf-8").splitlines() for page in pages}
     assert not {name: len(text) for name, text in lines.items() if len(text) > 40}
     assert not [name for name, text in lines.items() if sum(line.startswith("# ") for line in text) != 1]
+
+
+def test_modules_that_a_user_is_told_to_import_are_called_stable():
+    own = (file.read_text(encoding="utf-8") for file in (ROOT / "examples").rglob("*.py"))
+    shown = "\n".join([*(line for page in NOW for line in code_in(page)), *own])
+    imported = set(re.findall(r"^from (lakehouse_assets[\w.]*) import", shown, re.MULTILINE))
+    stable = text_of("docs/compatibility.md").partition("## Stability")[2]
+    assert imported
+    assert {module for module in imported if f"`{module}`" not in stable} == set()
