@@ -51,7 +51,7 @@ _SETTINGS = "lakehouse.settings"
 _ALTER_ATTEMPTS = 50
 Altered = TypeVar("Altered")
 _LIVE_FILES: dict[str, Sequence[DataFile]] = {}  # by the manifest that names them, and by the list of manifests
-_MOST_KEPT = 4096
+_MOST_KEPT = 100_000  # files, 0.2 GB
 
 _TYPES: Mapping[str, IcebergType] = {
     "string": StringType(),
@@ -418,9 +418,10 @@ def _files_of(manifest: ManifestFile, io: FileIO) -> Sequence[DataFile]:
 def _kept(path: str, read: Callable[[], Sequence[DataFile]]) -> Sequence[DataFile]:
     files = _LIVE_FILES.get(path)
     if files is None:
-        if len(_LIVE_FILES) >= _MOST_KEPT:
+        files = read()
+        if sum(map(len, _LIVE_FILES.values())) + len(files) > _MOST_KEPT:
             _LIVE_FILES.clear()
-        files = _LIVE_FILES[path] = read()
+        _LIVE_FILES[path] = files
     return files
 
 
