@@ -50,6 +50,12 @@ _EXHAUSTED = (
     "Resources exhausted",
     "Failed to allocate additional",
 )  # Sail's message when its memory pool is exhausted
+_CHANNEL = [
+    # a connection that rests for half an hour is ended otherwise, and there would be no other
+    ("grpc.client_idle_timeout_ms", 2**31 - 1),
+    # one bit, no compression: the server's gzip would cost more than the rows did, and they never leave this process
+    ("grpc.compression_enabled_algorithms_bitset", 1),
+]
 _MET = "_met"  # one bit for each condition that a row meets
 _BUFFERED_BYTES = 128 << 20  # rows held for their row groups
 _MARGIN = timedelta(hours=1)  # by which the clocks of two machines, or a commit, may be late
@@ -81,8 +87,7 @@ def _session() -> SparkSession:
 
     logger.setLevel("CRITICAL")  # what goes wrong is told by the client's exceptions
     host, port = _server().listening_address
-    # a connection that rests for half an hour is ended otherwise, and there would be no other
-    channel = DefaultChannelBuilder(f"sc://{host}:{port}", [("grpc.client_idle_timeout_ms", 2**31 - 1)])
+    channel = DefaultChannelBuilder(f"sc://{host}:{port}", _CHANNEL)
     session = ConnectSession.builder.channelBuilder(channel).create()
     session.client.set_retry_policies([])  # the server is in this process: waiting for it would be useless
     session.conf.set("spark.sql.session.timeZone", "UTC")
