@@ -590,7 +590,7 @@ def test_a_taken_port_is_one_sentence(lakehouse_command: Run) -> None:
 
 
 def test_tables_lists_what_is_there(lakehouse_command: Run, home: Path) -> None:
-    assert "no tables yet, no landed files" in lakehouse_command("tables")[1]
+    assert f"no tables yet, no landed files in {home}/landing; next: " in lakehouse_command("tables")[1]
     assert_one_sentence(lakehouse_command("run"), "nothing to compute: .*/landing has no files")  # a catalog is there
     lakehouse_command("land", "interactions", source(home, f"{HEADER}\n{ROW}\n"))
     assert "no tables yet, 1 landed file to compute; next: " in lakehouse_command("tables")[1]

@@ -48,9 +48,8 @@ def tables(settings: Settings, as_json: bool) -> None:
         if files := sum(len(of_day) for days in landed.values() for of_day in days.values()):
             say_next("run", before=f"no tables yet, {some(files, 'landed file')} to compute; ")
         else:
-            say_next(
-                "land interactions FILE", "demo", before="no tables yet, no landed files; ", why=" for sample data"
-            )
+            nothing = f"no tables yet, no landed files in {settings.landing_uri}; "
+            say_next("land interactions FILE", "demo", before=nothing, why=" for sample data")
         return
     columns = ("table", "rows", "files", "MB", "stale days", "days")
     lines = [
@@ -94,7 +93,8 @@ def status(settings: Settings, as_json: bool) -> None:
     if len(strays) > _STRAYS_TOLD:
         say(f"and {len(strays) - _STRAYS_TOLD:,} more are ignored")
     if not found:
-        say_next("land interactions FILE", "demo", before="nothing is landed yet; ", why=" for sample data")
+        nothing = f"nothing is landed yet in {settings.landing_uri}; "
+        say_next("land interactions FILE", "demo", before=nothing, why=" for sample data")
         return
     lines = [(span_in_words(one.first, one.last), f"{one.files:,}", one.state, one.why) for one in found]
     say_table(("days", "files", "state", "why"), lines, numbers=("files",))
