@@ -26,7 +26,8 @@ from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.cli import main
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing import erasing as landed
-from lakehouse_assets.landing.csv_files import read_chunk, whole_file
+from lakehouse_assets.landing.csv_files import read_chunk
+from lakehouse_assets.landing.row_blocks import whole_file
 from lakehouse_assets.landing.sinks import count_rows
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.orchestration import forget as forgetting

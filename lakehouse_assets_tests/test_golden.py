@@ -18,7 +18,8 @@ from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.assets.table import Input, Table, declare, parameters
 from lakehouse_assets.assets.users_as_of import UsersAsOf
 from lakehouse_assets.calendar import Days
-from lakehouse_assets.landing.csv_files import chunks, read_chunk
+from lakehouse_assets.landing.csv_files import read_chunk
+from lakehouse_assets.landing.row_blocks import chunks
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.settings import load_settings
 

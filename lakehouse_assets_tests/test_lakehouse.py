@@ -15,8 +15,8 @@ from pyspark.sql import functions as F
 
 from lakehouse_assets.cli.summary import rejected
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.landing.csv_files import FileRefused
 from lakehouse_assets.landing.deliver import split
+from lakehouse_assets.landing.text_files import FileRefused
 from lakehouse_assets.orchestration.instance import terminal_instance
 from lakehouse_assets.planning.planner import Work
 from lakehouse_assets.runner import DaysLeftOut

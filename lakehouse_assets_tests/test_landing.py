@@ -25,10 +25,13 @@ from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.cli import main
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing import sinks
-from lakehouse_assets.landing.csv_files import FileRefused, chunks, inspect, read_chunk
+from lakehouse_assets.landing.csv_files import read_chunk
 from lakehouse_assets.landing.deliver import deliver, split
 from lakehouse_assets.landing.files import LandingError, parse_date
+from lakehouse_assets.landing.headers import inspect
+from lakehouse_assets.landing.row_blocks import chunks
 from lakehouse_assets.landing.sinks import Landed
+from lakehouse_assets.landing.text_files import FileRefused
 from lakehouse_assets.landing.zone import LandingZone, landing_zone, signatures
 from lakehouse_assets.runner import Plan, Runner
 from lakehouse_assets.settings import load_settings
@@ -788,7 +791,8 @@ def test_splitting_in_small_buffers_gives_the_same_files(
     split_utc(zone, path)
     in_small = LandingZone(tmp_path / "small")
     monkeypatch.setattr(sinks, "_BUFFERED_BYTES", 50)
-    monkeypatch.setattr("lakehouse_assets.landing.csv_files.BLOCK_BYTES", 120)
+    for module in ("headers", "row_blocks"):
+        monkeypatch.setattr(f"lakehouse_assets.landing.{module}.BLOCK_BYTES", 120)
     split_utc(in_small, path)
 
     def files(of: LandingZone) -> dict[str, list[str]]:

@@ -34,11 +34,14 @@ from lakehouse_assets.assets.gold.session_metrics import session_metrics
 from lakehouse_assets.assets.silver import cleaning
 from lakehouse_assets.assets.silver.interactions import deduplicate
 from lakehouse_assets.calendar import Days, days_between
-from lakehouse_assets.landing import csv_files
-from lakehouse_assets.landing.csv_files import chunks, inspect, read_chunk
+from lakehouse_assets.landing import headers
+from lakehouse_assets.landing import row_blocks as blocks
+from lakehouse_assets.landing.csv_files import read_chunk
 from lakehouse_assets.landing.deliver import split
 from lakehouse_assets.landing.event_days import DayReader
 from lakehouse_assets.landing.files import LandingError
+from lakehouse_assets.landing.headers import inspect
+from lakehouse_assets.landing.row_blocks import chunks
 from lakehouse_assets.landing.sinks import Landed
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.settings import Cleaning
@@ -77,8 +80,8 @@ def read_bytes(data: bytes, *, block: int, chunk: int) -> tuple[list[Row], list[
         path = Path(folder) / "x.csv"
         path.write_bytes(data)
         inspection = inspect(path, COLUMNS)
-        patch.setattr(csv_files, "BLOCK_BYTES", block)
-        patch.setattr(csv_files, "CHUNK_BYTES", chunk)
+        patch.setattr(blocks, "BLOCK_BYTES", block)
+        patch.setattr(blocks, "CHUNK_BYTES", chunk)
         rows: list[Row] = []
         malformed: list[str] = []
         for part in chunks(inspection, COLUMNS):
@@ -197,10 +200,10 @@ def test_every_row_has_the_number_of_its_line(
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         path = Path(folder) / "x.csv"
         path.write_bytes(data)
-        patch.setattr(csv_files, "BLOCK_BYTES", len(top) + len(HEADER) + 9 + block)  # a header fits into one
+        patch.setattr(headers, "BLOCK_BYTES", len(top) + len(HEADER) + 9 + block)  # a header fits into one
         inspection = inspect(path, COLUMNS)
-        patch.setattr(csv_files, "BLOCK_BYTES", block)
-        patch.setattr(csv_files, "CHUNK_BYTES", chunk)
+        patch.setattr(blocks, "BLOCK_BYTES", block)
+        patch.setattr(blocks, "CHUNK_BYTES", chunk)
         batches = [batch for part in chunks(inspection, COLUMNS) for batch in read_chunk(part)]
     found = [row for batch in batches for row in batch.to_pylist()]
     written = data.decode().split(line_end)

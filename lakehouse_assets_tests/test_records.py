@@ -16,12 +16,15 @@ import pytest
 
 from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.landing import records
-from lakehouse_assets.landing.csv_files import FileRefused, chunks, inspect, read_chunk
+from lakehouse_assets.landing.csv_files import read_chunk
 from lakehouse_assets.landing.deliver import deliver, split
 from lakehouse_assets.landing.files import LandingError
+from lakehouse_assets.landing.headers import inspect
 from lakehouse_assets.landing.records import value_at
 from lakehouse_assets.landing.redivision import divide_again
+from lakehouse_assets.landing.row_blocks import chunks
 from lakehouse_assets.landing.sinks import Landed
+from lakehouse_assets.landing.text_files import FileRefused
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets_tests.conftest import in_zones
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from lakehouse_assets.landing import divisions
-from lakehouse_assets.landing.csv_files import open_text_bytes
 from lakehouse_assets.landing.deliver import deliver, split
 from lakehouse_assets.landing.divisions import FOLDER, Zones
 from lakehouse_assets.landing.folder import Folder
 from lakehouse_assets.landing.redivision import divide_again, told, waiting
+from lakehouse_assets.landing.text_files import open_text_bytes
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.settings import Settings, load_settings
 from lakehouse_assets_tests.conftest import HEADERS, in_zones

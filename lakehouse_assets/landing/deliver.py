@@ -16,21 +16,14 @@ from zoneinfo import ZoneInfo
 
 from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.landing import divisions
-from lakehouse_assets.landing.csv_files import (
-    COMPRESSED_ENDINGS,
-    Inspection,
-    compression,
-    header_line,
-    inspect,
-    open_text_bytes,
-    row_blocks,
-    whole_file,
-)
 from lakehouse_assets.landing.divisions import Zones
 from lakehouse_assets.landing.event_days import DayReader
 from lakehouse_assets.landing.files import LandingError
+from lakehouse_assets.landing.headers import Inspection, header_line, inspect
 from lakehouse_assets.landing.records import as_csv
+from lakehouse_assets.landing.row_blocks import row_blocks, whole_file
 from lakehouse_assets.landing.sinks import Landed, Sinks, check_replaced, count_rows
+from lakehouse_assets.landing.text_files import COMPRESSED_ENDINGS, compression, open_text_bytes
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.settings import EARLIEST_LANDING_DATE, in_utf8, unreadable_name
 from lakehouse_assets.timestamps import fitting_formats

@@ -15,7 +15,9 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from lakehouse_assets.assets.division import PART
 from lakehouse_assets.calendar import month_first
-from lakehouse_assets.landing.csv_files import SOURCE_LINE, Inspection, chunks, read_tasks
+from lakehouse_assets.landing.csv_files import SOURCE_LINE, read_tasks
+from lakehouse_assets.landing.headers import Inspection
+from lakehouse_assets.landing.row_blocks import chunks
 from lakehouse_assets.storage.engine import Engine
 
 PARSED_HERE_BYTES = 8 << 20  # what takes less than Spark needs to start its Python workers is parsed by this process

@@ -24,20 +24,11 @@ import numpy as np
 import pyarrow as pa
 
 from lakehouse_assets.assets.datasets import DATASETS
-from lakehouse_assets.landing.csv_files import (
-    FileRefused,
-    Inspection,
-    Lines,
-    compression,
-    open_bytes,
-    open_text_bytes,
-    quoted_row,
-    row_blocks,
-    rows_over_lines,
-    whole_file,
-)
 from lakehouse_assets.landing.divisions import FOLDER
 from lakehouse_assets.landing.files import LandedFile
+from lakehouse_assets.landing.headers import Inspection
+from lakehouse_assets.landing.row_blocks import Lines, quoted_row, row_blocks, rows_over_lines, whole_file
+from lakehouse_assets.landing.text_files import FileRefused, compression, open_bytes, open_text_bytes
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.people import BLANKS, People
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lakehouse_assets.landing.csv_files import Lines, rows_over_lines
+from lakehouse_assets.landing.row_blocks import Lines, rows_over_lines
 from lakehouse_assets.settings import EARLIEST_LANDING_DATE
 from lakehouse_assets.timestamps import BLANKS, WALL, formats_of, instant_of
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.errors import LakehouseError
-from lakehouse_assets.landing.csv_files import COMPRESSED_ENDINGS
+from lakehouse_assets.landing.text_files import COMPRESSED_ENDINGS
 from lakehouse_assets.storage.s3 import S3Path
 
 SUCCESS_MARKER = "_SUCCESS"  # what Hadoop and Spark write into a folder when it is complete

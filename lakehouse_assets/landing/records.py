@@ -25,21 +25,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakehouse_assets.calendar import at_most
-from lakehouse_assets.landing.csv_files import (
-    BLOCK_BYTES,
-    EXTRA_COLUMNS,
-    LONGEST_KEPT_ROW_BYTES,
-    UTF8_BOM,
-    FileRefused,
-    Lines,
-    header_line,
-    inspect,
-    names_in_header,
-    open_text_bytes,
-    row_blocks,
-    rows_over_lines,
-    whole_file,
-)
+from lakehouse_assets.landing.headers import EXTRA_COLUMNS, UTF8_BOM, header_line, inspect, names_in_header
+from lakehouse_assets.landing.row_blocks import LONGEST_KEPT_ROW_BYTES, Lines, row_blocks, rows_over_lines, whole_file
+from lakehouse_assets.landing.text_files import BLOCK_BYTES, FileRefused, open_text_bytes
 
 CONSTANT = "="  # before a text that every row has, where a map would name a column
 _PARQUET = b"PAR1"

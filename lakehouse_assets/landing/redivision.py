@@ -22,11 +22,13 @@ from typing import Any
 from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.calendar import at_most, some
 from lakehouse_assets.landing import divisions
-from lakehouse_assets.landing.csv_files import FileRefused, Inspection, header_line, row_blocks, whole_file
 from lakehouse_assets.landing.divisions import FOLDER, Zones, key_of
 from lakehouse_assets.landing.event_days import DayReader
 from lakehouse_assets.landing.files import SUCCESS_MARKER, LandedFile
+from lakehouse_assets.landing.headers import Inspection, header_line
+from lakehouse_assets.landing.row_blocks import row_blocks, whole_file
 from lakehouse_assets.landing.sinks import Sinks
+from lakehouse_assets.landing.text_files import FileRefused
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.settings import Settings
 

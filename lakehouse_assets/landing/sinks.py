@@ -13,17 +13,11 @@ from pathlib import Path
 from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.calendar import some
 from lakehouse_assets.landing import divisions
-from lakehouse_assets.landing.csv_files import (
-    Chunk,
-    FileRefused,
-    Lines,
-    inspect,
-    row_blocks,
-    rows_over_lines,
-    whole_file,
-)
 from lakehouse_assets.landing.divisions import Zones
 from lakehouse_assets.landing.files import LandedFile, LandingError, Place
+from lakehouse_assets.landing.headers import inspect
+from lakehouse_assets.landing.row_blocks import Chunk, Lines, row_blocks, rows_over_lines, whole_file
+from lakehouse_assets.landing.text_files import FileRefused
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.stopping import STOP
 

@@ -18,9 +18,11 @@ from lakehouse_assets.assets.silver.cleaning import calendar_day, classify, pars
 from lakehouse_assets.assets.silver.interactions import DUPLICATE_KEY
 from lakehouse_assets.assets.silver.rejected_users import judged
 from lakehouse_assets.assets.texts import trimmed
-from lakehouse_assets.landing.csv_files import EXTRA_COLUMNS, SOURCE_LINE, FileRefused, Inspection, inspect
+from lakehouse_assets.landing.csv_files import SOURCE_LINE
 from lakehouse_assets.landing.deliveries import read_deliveries
+from lakehouse_assets.landing.headers import EXTRA_COLUMNS, Inspection, inspect
 from lakehouse_assets.landing.records import CONSTANT, as_csv, names_in
+from lakehouse_assets.landing.text_files import FileRefused
 from lakehouse_assets.settings import EARLIEST_LANDING_DATE, Settings, action_column
 from lakehouse_assets.storage.engine import Engine
 from lakehouse_assets.timestamps import fitting_formats, other_readings

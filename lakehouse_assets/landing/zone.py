@@ -19,10 +19,11 @@ from lakehouse_assets.addresses import on_s3
 from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.calendar import DAY
 from lakehouse_assets.landing.bucket import Bucket
-from lakehouse_assets.landing.csv_files import FileRefused, Inspection, inspect, open_bytes
 from lakehouse_assets.landing.files import LandedFile, Place, folder_of, is_delivery, is_stray, landing_date
 from lakehouse_assets.landing.folder import Folder
+from lakehouse_assets.landing.headers import Inspection, inspect
 from lakehouse_assets.landing.storage import Storage
+from lakehouse_assets.landing.text_files import FileRefused, open_bytes
 from lakehouse_assets.settings import EARLIEST_LANDING_DATE, Settings
 from lakehouse_assets.storage.place import check_landing
 from lakehouse_assets.storage.s3 import S3Path, Store

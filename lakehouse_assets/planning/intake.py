@@ -7,8 +7,8 @@ from datetime import date
 
 from lakehouse_assets.assets.table import Table
 from lakehouse_assets.calendar import ALL_DAYS, DAY
-from lakehouse_assets.landing.csv_files import COMPRESSED_ENDINGS
 from lakehouse_assets.landing.deliveries import BYTES_PER_ROW
+from lakehouse_assets.landing.text_files import COMPRESSED_ENDINGS
 from lakehouse_assets.landing.zone import LandingZone
 from lakehouse_assets.storage.catalog import Catalog, files_overlapping
 

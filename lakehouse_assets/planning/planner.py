@@ -26,8 +26,8 @@ from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.assets.table import Input, Table, settings_of
 from lakehouse_assets.calendar import ALL_DAYS, DAY, as_of, at_most, days_between, stretches
 from lakehouse_assets.errors import LakehouseError
-from lakehouse_assets.landing.csv_files import FileRefused
 from lakehouse_assets.landing.files import LandedFile, LandingError
+from lakehouse_assets.landing.text_files import FileRefused
 from lakehouse_assets.landing.zone import LandingZone, Listings
 from lakehouse_assets.planning.shared_runs import grouped
 from lakehouse_assets.settings import Settings
