@@ -8,11 +8,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pyiceberg.types import LongType
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse_assets.assets.division import REPEATS
 from lakehouse_assets.calendar import ALL_DAYS
 from lakehouse_assets.engines.sail import FileStaging
 from lakehouse_assets.runner import DaysLeftOut
@@ -69,6 +71,14 @@ def test_what_breaks_a_law_is_not_published_and_leaves_no_file(lake: Any, change
     with pytest.raises(ContractViolation, match=why):
         rewrite(lake, **changed)
     assert (lake.table(TABLE), data_files(lake)) == (before, files)
+
+
+def test_a_repeated_key_is_counted_across_batches_and_nulls_are_equal(lake: Any) -> None:
+    table = lake.lakehouse.catalog.load(TABLE)
+    staging = FileStaging(lake.lakehouse.engine, table, timedelta(hours=2), ("user_id", "page_id"))
+    for users, pages in (("aab", [None, None, "p"]), ("b", ["p"]), ("bcc", [None, None, "p"])):
+        staging._count_repeats(pa.table({"user_id": list(users), "page_id": pa.array(pages, pa.string())}))
+    assert staging.met([]) == {REPEATS: 2}
 
 
 def test_what_was_staged_too_long_ago_is_not_published(lake: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,8 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
 from lakehouse_assets.addresses import on_s3
-from lakehouse_assets.assets.division import PART
+from lakehouse_assets.assets.division import ORDER, PART, REPEATS
+from lakehouse_assets.assets.frames import repeats_numbered
 from lakehouse_assets.engines import door
 from lakehouse_assets.engines.spark import embedded_spark_runs
 from lakehouse_assets.errors import SetupError
@@ -196,17 +197,33 @@ class SailEngine:
         """The frame as it is: what is staged is sorted as a whole."""
         return frame
 
+    def repeats_marked(self, rows: DataFrame, order: Sequence[str], key: Sequence[str]) -> DataFrame:
+        """The rows as they are where equal keys will follow each other: `FileStaging` sees that.
+
+        A window of a row for nearly every key took Sail longer than all the rest of a table.
+        """
+        first = [name for name in dict.fromkeys(order) if name not in (ORDER, PART)][: len(key)]
+        return rows if set(first) == set(key) else repeats_numbered(rows, key)
+
     def stage(
-        self, table: IcebergTable, rows: DataFrame, order: Sequence[str], conditions: Mapping[str, Column]
+        self,
+        table: IcebergTable,
+        rows: DataFrame,
+        order: Sequence[str],
+        conditions: Mapping[str, Column],
+        key: Sequence[str] = (),
     ) -> FileStaging:
         """Write rows into a file for each write task."""
-        staging = FileStaging(self, table, timedelta(hours=self._settings.abandoned_hours))
         there = set(rows.columns)
+        counted = dict(conditions) | ({REPEATS: F.col(REPEATS) > 1} if REPEATS in there else {})
+        staging = FileStaging(
+            self, table, timedelta(hours=self._settings.abandoned_hours), () if REPEATS in there else key
+        )
         columns = [  # those that the settings no longer make are null
             F.col(field.name) if field.name in there else F.lit(None).cast(field.dataType).alias(field.name)
             for field in _spark_schema(table).fields
         ]
-        bits = [F.when(met, F.lit(1 << bit)).otherwise(F.lit(0)) for bit, met in enumerate(conditions.values())]
+        bits = [F.when(met, F.lit(1 << bit)).otherwise(F.lit(0)) for bit, met in enumerate(counted.values())]
         met = reduce(add, bits, F.lit(0)).cast("bigint").alias(_MET)
         arranged = rows.sort(*dict.fromkeys([PART, *order])) if order else rows
         try:
@@ -220,15 +237,20 @@ class SailEngine:
                 ) from error
             raise
         if staging.files:
-            staging.counted = staging.met(list(conditions))
+            staging.counted = staging.met(list(counted))
         return staging
 
 
 class FileStaging:
     """Rows in files under the table's data folder that no snapshot names."""
 
-    def __init__(self, engine: SailEngine, table: IcebergTable, abandoned_after: timedelta) -> None:
+    def __init__(
+        self, engine: SailEngine, table: IcebergTable, abandoned_after: timedelta, key: Sequence[str] = ()
+    ) -> None:
         self._engine = engine
+        self._key = list(key)
+        self._last_key: pa.Table | None = None
+        self._repeats = 0
         self._table = table
         self._published_before = datetime.now(tz=UTC) + abandoned_after - _MARGIN
         self._writers: dict[str, DataFileWriter] = {}
@@ -241,6 +263,8 @@ class FileStaging:
         """Write rows, each into the file of its write task."""
         name = uuid.uuid4().hex
         for batch in batches:
+            if self._key:
+                self._count_repeats(batch.select(self._key))
             for pair in pc.value_counts(batch[_MET].combine_chunks()).to_pylist():
                 self._rows_by_met[pair["values"]] = self._rows_by_met.get(pair["values"], 0) + pair["counts"]
             parts = pc.unique(batch[PART]).to_pylist()
@@ -253,12 +277,26 @@ class FileStaging:
                 max(self._writers.values(), key=lambda writer: writer.buffered_bytes).flush()
         self.files = [writer.finished() for writer in self._writers.values()]
 
+    def _count_repeats(self, keys: pa.Table) -> None:
+        """Count the rows whose key is that of the row before them."""
+        keys = pa.concat_tables([self._last_key, keys]) if self._last_key else keys
+        self._last_key = keys.slice(len(keys) - 1)
+        same = pa.scalar(True)
+        for column in reversed(keys.columns):  # what tells rows apart comes last
+            before, after = column.slice(0, len(keys) - 1), column.slice(1)
+            both_null = pc.and_(pc.is_null(before), pc.is_null(after))
+            same = pc.and_(same, pc.coalesce(pc.equal(before, after), both_null))
+            if not pc.any(same).as_py():
+                return
+        self._repeats += pc.sum(same).as_py()
+
     def met(self, conditions: Sequence[str]) -> dict[str, int]:
-        """How many rows met each condition."""
-        return {
+        """How many rows met each condition, and how many repeat a key if they come in its order."""
+        found = {
             name: sum(rows for met, rows in self._rows_by_met.items() if met >> bit & 1)
             for bit, name in enumerate(conditions)
         }
+        return found | ({REPEATS: self._repeats} if self._key else {})
 
     def rows(self) -> DataFrame:
         """Exactly the staged rows."""

@@ -29,7 +29,8 @@ from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_assets.addresses import on_s3
-from lakehouse_assets.assets.division import ORDER, PART
+from lakehouse_assets.assets.division import ORDER, PART, REPEATS
+from lakehouse_assets.assets.frames import repeats_numbered
 from lakehouse_assets.engines import runtime
 from lakehouse_assets.engines.class_archive import class_archive
 from lakehouse_assets.engines.jars import JARS, S3_JARS, jar_paths
@@ -365,16 +366,26 @@ class SparkEngine:
         """The rows of a write task in the same partition."""
         return frame.repartition(1) if one_task else frame.repartition(PART)
 
+    def repeats_marked(self, rows: DataFrame, order: Sequence[str], key: Sequence[str]) -> DataFrame:
+        """Rows of a key numbered: that takes no shuffle, and no sort beside that of the write task."""
+        return repeats_numbered(rows, key)
+
     def stage(
-        self, table: IcebergTable, rows: DataFrame, order: Sequence[str], conditions: Mapping[str, Column]
+        self,
+        table: IcebergTable,
+        rows: DataFrame,
+        order: Sequence[str],
+        conditions: Mapping[str, Column],
+        key: Sequence[str] = (),
     ) -> BranchStaging:
-        """Append rows to a new branch; what is divided is sorted already, as its key was counted in that order."""
+        """Append rows to a new branch; what is divided is sorted already, as its key was numbered in that order."""
         staging = BranchStaging(self, self._catalog, ".".join(table.name()))
         try:
             arranged = rows if ORDER in rows.columns or not order else rows.sortWithinPartitions(*order)
             observed = Observation()
             # counted as the rows go by, in the write's own stage, where that is exact
-            counts = [F.count_if(condition).alias(name) for name, condition in conditions.items()]
+            counted = dict(conditions) | ({REPEATS: F.col(REPEATS) > 1} if key else {})
+            counts = [F.count_if(condition).alias(name) for name, condition in counted.items()]
             columns = [field.name for field in table.schema().fields]
             staging.append((arranged.observe(observed, *counts) if counts else arranged).select(*columns))
             if staging.files and counts:

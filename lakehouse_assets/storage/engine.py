@@ -19,8 +19,6 @@ if TYPE_CHECKING:  # naming an error of an engine must not import one
     from pyiceberg.table import Transaction
     from pyspark.sql import Column, DataFrame, SparkSession
 
-COPY = "_copy"  # above 1 for a row that repeats a key
-
 
 class EngineGone(SetupError):
     """The engine of a run has ended; the message says what to do."""
@@ -43,7 +41,7 @@ class Staging(Protocol):
 
     @property
     def counted(self) -> Mapping[str, int]:
-        """How many staged rows met each condition; empty without rows."""
+        """How many staged rows met each condition, and `REPEATS` where rows have a key; empty without rows."""
 
     def rows(self) -> DataFrame:
         """Exactly the staged rows."""
@@ -96,8 +94,22 @@ class Engine(Protocol):
     def gathered(self, frame: DataFrame, *, one_task: bool) -> DataFrame:
         """A frame whose rows of the same `PART` are written by the same task, or all of them by one."""
 
+    def repeats_marked(self, rows: DataFrame, order: Sequence[str], key: Sequence[str]) -> DataFrame:
+        """The rows with what `stage` may need to count those that repeat a key; a key's rows are in one write task.
+
+        Args:
+            rows: with `PART`.
+            order: what `stage` will sort the rows of a write task by.
+            key: columns that identify a row.
+        """
+
     def stage(
-        self, table: IcebergTable, rows: DataFrame, order: Sequence[str], conditions: Mapping[str, Column]
+        self,
+        table: IcebergTable,
+        rows: DataFrame,
+        order: Sequence[str],
+        conditions: Mapping[str, Column],
+        key: Sequence[str] = (),
     ) -> Staging:
         """Write rows into files of a table that no reader sees.
 
@@ -106,4 +118,5 @@ class Engine(Protocol):
             rows: the table's columns, `PART`, and what the conditions look at. No file holds rows of two months.
             order: what the rows of a write task are sorted by.
             conditions: what to count rows by while they are written.
+            key: columns that identify a row, as `repeats_marked` has been told; empty where rows may repeat.
         """

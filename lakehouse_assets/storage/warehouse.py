@@ -21,7 +21,7 @@ from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table import Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableUpdate
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.division import ORDER, PART
@@ -42,7 +42,7 @@ from lakehouse_assets.storage.catalog import (
     set_stamps,
 )
 from lakehouse_assets.storage.catalog_errors import CatalogUnreachable
-from lakehouse_assets.storage.engine import COPY, Engine, Staging
+from lakehouse_assets.storage.engine import Engine, Staging
 from lakehouse_assets.storage.forgetting import check_none
 
 _PUBLISH_ATTEMPTS = 50
@@ -257,7 +257,7 @@ class Warehouse:
         replaced = self._replaced(declared, base.table, low, high)
         rows, order = self._with_neighbours(declared, frame, base.table, replaced, first, last)
         try:
-            staging = self.engine.stage(base.table, rows, order, self._counted(declared, first, last))
+            staging = self.engine.stage(base.table, rows, order, self._counted(declared, first, last), declared.key)
         except Exception as error:
             if _STRAY in str(error):
                 raise ContractViolation(self._explain_strays(declared, frame, first, last)) from None
@@ -365,13 +365,14 @@ class Warehouse:
     ) -> tuple[DataFrame, Sequence[str]]:
         """The new rows and the rows of other days that sit in files about to be replaced; what they are sorted by."""
         kept = [f for f in replaced.values() if f[1] < first or f[2] > last]
-        divided, ordered = PART in frame.columns, ORDER in frame.columns
+        divided = PART in frame.columns
+        order = [ORDER, declared.partition_column, *declared.key] if ORDER in frame.columns else []
         # a row of another day would wipe or double its neighbours, so the write itself stops at the first one
         day = F.col(declared.partition_column)
         own_day = F.when(day.between(F.lit(first), F.lit(last)), day).otherwise(F.raise_error(_STRAY).cast("date"))
         rows = frame.withColumn(declared.partition_column, own_day)
         if divided:
-            rows = _copies_counted(declared, rows, [ORDER] if ordered else [])
+            rows = self._repeats_marked(declared, rows, order)
         if kept:
             low, high = min(f[1] for f in kept), max(f[2] for f in kept)
             inside = _between(declared, low, high) & ~_between(declared, first, last)
@@ -382,14 +383,17 @@ class Warehouse:
             rows = stacked(rows, old)
         if not divided:
             return self._arranged(declared, rows)
-        return rows, [ORDER, declared.partition_column, *declared.key] if ordered else []
+        return rows, order
 
     def _arranged(self, declared: Table, rows: DataFrame) -> tuple[DataFrame, Sequence[str]]:
         """Rows that are not divided into write tasks yet: a task per month, in the order of the key."""
         month = F.year(declared.partition_column) * 12 + F.month(declared.partition_column)
         rows = self.engine.gathered(rows.withColumn(PART, month), one_task=declared.by_month)
-        order = [PART, *declared.sorted_by, declared.partition_column, *declared.key]
-        return _copies_counted(declared, rows, []), list(dict.fromkeys(order))
+        order = list(dict.fromkeys([PART, *declared.sorted_by, declared.partition_column, *declared.key]))
+        return self._repeats_marked(declared, rows, order), order
+
+    def _repeats_marked(self, declared: Table, rows: DataFrame, order: Sequence[str]) -> DataFrame:
+        return self.engine.repeats_marked(rows, order, declared.key) if declared.key else rows
 
     def _current(self, declared: Table, table: IcebergTable, files: Iterable[tuple[DataFile, date, date]]) -> DataFrame:
         """A table's rows as of the loaded snapshot, columns as declared; ``files`` are those that will be read."""
@@ -403,10 +407,7 @@ class Warehouse:
     def _counted(self, declared: Table, first: date, last: date) -> Mapping[str, Column]:
         """What to count rows of the days by while they are staged: all of them, and breaches of every rule."""
         own = _between(declared, first, last)
-        counted = {_ROWS: own} | {name: own & broken for name, broken in self._broken(declared).items()}
-        if declared.key:
-            counted[NO_DUPLICATE_KEY] = F.col(COPY) > 1
-        return counted
+        return {_ROWS: own} | {name: own & broken for name, broken in self._broken(declared).items()}
 
     def _audit_of_stage(self, declared: Table, staging: Staging, first: date, last: date) -> Audit:
         """What was counted while the rows were written; counted again where a rule is broken, to say so by day.
@@ -599,17 +600,6 @@ def _between(declared: Table, first: date, last: date) -> Column:
 
 def _breaks(rule: Rule) -> Column:
     return ~F.coalesce(rule.holds(), F.lit(False))
-
-
-def _copies_counted(declared: Table, rows: DataFrame, order: Sequence[str]) -> DataFrame:
-    """Rows in write tasks (`PART`) with a number that is above 1 for a row whose key has been there before.
-
-    Rows of a key are always in one task, so this takes no shuffle, and no sort where the task is sorted like this.
-    """
-    if not declared.key:
-        return rows
-    key = Window.partitionBy(*order, PART, *declared.key).orderBy(declared.key[0])
-    return rows.withColumn(COPY, F.row_number().over(key))
 
 
 def _check_schema(declared: Table, frame: DataFrame) -> None:
