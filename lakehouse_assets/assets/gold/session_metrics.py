@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.columns import Column, at_least, between, count, day, instant, one_of, text, whole
+from lakehouse_assets.assets.division import PART
 from lakehouse_assets.assets.frames import division
 from lakehouse_assets.assets.silver.cleaning import calendar_day
 from lakehouse_assets.assets.table import IN_ITS_PARTITION, Divide, Input, Rule, table_asset, undivided
@@ -55,7 +56,7 @@ def _within_the_day(settings: Settings) -> tuple[Rule, ...]:
     rules=_within_the_day,
     settings=("reporting_timezone",),
     known_by_inputs=("allowed_actions",),
-    version=2,
+    version=3,
 )
 def session_metrics(
     interactions: DataFrame, allowed_actions: Sequence[str], session_gap_seconds: int, divide: Divide = undivided
@@ -79,23 +80,37 @@ def session_metrics(
     """
     rows = divide(interactions, "event_date", "user_id")
     divided_by = division(rows)
-    in_day = Window.partitionBy(*divided_by, "event_date", "user_id").orderBy("timestamp")
-    micros = F.unix_micros("timestamp")
-    starts = F.coalesce(micros - F.lag(micros).over(in_day) >= F.lit(session_gap_seconds * 1_000_000), F.lit(False))
-    # the frame is a range, so rows of one instant get one number in whatever order they come
+    micros, gap = F.unix_micros("timestamp"), F.lit(session_gap_seconds * 1_000_000)
     # instant and action in one number: Spark sums up numbers where rows lie, and would sort again for a pair
     in_order = F.array(*map(F.lit, sorted(allowed_actions)))
     base = F.lit(len(allowed_actions) + 1)
     coded = micros * base + F.array_position(in_order, F.col("action_type"))
-    numbered = rows.withColumn("_starts", starts.cast("int")).withColumn("_number", F.sum("_starts").over(in_day))
-    sessions = numbered.groupBy(*divided_by, "event_date", "user_id", "_number").agg(
+    # what lies within one gap of the clock is never silent for one: a session is made of such pieces
+    pieces = rows.groupBy(*divided_by, "event_date", "user_id", (micros - F.pmod(micros, gap)).alias("_piece")).agg(
         F.min(coded).alias("_first"),
         F.max(coded).alias("_last"),
-        F.count(F.lit(1)).alias("actions_per_session"),
-        F.sum("duration_ms").alias("session_duration_ms"),
+        F.count(F.lit(1)).alias("_actions"),
+        F.sum("duration_ms").alias("_duration_ms"),
+    )
+    # of a day, not of a user's day: each partition of a window takes Sail 5 microseconds, however few its rows
+    in_day = Window.partitionBy(*[name for name in divided_by if name == PART], "event_date")
+    in_order_of_day = in_day.orderBy("user_id", "_piece")
+    so_far = in_order_of_day.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    start, end = (F.call_function("div", F.col(name), base) for name in ("_first", "_last"))
+    other_user = F.coalesce(F.lag("user_id").over(in_order_of_day) != F.col("user_id"), F.lit(True))
+    silent = start - F.lag(end).over(in_order_of_day) >= gap
+    begun = pieces.withColumn("_other_user", other_user).withColumn("_begins", F.col("_other_user") | silent)
+    counted = begun.withColumn("_begun", F.sum(F.col("_begins").cast("int")).over(so_far))
+    numbered = counted.withColumn(
+        "_number", F.col("_begun") - F.max(F.when(F.col("_other_user"), F.col("_begun"))).over(so_far)
+    )
+    sessions = numbered.groupBy(*divided_by, "event_date", "user_id", "_number").agg(
+        F.min("_first").alias("_first"),
+        F.max("_last").alias("_last"),
+        F.sum("_actions").alias("actions_per_session"),
+        F.sum("_duration_ms").alias("session_duration_ms"),
     )
     day = F.replace(F.col("event_date").cast("string"), F.lit("-"), F.lit(""))
-    start, end = (F.call_function("div", F.col(name), base) for name in ("_first", "_last"))
     return sessions.select(
         *divided_by,
         F.concat_ws("_", "user_id", day, F.col("_number").cast("string")).alias("session_id"),
