@@ -9,6 +9,8 @@ from datetime import date
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from lakehouse_assets.assets.frames import stacked
+
 DELIVERED_ATTRIBUTES = ("country", "device_type", "subscription_type")
 APP_VERSION = "app_version"  # the one segment that is no column of the users: a user may have several on one day
 UNKNOWN = "unknown"  # the segment of users who are in no file, and of those whose column is empty
@@ -67,6 +69,32 @@ class UsersAsOf:
         since = F.when(F.col("valid_from") <= F.lit(first), F.lit(beginning)).otherwise(F.col("valid_from"))
         return self.changes.withColumn("_since", since)
 
+    def lasting(self, columns: Sequence[str], beginning: date) -> DataFrame:
+        """What each user in some file was, from the beginning on.
+
+        Args:
+            columns: columns of a version.
+            beginning: a day no later than any that is asked about.
+
+        Returns:
+            _user_id, _since (first day), _until (day after the last), version (struct of the columns as text; null
+            before the user's first version). Of versions with the same _since all but the newest last no day.
+        """
+        following = F.lead("_since").over(Window.partitionBy("user_id").orderBy("_since", "valid_from"))
+        versions = self.since(beginning).select(
+            F.col("user_id").alias("_user_id"),
+            "_since",
+            F.coalesce(following, F.lit(date.max)).alias("_until"),
+            as_texts(columns).alias("version"),
+        )
+        unknown = (
+            versions.groupBy("_user_id")
+            .agg(F.min("_since").alias("_until"))
+            .where(F.col("_until") > F.lit(beginning))
+            .select("_user_id", F.lit(beginning).alias("_since"), "_until")
+        )
+        return stacked(versions, unknown)
+
     def at_deliveries(self) -> DataFrame:
         """Every user once for each of the deliveries, in the newest version by then.
 
@@ -90,13 +118,7 @@ class UsersAsOf:
         Returns:
             The rows with version, a struct of the columns as text; null for a user who is in no file by then.
         """
-        following = F.lead("_since").over(Window.partitionBy("user_id").orderBy("_since", "valid_from"))
-        lasting = self.since(beginning).select(
-            F.col("user_id").alias("_user_id"),
-            "_since",
-            F.coalesce(following, F.lit(date.max)).alias("_until"),
-            as_texts(columns).alias("version"),
-        )
+        lasting = self.lasting(columns, beginning)
         holds = (F.col("date") >= F.col("_since")) & (F.col("date") < F.col("_until"))
         joined = rows.join(lasting, (F.col("user_id") == F.col("_user_id")) & holds, "left")
         return joined.drop("_user_id", "_since", "_until")

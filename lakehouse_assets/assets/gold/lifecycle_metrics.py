@@ -91,7 +91,8 @@ def lifecycle_metrics(user_days: DataFrame, first_days: DataFrame, days: Days) -
     A user's first active day of a period tells what the user is there: returning (active in the period before too),
     new (it is the first active day ever), or else resurrecting. Dormant are those of the period before who have not
     been active in this one so far. So an active day changes the numbers at most at its own date and at the start of
-    the next period; the changes added up since the start of a period are its numbers to date. One shuffle by user.
+    the next period; the changes added up since the start of a period are its numbers to date. One shuffle by user;
+    what follows has a row a day.
 
     Args:
         user_days: event_date, user_id from the first of the month before the first day's on.
@@ -107,10 +108,11 @@ def lifecycle_metrics(user_days: DataFrame, first_days: DataFrame, days: Days) -
     firsts = first_days.groupBy("user_id").agg(F.min("first_date").alias("first_date"))
     active = user_days.select("user_id", "event_date").join(firsts, "user_id", "left")
     neighbours = {"previous": F.lag("event_date").over(by_user), "next": F.lead("event_date").over(by_user)}
+    counted = [number for period in PERIODS for number in _counted(period)]
+    of_days = active.withColumns(neighbours).groupBy("event_date").agg(*counted)
     changes = [change for period in PERIODS for change in _changes(period)]
     by_day = (
-        active.withColumns(neighbours)
-        .select(F.inline(F.array_compact(F.array(*changes))))
+        of_days.select(F.inline(F.array(*changes)))
         .groupBy("period", "date")
         .agg(*[F.sum(name).alias(name) for name in COUNTS])
     )
@@ -127,30 +129,41 @@ def lifecycle_metrics(user_days: DataFrame, first_days: DataFrame, days: Days) -
     )
 
 
-def _changes(period: str) -> list[Column]:
-    """How one active day changes the numbers of a period: at its date, and at the start of the period after."""
+def _counted(period: str) -> list[Column]:
+    """How many of a day's users it is the first or the last active day of a period for, and what they are there."""
     start = _start("event_date", period)
     opens = F.coalesce(F.col("previous") < start, F.lit(True))
     closes = F.coalesce(F.col("next") >= _after(start, period), F.lit(True))
     returning = F.coalesce(F.col("previous") >= _start(F.date_sub(start, 1), period), F.lit(False))
-    new = ~returning & F.coalesce(F.col("first_date") == F.col("event_date"), F.lit(False))
-    at_its_date = {
-        "active_users": F.lit(1),
-        "new_users": new.cast("int"),
-        "returning_users": returning.cast("int"),
-        "resurrecting_users": (~returning & ~new).cast("int"),
-        "dormant_users": -returning.cast("int"),
-    }
-    afterwards = {"dormant_users": closes.cast("int"), "active_users_before": opens.cast("int")}
+    new = F.coalesce(F.col("first_date") == F.col("event_date"), F.lit(False))
     return [
-        F.when(opens, _change(period, F.col("event_date"), at_its_date)),
-        F.when(opens | closes, _change(period, _after(start, period), afterwards)),
+        F.count_if(opens).alias(f"{period}_opened"),
+        F.count_if(opens & returning).alias(f"{period}_returned"),
+        F.count_if(opens & ~returning & new).alias(f"{period}_new"),
+        F.count_if(closes).alias(f"{period}_closed"),
+    ]
+
+
+def _changes(period: str) -> list[Column]:
+    """How a day's users change the numbers of a period: at the day, and at the start of the period after."""
+    opened, returned, new, closed = (F.col(f"{period}_{what}") for what in ("opened", "returned", "new", "closed"))
+    at_the_day = {
+        "active_users": opened,
+        "new_users": new,
+        "returning_users": returned,
+        "resurrecting_users": opened - returned - new,
+        "dormant_users": -returned,
+    }
+    afterwards = {"dormant_users": closed, "active_users_before": opened}
+    return [
+        _change(period, F.col("event_date"), at_the_day),
+        _change(period, _after(_start("event_date", period), period), afterwards),
     ]
 
 
 def _change(period: str, day: Column, by: Mapping[str, Column]) -> Column:
     # never null, and said to be so: of structs in one array Sail wants that to be the same
-    counts = [F.coalesce(by.get(name, F.lit(0)), F.lit(0)).alias(name) for name in COUNTS]
+    counts = [F.coalesce(by.get(name, F.lit(0)), F.lit(0)).cast("bigint").alias(name) for name in COUNTS]
     return F.struct(F.lit(period).alias("period"), day.alias("date"), *counts)
 
 

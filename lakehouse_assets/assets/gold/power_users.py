@@ -16,6 +16,7 @@ POWER_DAYS = 30
 POWER_PERCENT = 1
 # Classes of a sum, eight to a doubling: few enough to count, narrow enough that few users share the edge's.
 _CLASSES_A_DOUBLING = 8
+_MOST_CLASSES = 63 * _CLASSES_A_DOUBLING  # as a sum is a bigint
 
 
 @table_asset(
@@ -64,8 +65,9 @@ def power_users(user_days: DataFrame, days: Days) -> DataFrame:
     summed = stretches(user_days.withColumnRenamed("duration_ms", "amount"), POWER_DAYS)
     of_sum = F.floor(F.log2(F.col("amount") + 1) * _CLASSES_A_DOUBLING).cast("bigint")
     classed = summed.withColumn("class", of_sum)
-    every_day = calendar(user_days, *days).crossJoin(classed.select("class").distinct())
-    counted = users_per_class(classed, F.col("class"), every_day, "class")
+    every_class = F.explode(F.sequence(F.lit(0).cast("bigint"), F.lit(_MOST_CLASSES).cast("bigint")))
+    every_day = calendar(user_days, *days)
+    counted = users_per_class(classed, F.col("class"), every_day.withColumn("class", every_class), "class")
     by_day = Window.partitionBy("date")
     from_above = by_day.orderBy(F.desc("class"))
     places = F.ceil(F.sum("users").over(by_day) * POWER_PERCENT / 100)
@@ -75,15 +77,16 @@ def power_users(user_days: DataFrame, days: Days) -> DataFrame:
         .groupBy("date")
         .agg(F.max("class").alias("edge"), F.first("places").alias("places"))
     )
-    lowest = edges.agg(F.min("edge").alias("lowest"))
+    # in one row, so that what they are counted from is read twice and not three times
+    edge_of_day = F.sort_array(F.collect_list(F.struct("date", "edge", "places")))
+    all_edges = every_day.join(edges, "date", "left").agg(edge_of_day.alias("edges"), F.min("edge").alias("lowest"))
+    since, until = F.greatest("since", F.lit(days.first)), F.least("until", F.date_add(F.lit(days.last), 1))
+    of_stretch = F.slice("edges", F.date_diff(since, F.lit(days.first)) + 1, F.date_diff(until, since))
+    reached = F.filter(of_stretch, lambda day: F.col("class") >= day["edge"])
     candidates = (
-        classed.join(F.broadcast(lowest), F.col("class") >= F.col("lowest"))
-        .withColumn("since", F.greatest("since", F.lit(days.first)))
-        .withColumn("until", F.least("until", F.date_add(F.lit(days.last), 1)))
-        .where(F.col("since") < F.col("until"))
-        .select("user_id", "amount", "class", F.explode(F.sequence("since", F.date_sub("until", 1))).alias("date"))
-        .join(F.broadcast(edges), "date")
-        .where("class >= edge")
+        classed.join(F.broadcast(all_edges), F.col("class") >= F.col("lowest"))
+        .where(since < until)
+        .select("user_id", "amount", F.inline(reached))
     )
     rank = F.rank().over(by_day.orderBy(F.desc("amount"))).cast("bigint")
     return (

@@ -83,10 +83,10 @@ def segment_metrics(
     A user counts for what the user is as of the day, in all windows that end on it; for an app version, as for a column
     of the events, with activity in it. A session counts for everything its user is or used on its day.
 
-    A user's active days and versions lie on one line of time, so there is no join that one frequent key could
-    unbalance: between two of its points nothing changes but that the last active day leaves a window. These spans are
-    counted by what they have in common before they are divided by segment and window. One shuffle by user for the
-    users' columns and one for app_version; what follows is small.
+    From an active day to the next, and between two versions of a user, nothing changes but that the active day leaves
+    a window. These spans are counted by what they have in common before they are divided by window. One shuffle by
+    user for the users' columns and one for app_version; what follows is small. A user has no more active days and
+    versions than there are days, so that no frequent key unbalances their join.
 
     Args:
         version_days: rows of silver.user_version_days of the days and of the 29 before.
@@ -107,8 +107,7 @@ def segment_metrics(
     of_users = user_segments(segments, extra_columns)
     spans = []
     if of_users:
-        versions = users.since(beginning)
-        spans.append(_divided(_user_spans(active, visits, versions, of_users), of_users))
+        spans.append(_divided(_user_spans(active, visits, users.lasting(of_users, beginning)), of_users))
     if APP_VERSION in segments:
         spans.append(_divided(_event_spans(active, visits, APP_VERSION), [APP_VERSION]))
     for name in segments:
@@ -119,42 +118,45 @@ def segment_metrics(
     return _by_day(reduce(DataFrame.unionByName, spans), *days)
 
 
-def _user_spans(active: DataFrame, visits: DataFrame, versions: DataFrame, columns: Sequence[str]) -> DataFrame:
-    """What happens to users: active days, and days on which they become something else.
+def _user_spans(active: DataFrame, visits: DataFrame, lasting: DataFrame) -> DataFrame:
+    """What users are from an active day to the next, or until they become something else.
+
+    Args:
+        active: date, user_id, actions.
+        visits: date, user_id, sessions.
+        lasting: rows of `UsersAsOf.lasting`.
 
     Returns:
-        date, age (days since the user's last active day), gap (days to the next row), version (struct of the
-        columns), users, total_actions, sessions.
+        date, age (days since the user's last active day), gap (days that it lasts, no more than count), version
+        (struct of the columns), actions and sessions of the date; null where the user was not active on it.
     """
-    version = as_texts(columns).alias("version")
-    became = versions.select("user_id", F.col("_since").alias("date"), "valid_from", version)
-    rows = stacked(active.drop("app_version"), visits, became)
     # by user first: what follows, by user and day and by user again, finds its rows where they are
     days = (
-        rows.repartition("user_id")
+        stacked(active.drop("app_version"), visits)
+        .repartition("user_id")
         .groupBy("user_id", "date")
-        .agg(F.sum("actions").alias("actions"), F.sum("sessions").alias("sessions"), F.max_by("version", "valid_from"))
-        .toDF("user_id", "date", "actions", "sessions", "version")
+        .agg(F.sum("actions").alias("actions"), F.sum("sessions").alias("sessions"))
+        .where("actions IS NOT NULL")
+        .withColumn("until", F.date_add("date", _gap(Window.partitionBy("user_id").orderBy("date"))))
     )
-    by_user = Window.partitionBy("user_id").orderBy("date")
-    active_date = F.last(F.when(F.col("actions").isNotNull(), F.col("date")), ignorenulls=True).over(by_user)
-    spans = days.select(
-        "date",
-        F.date_diff("date", active_date).alias("age"),
-        _gap(by_user),
-        "actions",
-        "sessions",
-        F.last("version", ignorenulls=True).over(by_user).alias("version"),
+    holds = (F.col("_since") < F.col("until")) & (F.col("date") < F.col("_until"))
+    since, until = F.greatest("date", "_since"), F.least("until", "_until")
+    of_its_day = F.col("date") == since
+    return days.join(lasting, (F.col("user_id") == F.col("_user_id")) & holds, "left").select(
+        since.alias("date"),
+        F.date_diff(since, "date").alias("age"),
+        F.date_diff(until, since).alias("gap"),
+        *[F.when(of_its_day, F.col(name)).alias(name) for name in ("actions", "sessions")],
+        "version",
     )
-    return _counted(spans.where(F.col("age") < LONGEST_DAYS))
 
 
 def _event_spans(active: DataFrame, visits: DataFrame, column: str) -> DataFrame:
-    """Active days of a user with a value of a column of the events, counted as by `_user_spans`; age is 0."""
+    """Active days of a user with a value of a column of the events, as of `_user_spans`; age is 0."""
     rows = stacked(active, visits).repartition("user_id")
     of_day = F.sum("sessions").over(Window.partitionBy("user_id", "date"))
     by_value = Window.partitionBy("user_id", column).orderBy("date")
-    spans = (
+    return (
         rows.withColumn("sessions", of_day)
         .where("actions IS NOT NULL")
         .select(
@@ -166,7 +168,6 @@ def _event_spans(active: DataFrame, visits: DataFrame, column: str) -> DataFrame
             as_texts([column]).alias("version"),
         )
     )
-    return _counted(spans)
 
 
 def _gap(along: WindowSpec) -> Column:
@@ -175,17 +176,18 @@ def _gap(along: WindowSpec) -> Column:
     return F.least(following, F.lit(LONGEST_DAYS)).alias("gap")
 
 
-def _counted(spans: DataFrame) -> DataFrame:
-    return spans.groupBy("date", "age", "gap", "version").agg(
+def _divided(spans: DataFrame, columns: Sequence[str]) -> DataFrame:
+    """Spans counted for every one of the columns by what they have in common.
+
+    Returns:
+        segment (the column), value, date, age, gap, users, total_actions, sessions.
+    """
+    divided = spans.select("date", "age", "gap", "actions", "sessions", by_segment(columns))
+    return divided.groupBy("segment", "value", "date", "age", "gap").agg(
         F.count(F.lit(1)).alias("users"),
         F.sum("actions").alias("total_actions"),
         F.sum("sessions").alias("sessions"),
     )
-
-
-def _divided(spans: DataFrame, columns: Sequence[str]) -> DataFrame:
-    """Each span once for every one of the columns, as segment and value."""
-    return spans.select("date", "age", "gap", "users", "total_actions", "sessions", by_segment(columns))
 
 
 def _by_day(spans: DataFrame, first: date, last: date) -> DataFrame:
