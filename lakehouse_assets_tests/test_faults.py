@@ -11,6 +11,7 @@ import string
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -32,6 +33,7 @@ from lakehouse_assets.orchestration.status import FAILED
 from lakehouse_assets.runner import DaysLeftOut
 from lakehouse_assets.sample_data.generate import generate
 from lakehouse_assets.settings import load_settings
+from lakehouse_assets.storage import repair
 from lakehouse_assets.storage.catalog import Catalog, head_of, sqlite_file
 from lakehouse_assets.storage.catalog_errors import CatalogError
 from lakehouse_assets.storage.repair import DamagedTable
@@ -123,6 +125,7 @@ def test_a_run_cancelled_during_a_write_publishes_nothing_of_it(lake, monkeypatc
     def interrupted(self, declared, *arguments):
         if declared.name == "silver.user_days":
             os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)  # the main thread is told, and stops this one
         return honest(self, declared, *arguments)
 
     with monkeypatch.context() as patch:
@@ -167,12 +170,12 @@ def test_of_two_writers_of_one_day_the_later_computes_again(lake, monkeypatch):
     honest = Warehouse.write
     writes = []
 
-    def beaten_once(self, name, frame, first, last, base, properties):
+    def beaten_once(self, name, frame, first, last, *more):
         if name == "silver.user_days":
             writes.append(name)
             if len(writes) == 1:  # another run publishes an empty day between this one's reading and publishing
                 honest(self, name, frame.limit(0), first, last, self.base(name, {}), {})
-        return honest(self, name, frame, first, last, base, properties)
+        return honest(self, name, frame, first, last, *more)
 
     monkeypatch.setattr(Warehouse, "write", beaten_once)
     lake.run()
@@ -355,12 +358,27 @@ def test_a_table_made_anew_does_not_go_back_to_the_one_before_it(lake):
     own = lake.lakehouse.catalog.load(name)
     assert Path(own.metadata_location).name < Path(former.metadata_location).name
     cut(files_of(lake, name, "manifest list")[0])
-    repair = lake.lakehouse.repair
-    for mending in repair.plan(list(repair.find([name]))):
-        repair.mend(mending)
+    mends = lake.lakehouse.repair
+    for mending in mends.plan(list(mends.find([name]))):
+        mends.mend(mending)
     assert lake.lakehouse.catalog.load(name).metadata.table_uuid == own.metadata.table_uuid
     lake.run()
     assert published(lake) == before
+
+
+def test_a_cut_file_of_metadata_is_noticed_though_its_end_is_in_memory_yet(lake, tmp_path):
+    """What was read of the whole file just before may still lie behind what is read of the cut one."""
+    table = lake.lakehouse.catalog.load("gold.monthly_metrics")
+    snapshot = table.current_snapshot()
+    whole, part = files_of(lake, "gold.monthly_metrics", "manifest list")[0], tmp_path / "cut.avro"
+    shutil.copy(whole, part)
+    cut(part)
+    of_part = snapshot.model_copy(update={"manifest_list": str(part)})
+    for _ in range(50):
+        assert repair._unreadable("gold.monthly_metrics", table, snapshot) is None
+        found = repair._unreadable("gold.monthly_metrics", table, of_part)
+        assert found
+        assert found.why.startswith("is damaged")
 
 
 def test_a_read_only_home_is_named(tmp_path, capsys, monkeypatch):

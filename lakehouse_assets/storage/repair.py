@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.fs import FileSelector, FileSystem
-from pyiceberg.io import load_file_io
+from pyiceberg.avro.file import AvroFile
+from pyiceberg.io import InputFile, load_file_io
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.manifest import DataFile, read_manifest_list
 from pyiceberg.table import StaticTable
@@ -363,13 +364,26 @@ def _unreadable(name: str, table: IcebergTable, snapshot: Snapshot) -> Damage | 
     """The first metadata file of a snapshot that can't be read."""
     path = snapshot.manifest_list
     try:
-        for manifest in list(read_manifest_list(table.io.new_input(path))):  # whole, as its end may be what is damaged
+        _check_whole(table.io.new_input(path))
+        for manifest in list(read_manifest_list(table.io.new_input(path))):
             path = manifest.manifest_path
+            _check_whole(table.io.new_input(path))
             manifest.fetch_manifest_entry(table.io)
     except Exception as error:  # whatever reading a damaged file raises
         name_unserved(error, path)
         return Damage(name, path, _why(error))
     return None
+
+
+def _check_whole(file: InputFile) -> None:
+    """Fail where an Avro file does not end as its header says: PyIceberg reads on in memory, where an end may lie yet.
+
+    Raises:
+        ValueError: its end is missing.
+    """
+    with file.open() as source, AvroFile[Any](file) as opened:
+        if not source.read().endswith(opened.header.sync):
+            raise ValueError("its end is missing")
 
 
 def _wrong_size(storage: FileSystem, path: str, file: DataFile) -> str:
