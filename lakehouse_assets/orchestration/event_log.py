@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self, cast
 
-from dagster import AssetCheckEvaluation, DagsterEventType, EventLogEntry, serialize_value
+from dagster import AssetCheckEvaluation, DagsterEventType, EventLogEntry
 from sqlalchemy import create_engine, func, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, Engine
@@ -43,6 +43,7 @@ STEP_EVENTS = {
     DagsterEventType.STEP_SUCCESS,
 }
 BUFFERED_ASSET_EVENTS = {DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION}
+CHECK_EVENTS = {DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED, DagsterEventType.ASSET_CHECK_EVALUATION}
 
 CHECK_ROW_KEY = ["asset_key", "check_name", "run_id", "partition"]  # unique, as partitioned run events have no nulls
 CHECK_COLUMNS = (
@@ -151,22 +152,6 @@ class BatchingEventLogStorage(SqlEventLogStorage):
     def _insert_check(self) -> Any:
         """The database's own insert into the table of checks, which has `on_conflict_do_update`."""
 
-    def _store_asset_check_evaluation_planned(self, event: EventLogEntry, event_id: int | None) -> None:
-        """As the parent, which serializes the same event and compiles the same statement again for every partition."""
-        planned = cast(AssetCheckEvaluationPlanned, event.get_dagster_event().event_specific_data)
-        partitions = planned.partitions_subset.get_partition_keys() if planned.partitions_subset else [None]
-        row = {
-            "asset_key": planned.asset_key.to_string(),
-            "check_name": planned.check_name,
-            "run_id": event.run_id,
-            "execution_status": AssetCheckExecutionRecordStatus.PLANNED.value,
-            "evaluation_event": serialize_value(event),
-            "evaluation_event_timestamp": self._event_insert_timestamp(event),
-            "evaluation_event_storage_id": event_id,
-        }
-        with self.index_connection() as conn:
-            conn.execute(AssetCheckExecutionsTable.insert(), [{**row, "partition": key} for key in partitions])
-
     def _flush_later(self) -> None:
         """Bound the time events are held back, also when the process goes quiet, and never lose them at its exit."""
         self._timer = threading.Timer(MAX_BUFFERED_SECONDS, self.flush)
@@ -193,16 +178,20 @@ class BatchingEventLogStorage(SqlEventLogStorage):
 
         # each event overwrites what an earlier one of its asset and type left, so the last one is enough
         last: dict[tuple[str, str], tuple[EventLogEntry, int]] = {}
-        check_rows = []
+        planned_rows, check_rows = [], []
         for event, event_id, row in zip(events, event_ids, rows, strict=True):
             if event.dagster_event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
                 check_rows.append(_check_row(event, event_id, row))
+            elif event.dagster_event_type is DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
+                planned_rows += _planned_check_rows(event, event_id, row)
             else:
                 key = (row["asset_key"], row["dagster_event_type"])
                 last.pop(key, None)
                 last[key] = (event, event_id)
         for event, event_id in last.values():
             self._store_asset_event(conn, event, event_id)
+        if planned_rows:
+            conn.execute(AssetCheckExecutionsTable.insert(), planned_rows)
         if check_rows:
             insert = self._insert_check()
             columns = {name: insert.excluded[name] for name in CHECK_COLUMNS}
@@ -291,12 +280,28 @@ def _is_buffered(event: EventLogEntry) -> bool:
         return cast(AssetCheckEvaluation, event.dagster_event.event_specific_data).partition is not None
     if event.dagster_event_type in BUFFERED_ASSET_EVENTS:
         return event.dagster_event.partition is not None
-    return event.dagster_event_type in STEP_EVENTS
+    return event.dagster_event_type in {*STEP_EVENTS, DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED}
 
 
 def is_of_an_asset(event: EventLogEntry) -> bool:
     """Whether a buffered event is one that Dagster asks for by asset."""
-    return event.dagster_event_type in {*BUFFERED_ASSET_EVENTS, DagsterEventType.ASSET_CHECK_EVALUATION}
+    return event.dagster_event_type in {*BUFFERED_ASSET_EVENTS, *CHECK_EVENTS}
+
+
+def _planned_check_rows(event: EventLogEntry, event_id: int, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The parent's rows of `asset_check_executions` for a check that a run plans, from the already serialized event."""
+    planned = cast(AssetCheckEvaluationPlanned, event.get_dagster_event().event_specific_data)
+    of_check = {
+        "asset_key": planned.asset_key.to_string(),
+        "check_name": planned.check_name,
+        "run_id": event.run_id,
+        "execution_status": AssetCheckExecutionRecordStatus.PLANNED.value,
+        "evaluation_event": row["event"],
+        "evaluation_event_timestamp": row["timestamp"],
+        "evaluation_event_storage_id": event_id,
+    }
+    partitions = planned.partitions_subset.get_partition_keys() if planned.partitions_subset else [None]
+    return [{**of_check, "partition": key} for key in partitions]
 
 
 def _check_row(event: EventLogEntry, event_id: int, row: dict[str, Any]) -> dict[str, Any]:
