@@ -87,10 +87,15 @@ class Following:
 
 
 class OneLook:
-    """Stamps and routes of the tables at one moment: each is loaded at its first use and kept."""
+    """Stamps and routes of the tables at one moment: each is loaded at its first use and kept.
+
+    Attributes:
+        expected: by table, the stamps of days that were found to follow from these.
+    """
 
     def __init__(self, load: Loaded, routes: Routes) -> None:
         self.load, self.routes, self.stamps = cache(load), cache(routes), cache(self._stamps)
+        self.expected: dict[str, dict[date, str]] = {}
 
     def _stamps(self, name: str) -> Mapping[date, str]:
         table = self.load(name)
@@ -208,7 +213,7 @@ class Planner:
             why: dict[date, str] = {}
             for i in reversed(table.inputs):  # the first reason that applies is shown
                 why |= dict.fromkeys(_reached(i, stale.get(i.table, {}), days, landed), f"depends on {i.table}")
-            expected = self._expected(name, [d for d in days if d in recorded], tables.stamps, tables.routes)
+            expected = self._expected_once(name, [d for d in days if d in recorded], tables)
             differ = {day: stamp for day, stamp in expected.items() if recorded[day] != stamp}
             if differ and table.layer == "bronze":
                 why |= {day: _what_changed_of_files(recorded[day], stamp) for day, stamp in differ.items()}
@@ -399,6 +404,14 @@ class Planner:
         return [
             Work(names, *stretch) for names, days in grouped(wanted, inputs, up_to_date) for stretch in stretches(days)
         ]
+
+    def _expected_once(self, name: str, days: Sequence[date], tables: OneLook) -> dict[date, str]:
+        """As `_expected`, which is asked once for each day of a look, unless a day follows from those before it."""
+        if self._tables[name].reads_itself:
+            return self._expected(name, days, tables.stamps, tables.routes)
+        known = tables.expected.setdefault(name, {})
+        known |= self._expected(name, [day for day in days if day not in known], tables.stamps, tables.routes)
+        return {day: known[day] for day in days}
 
     def _expected(self, name: str, days: Iterable[date], recorded: Recorded, routes: Routes) -> dict[date, str]:
         table = self._tables[name]

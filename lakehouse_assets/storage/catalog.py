@@ -31,7 +31,7 @@ from pyiceberg.types import (
     StringType,
     TimestamptzType,
 )
-from sqlalchemy import URL, event, select
+from sqlalchemy import URL, bindparam, event, select
 from sqlalchemy.exc import OperationalError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
@@ -91,6 +91,13 @@ class EmbeddedCatalog(SqlCatalog):
     def __init__(self, name: str, **properties: str) -> None:
         super().__init__(name, **properties)
         self._read: dict[Identifier, tuple[tuple[str, int], TableMetadata]] = {}
+        where = select(IcebergTables.metadata_location).where(  # put together once, as it takes longer than asking
+            IcebergTables.catalog_name == self.name,
+            IcebergTables.table_namespace == bindparam("namespace"),
+            IcebergTables.table_name == bindparam("table"),
+        )
+        only_tables = self._iceberg_type_filter()
+        self._where = where if only_tables is None else where.where(only_tables)
 
     def load_table(self, identifier: str | Identifier) -> IcebergTable:
         """The table as it is now; as the parent, which builds an object of the database's row and reads the file anew.
@@ -99,15 +106,9 @@ class EmbeddedCatalog(SqlCatalog):
             NoSuchTableError: there is none of that name.
         """
         namespace, name = self.namespace_from(identifier), self.table_name_from(identifier)
-        wanted = select(IcebergTables.metadata_location).where(
-            IcebergTables.catalog_name == self.name,
-            IcebergTables.table_namespace == self.namespace_to_string(namespace),
-            IcebergTables.table_name == name,
-        )
-        if (only_tables := self._iceberg_type_filter()) is not None:
-            wanted = wanted.where(only_tables)
+        wanted = {"namespace": self.namespace_to_string(namespace), "table": name}
         with self.engine.connect() as connection:
-            location = connection.execute(wanted).scalar()
+            location = connection.execute(self._where, wanted).scalar()
         if not location:
             raise NoSuchTableError(f"Table does not exist: {'.'.join((*namespace, name))}")
         key = (*namespace, name)
