@@ -111,6 +111,8 @@ def sail_environment(settings: Settings) -> dict[str, str]:
         # without a pool ten million rows took 16 GB; with one what does not fit is spilled, or is an error
         "SAIL_RUNTIME__MEMORY_POOL__TYPE": "fair",
         "SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": str(_pool_bytes(settings)),
+        # four times the default: a bulk of rows takes a tenth less processor time, a day the same
+        "SAIL_EXECUTION__BATCH_SIZE": "32768",
         "SAIL_RUNTIME__TEMPORARY_FILES__PATHS": json.dumps([str(settings.spill_path)]),
     }
     if on_s3(settings.warehouse_uri):
