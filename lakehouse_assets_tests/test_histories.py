@@ -35,7 +35,7 @@ class PlainHistory(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="lakehouse-history-"))
-        zone = LandingZone(self.folder)
+        zone = LandingZone(self.folder / "landing")  # files that are landed lie beside it
         self.lake = PlainLake(zone, SETTINGS)
         self.deliveries = Deliveries(zone)
         self.said: list[str] = []
