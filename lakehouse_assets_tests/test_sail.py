@@ -81,6 +81,20 @@ def test_a_repeated_key_is_counted_across_batches_and_nulls_are_equal(lake: Any)
     assert staging.met([]) == {REPEATS: 2}
 
 
+def test_a_batch_without_rows_is_staged_as_nothing(lake: Any) -> None:
+    before = lake.table(TABLE)
+    written = FileStaging.write
+
+    def with_an_empty_batch(staging: FileStaging, batches: Any) -> None:
+        first = next(batches)
+        written(staging, iter([first.slice(0, 0), first, first.slice(0, 0), *batches]))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FileStaging, "write", with_an_empty_batch)
+        rewrite(lake, duration_ms=8)
+    assert len(lake.table(TABLE)) == len(before)
+
+
 def test_what_was_staged_too_long_ago_is_not_published(lake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     before, files = lake.table(TABLE), data_files(lake)
     write = FileStaging.write

@@ -277,7 +277,7 @@ class FileStaging:
         """Write rows, each into the file of its write task."""
         name = uuid.uuid4().hex
         for batch in batches:
-            if self._key:
+            if self._key and len(batch):  # a batch may be empty, as where a day has no rows
                 self._count_repeats(batch.select(self._key))
             for pair in pc.value_counts(batch[_MET].combine_chunks()).to_pylist():
                 self._rows_by_met[pair["values"]] = self._rows_by_met.get(pair["values"], 0) + pair["counts"]
