@@ -14,7 +14,7 @@ from pyiceberg.types import LongType
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_assets.assets.division import REPEATS
+from lakehouse_assets.assets.division import PART, REPEATS
 from lakehouse_assets.calendar import ALL_DAYS
 from lakehouse_assets.engines.sail import FileStaging
 from lakehouse_assets.runner import DaysLeftOut
@@ -93,6 +93,16 @@ def test_a_batch_without_rows_is_staged_as_nothing(lake: Any) -> None:
         patch.setattr(FileStaging, "write", with_an_empty_batch)
         rewrite(lake, duration_ms=8)
     assert len(lake.table(TABLE)) == len(before)
+
+
+def test_a_repeated_key_is_counted_where_rows_are_sorted_by_something_else(lake: Any) -> None:
+    engine = lake.lakehouse.engine
+    schema = f"{PART} int, country string, user_id string, page_id string"
+    rows = [(1, "a", "x", None), (1, "b", "x", None), (1, "a", "x", "p"), (2, "a", "y", "p")]
+    marked = engine.repeats_marked(
+        engine.session.createDataFrame(rows, schema), [PART, "country", "user_id", "page_id"], ["user_id", "page_id"]
+    )
+    assert sorted(row[REPEATS] for row in marked.collect()) == [1, 1, 1, 2]
 
 
 def test_what_was_staged_too_long_ago_is_not_published(lake: Any, monkeypatch: pytest.MonkeyPatch) -> None:

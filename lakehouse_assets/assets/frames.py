@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import date
 from functools import reduce
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse_assets.assets.division import DIVIDED, REPEATS
+from lakehouse_assets.assets.division import DIVIDED
 
 
 def calendar(frame: DataFrame, first: date, last: date) -> DataFrame:
@@ -50,14 +49,3 @@ def division(frame: DataFrame) -> list[str]:
     They follow from day and user; who groups by these groups by them too and spares a second shuffle.
     """
     return [name for name in DIVIDED if name in frame.columns]
-
-
-def repeats_numbered(frame: DataFrame, key: Sequence[str]) -> DataFrame:
-    """The rows with a number, `REPEATS`, above 1 for a row whose key has been there before in its write task.
-
-    Args:
-        frame: with `PART`; a key's rows are in one write task.
-        key: columns that identify a row.
-    """
-    same = Window.partitionBy(*division(frame), *key).orderBy(key[0])
-    return frame.withColumn(REPEATS, F.row_number().over(same))

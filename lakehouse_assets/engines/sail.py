@@ -30,14 +30,13 @@ from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table import Transaction
 from pyiceberg.table.update import AssertRefSnapshotId
 from pyiceberg.transforms import IdentityTransform
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
 from lakehouse_assets.addresses import on_s3
 from lakehouse_assets.assets.division import ORDER, PART, REPEATS
-from lakehouse_assets.assets.frames import repeats_numbered
 from lakehouse_assets.engines import door
 from lakehouse_assets.engines.spark import embedded_spark_runs
 from lakehouse_assets.errors import SetupError
@@ -214,10 +213,13 @@ class SailEngine:
     def repeats_marked(self, rows: DataFrame, order: Sequence[str], key: Sequence[str]) -> DataFrame:
         """The rows as they are where equal keys will follow each other: `FileStaging` sees that.
 
-        A window of a row for nearly every key took Sail longer than all the rest of a table.
+        Elsewhere numbered in windows of a write task: one of each key would take longer than all the rest of a table.
         """
         first = [name for name in dict.fromkeys(order) if name not in (ORDER, PART)][: len(key)]
-        return rows if set(first) == set(key) else repeats_numbered(rows, key)
+        if set(first) == set(key):
+            return rows
+        by_key = Window.partitionBy(PART).orderBy(*key)
+        return rows.withColumn(REPEATS, F.row_number().over(by_key) - F.rank().over(by_key) + 1)
 
     def stage(
         self,

@@ -25,12 +25,12 @@ from pyiceberg.table import Transaction
 from pyiceberg.table.update.snapshot import ManageSnapshots
 from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
-from pyspark.sql import Column, DataFrame, Observation, SparkSession
+from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
 from pyspark.sql import functions as F
 
 from lakehouse_assets.addresses import on_s3
 from lakehouse_assets.assets.division import ORDER, PART, REPEATS
-from lakehouse_assets.assets.frames import repeats_numbered
+from lakehouse_assets.assets.frames import division
 from lakehouse_assets.engines import runtime
 from lakehouse_assets.engines.class_archive import class_archive
 from lakehouse_assets.engines.jars import JARS, S3_JARS, jar_paths
@@ -368,7 +368,8 @@ class SparkEngine:
 
     def repeats_marked(self, rows: DataFrame, order: Sequence[str], key: Sequence[str]) -> DataFrame:
         """Rows of a key numbered: that takes no shuffle, and no sort beside that of the write task."""
-        return repeats_numbered(rows, key)
+        same = Window.partitionBy(*division(rows), *key).orderBy(key[0])
+        return rows.withColumn(REPEATS, F.row_number().over(same))
 
     def stage(
         self,
