@@ -10,7 +10,6 @@ import dagster as dg
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.assets import table_assets
 from lakehouse_assets.orchestration.checks import asset_checks
-from lakehouse_assets.orchestration.executor import side_by_side_executor
 from lakehouse_assets.orchestration.jobs import (
     daily_partitions,
     dashboard_job,
@@ -58,7 +57,7 @@ def _build(lakehouse: Lakehouse) -> dg.Definitions:
         schedules=[day_end_schedule(lakehouse), maintenance_schedule(), profiles_schedule()],
         resources=resources(lakehouse, partitions),
         # one JVM a run: an executor with a process per step would start Spark for every table and check
-        executor=side_by_side_executor(lakehouse),
+        executor=dg.in_process_executor,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +16,6 @@ from lakehouse_assets.engines.choice import ENGINE_TAG, Choice
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing.zone import Listings, signatures
-from lakehouse_assets.orchestration.dagster_internals import InMemoryJob, core_execute_in_process
 from lakehouse_assets.orchestration.failures import (
     TableFailed,
     TableLeft,
@@ -150,15 +148,12 @@ class Runner:
         run_id = str(uuid.uuid4())
         choice = self._lakehouse.begin(run_id, work.tables, work.first, work.last)
         instance.add_event_listener(run_id, _Progress(self._say, work, choice))
-        keys = frozenset(dg.AssetKey(name.split(".")) for name in work.tables)
-        core_execute_in_process(
-            job=InMemoryJob(job.get_subset(asset_selection=keys)),
+        job.execute_in_process(
             instance=instance,
             run_id=run_id,
-            asset_selection=keys,
-            run_tags=run_tags(work) | process_tags() | {ENGINE_TAG: choice.name},
+            asset_selection=[dg.AssetKey(name.split(".")) for name in work.tables],
+            tags=run_tags(work) | process_tags() | {ENGINE_TAG: choice.name},
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            output_capturing_enabled=False,
             raise_on_error=False,  # tables that do not depend on a failed one are computed
         )
         run = instance.get_run_by_id(run_id)
@@ -237,15 +232,10 @@ class _Progress:
         self._began = time.monotonic()
         self._started: dict[str, float] = {}
         self._done = 0
-        self._one_at_a_time = threading.Lock()  # steps may be side by side, each in its own thread
         span = f"{work.first}" if work.days == 1 else f"{work.first} … {work.last} ({work.days} days)"
         say(f"{span}: {some(len(work.tables), 'table')}, {choice}")
 
     def __call__(self, event: dg.EventLogEntry) -> None:
-        with self._one_at_a_time:
-            self._tell(event)
-
-    def _tell(self, event: dg.EventLogEntry) -> None:
         kind, step = event.dagster_event_type, event.step_key or ""
         if kind == dg.DagsterEventType.STEP_START:
             self._started[step] = time.monotonic()

@@ -4,7 +4,6 @@ import gzip
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -23,7 +22,6 @@ from lakehouse_assets.orchestration.instance import terminal_instance
 from lakehouse_assets.orchestration.jobs import JOB
 from lakehouse_assets.planning.intake import Intake
 from lakehouse_assets.settings import load_settings
-from lakehouse_assets.storage.warehouse import Warehouse
 
 pytestmark = pytest.mark.sail  # a process that has started Spark computes everything with it
 
@@ -105,29 +103,6 @@ def test_a_run_says_what_computes_it(make_lake: Callable[..., Any], asked_by: st
         assert made.asset_materialization.metadata["engine"].value == "sail"
     if asked_by == "terminal":
         assert any(", computed by sail (" in line for line in lake.said)
-
-
-def test_tables_of_a_small_run_are_written_side_by_side(
-    make_lake: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    siblings = ("silver.interaction_routing", "silver.rejected_interactions")
-    lake = make_lake(siblings)
-    delivered(lake)
-    both, honest = threading.Barrier(2, timeout=60), Warehouse.write
-
-    def together(self: Warehouse, name: str, *arguments: Any) -> Any:
-        if name in siblings:
-            both.wait()  # fails where one is written after the other
-        return honest(self, name, *arguments)
-
-    monkeypatch.setattr(Warehouse, "write", together)
-    lake.run()
-    assert lake.stale() == {}
-
-
-def test_tables_of_a_run_that_may_need_all_memory_are_written_one_after_the_other() -> None:
-    small = load_settings(driver_memory="1g")
-    assert [sail.tables_at_once(small, rows) for rows in (500_000, 600_000)] == [2, 1]
 
 
 def test_nobody_else_reaches_a_server_whose_door_is_shut() -> None:

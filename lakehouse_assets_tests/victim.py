@@ -88,10 +88,10 @@ def arm(moment: str, table: str, seconds: float, strike: Callable[[], None]) -> 
         Warehouse._publish,
         Transaction.commit_transaction,
     )
-    at_hand = threading.local()  # tables may be written side by side, each in its own thread
+    writing: list[str] = []
 
     def armed_write(self: Warehouse, name: str, *arguments: Any) -> Any:
-        at_hand.table, at_hand.publishes = name, False
+        writing[:] = [name]
         if (moment, name) == ("before staging", table):
             strike()
         if (moment, name) == (ANY_MOMENT, table):
@@ -101,34 +101,27 @@ def arm(moment: str, table: str, seconds: float, strike: Callable[[], None]) -> 
         return write(self, name, *arguments)
 
     def armed_audit(self: Warehouse, *arguments: Any) -> Any:
-        if (moment, at_hand.table) == ("staged", table):
+        if (moment, writing) == ("staged", [table]):
             strike()
         return audit(self, *arguments)
 
     def armed_publish(self: Warehouse, *arguments: Any) -> Any:
-        at_hand.publishes = at_hand.table == table
-        return publish(self, *arguments)
+        publishing = writing == [table]
 
-    def armed_commit(transaction: Transaction) -> Any:
-        publishes = getattr(at_hand, "publishes", False)
-        if publishes and moment == "before the commit":
-            strike()
-        committed = commit(transaction)
-        if publishes and moment == "after the commit":
-            strike()
-        return committed
+        def armed_commit(transaction: Transaction) -> Any:
+            if publishing and moment == "before the commit":
+                strike()
+            committed = commit(transaction)
+            if publishing and moment == "after the commit":
+                strike()
+            return committed
+
+        Transaction.commit_transaction = armed_commit  # type: ignore[assignment, method-assign]
+        return publish(self, *arguments)
 
     Warehouse.write = armed_write  # type: ignore[assignment, method-assign]
     Warehouse._audit_of_stage = armed_audit  # type: ignore[assignment, method-assign]
     Warehouse._publish = armed_publish  # type: ignore[assignment, method-assign]
-    Transaction.commit_transaction = armed_commit  # type: ignore[assignment, method-assign]
-
-
-def _strike(number: signal.Signals) -> None:
-    """Signal the process group; a thread beside the main one, which is told of it, is held at the moment."""
-    os.killpg(os.getpid(), number)
-    if threading.current_thread() is not threading.main_thread():
-        time.sleep(60)
 
 
 if __name__ == "__main__":
@@ -137,7 +130,7 @@ if __name__ == "__main__":
         moment,
         table,
         float(seconds),
-        partial(_strike, signal.Signals[number[0] if number else "SIGKILL"]),
+        partial(os.killpg, os.getpid(), signal.Signals[number[0] if number else "SIGKILL"]),
     )
     sys.argv[1:] = ["run"]
     sys.exit(cli.main())

@@ -7,15 +7,14 @@ of an embedded Spark can't be in one process. Where Sail has computed first, Spa
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TypeVar
 
 from pyspark.sql import SparkSession
 
-from lakehouse_assets.engines.sail import SailEngine, sail_runs, start_sail, tables_at_once
+from lakehouse_assets.engines.sail import SailEngine, sail_runs, start_sail
 from lakehouse_assets.engines.spark import SparkEngine, connect_beside, embedded_spark_runs, start_spark
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import Catalog
@@ -27,26 +26,13 @@ ENGINE_TAG = "lakehouse/engine"  # of a run: what computes it
 
 @dataclass(frozen=True)
 class Choice:
-    """An engine's name, and why it was chosen.
-
-    Attributes:
-        name: of the engine.
-        why: in words.
-        at_once: tables that it may compute side by side.
-    """
+    """An engine's name, and why it was chosen."""
 
     name: str
     why: str
-    at_once: int = 1
 
     def __str__(self) -> str:
         return f"computed by {self.name} ({self.why})"
-
-
-class _AtHand(threading.local):
-    """What a thread is at: steps of a run may be side by side, each in its own thread."""
-
-    table = ""
 
 
 class Engines:
@@ -66,7 +52,7 @@ class Engines:
         self._of_runs: dict[str, Choice] = {}
         self._default = ""
         self._handed_over: set[str] = set()
-        self._at_hand = _AtHand()
+        self._table = ""
 
     @property
     def now(self) -> Engine:
@@ -74,7 +60,7 @@ class Engines:
         if self._given:
             return self._given
         name = self._default or self._choose(None).name
-        return self._spark if name == "spark" or self._at_hand.table in self._handed_over else self._sail
+        return self._spark if name == "spark" or self._table in self._handed_over else self._sail
 
     def begin(self, run_id: str, rows: Callable[[], int]) -> Choice:
         """Choose the engine of a run. A run that has begun keeps its engine.
@@ -84,25 +70,18 @@ class Engines:
             rows: counts the rows that it reads, about.
         """
         if run_id not in self._of_runs:
-            choice = self._choose(rows)
-            self._of_runs[run_id] = (
-                replace(choice, at_once=tables_at_once(self._settings, rows())) if choice.name == "sail" else choice
-            )
+            self._of_runs[run_id] = self._choose(rows)
         choice = self._of_runs[run_id]
-        self._default, self._at_hand.table = choice.name, ""
+        self._default, self._table = choice.name, ""
         return choice
 
     def has_begun(self, run_id: str) -> bool:
         """Whether the engine of a run has been chosen."""
         return run_id in self._of_runs
 
-    def at_once(self, run_id: str) -> int:
-        """How many tables a run may compute side by side."""
-        return self._of_runs[run_id].at_once if run_id in self._of_runs else 1
-
     def turn_to(self, table: str) -> None:
-        """Make a table the current one of this thread; a table that was handed over to Spark is computed by Spark."""
-        self._at_hand.table = table
+        """Make a table the current one; a table that was handed over to Spark is computed by Spark."""
+        self._table = table
 
     def hand_over(self, table: str) -> bool:
         """Let Spark compute a table that needs more memory than Sail has, for the rest of the process, if allowed."""

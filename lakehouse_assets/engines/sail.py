@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property, reduce
 from operator import add
 from pathlib import Path
-from threading import Lock
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -59,8 +58,6 @@ _CHANNEL = [
 ]
 _MET = "_met"  # one bit for each condition that a row meets
 _BUFFERED_BYTES = 128 << 20  # rows held for their row groups
-_STARTING = Lock()  # two tables side by side would start two
-_ROWS_A_MEBIBYTE = 500  # of the pool; so many that half of it is several times what a table of them took
 _MARGIN = timedelta(hours=1)  # by which the clocks of two machines, or a commit, may be late
 
 
@@ -72,9 +69,8 @@ def start_sail(settings: Settings) -> SparkSession:
     """
     if embedded_spark_runs():
         raise SetupError("this process has started Spark, and Sail can't compute beside it; use a process for each")
-    with _STARTING:
-        os.environ.update(sail_environment(settings))
-        return _session()
+    os.environ.update(sail_environment(settings))
+    return _session()
 
 
 def sail_runs() -> bool:
@@ -138,14 +134,6 @@ def _keys() -> dict[str, str]:
 def _pool_bytes(settings: Settings) -> int:
     """What Sail may hold: as much as the settings say, and not so much that two runs at once fill the machine."""
     return min(settings.driver_bytes, _machine_bytes() // 3)
-
-
-def tables_at_once(settings: Settings, rows: int) -> int:
-    """How many tables of a run that reads so many rows are computed side by side: two, unless memory may be short.
-
-    They share the pool, so that one of two may get half of it.
-    """
-    return 2 if rows <= _ROWS_A_MEBIBYTE * (_pool_bytes(settings) >> 20) else 1
 
 
 def _machine_bytes() -> int:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
-from threading import Lock
 from typing import Any
 
 import dagster as dg
@@ -157,7 +156,7 @@ def days_without_file(lakehouse: Lakehouse, first: date, last: date) -> Outcomes
 
 
 class _Waiting:
-    """Which days wait for something, asked by the checks of a run.
+    """Which days wait for something, asked by the checks of a run one after the other.
 
     What lies in the landing zone is looked up once a run, and each table loaded once: of what a table is computed from
     nothing is published any more by the run that checks the table.
@@ -166,14 +165,12 @@ class _Waiting:
     def __init__(self, lakehouse: Lakehouse) -> None:
         self._lakehouse = lakehouse
         self._run_id = ""
-        self._one_at_a_time = Lock()  # of checks that may be side by side
 
     def begin(self, run_id: str) -> None:
-        with self._one_at_a_time:
-            if run_id != self._run_id:
-                self._run_id = run_id
-                self._landed = cache(self._lakehouse.zone.listings)
-                self._tables = self._lakehouse.planner.one_look()
+        if run_id != self._run_id:
+            self._run_id = run_id
+            self._landed = cache(self._lakehouse.zone.listings)
+            self._tables = self._lakehouse.planner.one_look()
 
     def windows_complete(self, table: Table) -> Check:
         """That everything a table's days look back on is computed; otherwise their figures are not final."""

@@ -51,20 +51,3 @@ from dagster._core.storage.tags import (
     PARTITION_NAME_TAG,
     RUN_KEY_TAG,
 )
-
-# The executor that runs steps side by side is Dagster's own in the process but for the loop that takes the next step.
-from dagster._core.events import EngineEventData
-from dagster._core.execution.api import ExecuteRunWithPlanIterable
-from dagster._core.execution.compute_logs import create_compute_log_file_key
-from dagster._core.execution.context.system import PlanExecutionContext, PlanOrchestrationContext
-from dagster._core.execution.context_creation_job import PlanExecutionContextManager
-from dagster._core.execution.plan.execute_plan import _trigger_hook as trigger_hook
-from dagster._core.execution.plan.execute_plan import dagster_event_sequence_for_step, inner_plan_execution_iterator
-from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
-from dagster._core.execution.plan.plan import ExecutionPlan
-from dagster._core.execution.retries import RetryMode
-from dagster._core.errors import raise_execution_interrupts
-
-# A run of the terminal, with the executor of the definitions: the public `execute_in_process` puts its own in place.
-from dagster._core.definitions.job_base import InMemoryJob
-from dagster._core.execution.execute_in_process import core_execute_in_process

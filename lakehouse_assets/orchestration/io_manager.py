@@ -6,7 +6,6 @@ import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
-from functools import partial
 from typing import Any, NoReturn, cast
 
 import dagster as dg
@@ -97,8 +96,7 @@ class IcebergIOManager(dg.IOManager):
             with self.naming_trouble(
                 context.run_id, name, context.step_context.previous_attempt_count
             ):  # only now the inputs are read
-                going_on = partial(self._lakehouse.trouble.raise_met, context.run_id)
-                published = self._lakehouse.warehouse.write(name, obj, first, last, base, properties, going_on)
+                published = self._lakehouse.warehouse.write(name, obj, first, last, base, properties)
         except (PublishConflict, CatalogLocked) as passing:  # only these can succeed when repeated
             if isinstance(passing, CatalogLocked) and context.step_context.previous_attempt_count >= _MOST_RETRIES:
                 self._lakehouse.trouble.note(context.run_id, passing)

@@ -20,13 +20,13 @@ class StorageTrouble(CatalogError):
 
 
 class Troubles:
-    """What was met in a run that concerns every table, such as its end, so that its other steps need not meet it."""
+    """What was met in a run that concerns every table, so that its later steps need not meet it again."""
 
     def __init__(self) -> None:
-        self._met: dict[str, BaseException] = {}
+        self._met: dict[str, Exception] = {}
 
-    def note(self, run_id: str, error: BaseException) -> None:
-        """An error of a step that every other step of the run would meet too, or that the run is stopped."""
+    def note(self, run_id: str, error: Exception) -> None:
+        """An error of a step that every later step of the run would meet too."""
         self._met[run_id] = error
 
     def raise_met(self, run_id: str) -> None:

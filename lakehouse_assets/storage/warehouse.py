@@ -235,14 +235,7 @@ class Warehouse:
         return parts.withColumn(ORDER, F.unix_date(day_column).cast("bigint") * F.lit(1 << 32) + user)
 
     def write(
-        self,
-        name: str,
-        frame: DataFrame,
-        first: date,
-        last: date,
-        base: Base,
-        properties: Mapping[str, str],
-        may_publish: Callable[[], None] = lambda: None,
+        self, name: str, frame: DataFrame, first: date, last: date, base: Base, properties: Mapping[str, str]
     ) -> Published:
         """Replace the days ``first`` … ``last`` of a table by the rows of a frame; days without rows become empty.
 
@@ -253,7 +246,6 @@ class Warehouse:
             last: last day replaced.
             base: the table as noted before the inputs were read.
             properties: what the commit's snapshot says of itself, such as the run's id.
-            may_publish: called when everything is staged; raises if it must not be published any more.
 
         Raises:
             ContractViolation: a rule of the table does not hold; readers still see the previous data.
@@ -272,7 +264,6 @@ class Warehouse:
             raise
         try:
             audit = self._audit_of_stage(declared, staging, first, last)
-            may_publish()
         except BaseException:
             staging.discard()
             raise
