@@ -37,7 +37,6 @@ from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.planning.planner import Work
 from lakehouse_assets.reports.charts import charts_of
 from lakehouse_assets.reports.dashboard import write_dashboard
-from lakehouse_assets.reports.painter import NotDrawn, Painter
 from lakehouse_assets.settings import load_settings
 
 HEADER = ",".join(DATASETS["interactions"])
@@ -657,19 +656,6 @@ def test_every_chart_draws_the_rows_of_its_table(home: Path) -> None:
             rows = [row for row in chart["rows"] if not choice or row[3] == choice]
             values = [dict(zip(("day", "series", "value"), row, strict=False)) for row in rows]
             assert "<svg" in vl_convert.vegalite_to_svg(drawn | {"data": {"values": values}, "width": 300})
-
-
-def test_an_image_is_drawn_by_the_next_process_when_one_has_ended() -> None:
-    painter, chart = Painter(), {"mark": "bar", "encoding": {}, "data": {"values": [{"a": 1}]}}
-    drawn = painter.svg(chart)
-    assert drawn == vl_convert.vegalite_to_svg(chart)
-    with pytest.raises(NotDrawn, match="conversion failed"):
-        painter.svg({"mark": 3})
-    assert painter._process
-    painter._process.kill()
-    with pytest.raises(NotDrawn, match="has ended with status -9"):
-        painter.svg(chart)
-    assert painter.svg(chart) == drawn
 
 
 PICKLES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "jsonpickle"}

@@ -10,17 +10,16 @@ import base64
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from functools import cached_property
-from threading import Lock
 from typing import Any
 
 import dagster as dg
 import duckdb
+import vl_convert
 from pyiceberg.table import Table as IcebergTable
 
 from lakehouse_assets.assets.charts import COVERAGE, MONTH, WEEK, Chart
 from lakehouse_assets.assets.table import Table
 from lakehouse_assets.reports.charts import PLAIN, partial_days, spec
-from lakehouse_assets.reports.painter import painter
 from lakehouse_assets.storage.catalog import Catalog, read_stamps
 from lakehouse_assets.storage.coverage import SOURCES, cover
 from lakehouse_assets.storage.query import connect, show
@@ -44,7 +43,6 @@ class UiMetadata:
         self._shown: dict[str, str] = {}  # where the metadata of each table is that the connection shows
         self._covered = False
         self._partial: Mapping[str, Collection[str]] | None = None
-        self._one_at_a_time = Lock()  # of tables that may be published side by side
 
     def of(self, table: Table, before: IcebergTable, published: Published) -> dict[str, Any]:
         """The metadata of one publication, for the materialization of its last day.
@@ -59,19 +57,6 @@ class UiMetadata:
         recomputed = {day for day in read_stamps(before) if published.first <= day <= published.last}
         if not (chart or tabled or recomputed):
             return {"days_changed": 0}
-        with self._one_at_a_time:
-            return self._found(table, before, recomputed, published, chart, tabled=tabled)
-
-    def _found(
-        self,
-        table: Table,
-        before: IcebergTable,
-        recomputed: Collection[date],
-        published: Published,
-        chart: Chart | None,
-        *,
-        tabled: bool,
-    ) -> dict[str, Any]:
         self._look_at(table.name)
         found = _changes(self._connection, table, before, recomputed, published)
         days = {"first": published.first, "last": published.last}
@@ -198,7 +183,7 @@ def _plot(
         for day, series, value in rows
     ]
     drawn |= {"width": 560, "height": 160, "background": "white", "config": PLAIN, "data": {"values": values}}
-    image = base64.b64encode(painter().svg(drawn).encode()).decode()
+    image = base64.b64encode(vl_convert.vegalite_to_svg(drawn).encode()).decode()
     return dg.MetadataValue.md(
         f"**{chart.title}.** {chart.definition}\n\n![{chart.title}](data:image/svg+xml;base64,{image})"
     )
