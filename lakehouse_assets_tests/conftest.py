@@ -1,6 +1,7 @@
 """One session for the whole suite, Sail's or Spark's, and lakehouses in temporary folders that share it."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -59,6 +60,9 @@ def catalog_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ["LAKEHOUSE_ENGINE"] = config.getoption("--engine")  # also of the processes that tests start
+    # ignored in a script's background, which the processes that tests interrupt would inherit
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
