@@ -179,7 +179,7 @@ def _try(settings: Settings, dataset: str, files: Sequence[Path], renames: Mappi
         trials.append(try_file(engine, settings, dataset, source, renames, day))
         print("\n".join(told(source.name, trials[-1])), flush=True)
     refused = [source.name for source, trial in zip(files, trials, strict=True) if trial.refusal]
-    rejected = sum(trial.rows - trial.counts.get("accepted", 0) for trial in trials if not trial.refusal)
+    rejected = sum(trial.rows - trial.accepted for trial in trials if not trial.refusal)
     if refused or rejected:
         named = f"{', '.join(refused)} would be refused" if refused else ""
         rows = (

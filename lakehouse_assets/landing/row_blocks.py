@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Self
 
 import numpy as np
@@ -43,23 +43,18 @@ class Chunk:
 
 def chunks(inspection: Inspection, columns: Sequence[str]) -> list[Chunk]:
     """Divide a file among tasks. Only in a plain file without quotes is each line end certainly a row end."""
-    whole = inspection.quoted or inspection.carriage_returns_only or inspection.compressed
-    step = inspection.size if whole else CHUNK_BYTES
+    whole = whole_file(inspection, columns)
+    if inspection.quoted or inspection.carriage_returns_only or inspection.compressed:
+        return [whole]
     return [
-        Chunk(
-            path=inspection.path,
-            size=inspection.size,
-            header=inspection.header,
-            columns=tuple(columns),
+        replace(
+            whole,
             start=start,
-            end=-1 if whole else start + step,
-            quoted=inspection.quoted,
-            carriage_returns_only=inspection.carriage_returns_only,
-            separator=inspection.separator,
+            end=start + CHUNK_BYTES,
             counted=max((mark for mark in inspection.counted if mark[0] < start), default=(0, 0)),
         )
-        for start in range(inspection.data_start, max(inspection.size, inspection.data_start + 1), max(step, 1))
-    ][: 1 if whole else None]
+        for start in range(whole.start, max(inspection.size, whole.start + 1), CHUNK_BYTES)
+    ]
 
 
 def whole_file(inspection: Inspection, columns: Sequence[str]) -> Chunk:
