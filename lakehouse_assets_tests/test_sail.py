@@ -183,30 +183,34 @@ def test_a_warehouse_may_be_called_anything(
 def test_what_does_not_fit_in_the_memory_goes_to_the_folder_of_the_settings(tmp_path: Path) -> None:
     spill = tmp_path / "spilled [1]"
     script = """if True:
-        import os, sys, threading
+        import threading
         from pathlib import Path
         from pyspark.sql import Window
         from lakehouse_assets.engines.sail import start_sail
         from lakehouse_assets.settings import load_settings
+        from lakehouse_assets.stopping import STOP
 
-        settings, written, done = load_settings(), set(), threading.Event()
-        def watch():
-            while not done.wait(0.02):
-                written.update(path.name for path in settings.spill_path.rglob("*") if path.is_file())
-        watching = threading.Thread(target=watch)
-        watching.start()
-        session = start_sail(settings)
-        from pyspark.sql import functions as F  # of Spark Connect only now
-        along = Window.partitionBy(F.col("id") % 2).orderBy("hash")
-        rows = session.range(6_000_000).select("id", F.xxhash64("id").alias("hash"))
-        [found] = rows.withColumn("place", F.row_number().over(along)).agg(F.max("place"), F.count("*")).collect()
-        done.set()
-        watching.join()
-        print(*found, bool(written), flush=True)
-        os._exit(0)  # the server's threads have nothing left to do
+        def run():
+            settings, written, done = load_settings(), set(), threading.Event()
+            def watch():
+                while not done.wait(0.02):
+                    written.update(path.name for path in settings.spill_path.rglob("*") if path.is_file())
+            watching = threading.Thread(target=watch)
+            watching.start()
+            session = start_sail(settings)
+            from pyspark.sql import functions as F  # of Spark Connect only now
+            along = Window.partitionBy(F.col("id") % 2).orderBy("hash")
+            rows = session.range(6_000_000).select("id", F.xxhash64("id").alias("hash"))
+            [found] = rows.withColumn("place", F.row_number().over(along)).agg(F.max("place"), F.count("*")).collect()
+            done.set()
+            watching.join()
+            print(*found, bool(written))
+            return 0
+        STOP.guard(run)  # as commands run and end
     """
     own = {"LAKEHOUSE_HOME": str(tmp_path), "LAKEHOUSE_SPILL": str(spill), "LAKEHOUSE_DRIVER_MEMORY": "120m"}
     environment = {name: value for name, value in os.environ.items() if name != "SPARK_LOCAL_DIRS"} | own
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert done.stdout == "3000000 6000000 True\n", done.stderr
+    assert not list(spill.iterdir())

@@ -126,6 +126,27 @@ def test_who_does_not_stop_is_ended_with_all_it_started(signals: int) -> None:
     ended(process)
 
 
+_DONE = """
+import atexit, sys, threading
+from lakehouse_assets.stopping import STOP
+class Kept:
+    def __del__(self):
+        print("taken apart")
+kept = Kept()
+def run():
+    atexit.register(print, "cleaned up")
+    threading.Timer(0.2, print, ["waited for"]).start()
+    print("done")
+    return 3
+sys.exit(STOP.guard(run))
+"""
+
+
+def test_a_command_that_is_done_ends_without_taking_its_objects_apart() -> None:
+    done = subprocess.run([sys.executable, "-c", _DONE], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "done\nwaited for\ncleaned up\n", "")
+
+
 @pytest.mark.spark
 def test_a_parallel_backfill_in_the_background_ends_with_its_parts(tmp_path: Path) -> None:
     """A script starts what runs in the background with SIGINT ignored; that stays so, and SIGTERM ends it."""

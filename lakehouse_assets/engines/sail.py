@@ -6,6 +6,7 @@ Nobody sees a file before a commit names it, so staging needs no branch. A proce
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import uuid
@@ -152,6 +153,7 @@ def _server() -> Any:
 
     server = SparkConnectServer("127.0.0.1", 0)
     server.start(background=True)
+    atexit.register(server.stop)  # it removes its folder for what it spills
     return server
 
 
