@@ -12,6 +12,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from lakehouse_assets.landing.text_files import (
@@ -177,16 +178,20 @@ def _header(path: str, text: bytes, columns: Sequence[str]) -> tuple[str, tuple[
 
 def _as_wide_as_rows(header: tuple[str, ...], text: bytes, separator: str) -> tuple[str, ...]:
     """A header with or without an empty last column, as the first rows have one: they end with a separator or don't."""
-    lines = text.splitlines()[: -1 if len(text) > _SAMPLED_BYTES else None]
-    rows = [_divided(line.decode("utf-8", "replace"), separator) for line in lines if line.strip()]
-    rows = [row for row in rows if row]  # without those over lines
-    if not rows:
+    if "" not in header:
+        other: tuple[str, ...] = (*header, "")
+    elif header[-1] == "":
+        other = header[:-1]
+    else:
         return header
-    if "" not in header and all(len(row) == len(header) + 1 and not row[-1] for row in rows):
-        return (*header, "")
-    if header[-1] == "" and all(len(row) == len(header) - 1 for row in rows):
-        return header[:-1]
-    return header
+
+    def fits(row: list[str]) -> bool:
+        return len(row) == len(other) and (len(other) < len(header) or not row[-1])
+
+    lines = text.splitlines()[: -1 if len(text) > _SAMPLED_BYTES else None]
+    rows = (row for line in lines if line.strip() and (row := _divided(line.decode("utf-8", "replace"), separator)))
+    first = next(rows, None)  # without those over lines; most often it decides alone
+    return other if first and all(map(fits, chain([first], rows))) else header
 
 
 def _first_line(text: bytes) -> tuple[str, str, int]:
