@@ -233,15 +233,12 @@ def other_readings(texts: Sequence[str], formats: Sequence[str], input_zone: Zon
 
 
 def fitting_formats(texts: Sequence[str], input_zone: ZoneInfo) -> list[str]:
-    """Common formats that every one of some texts is written in, best first; none where the texts are read anyway.
+    """Common formats that most of some texts are written in, best first; none where the texts are read anyway.
 
+    A column has some texts that are no time, such as "n/a": the formats are those that read most, and more than half.
     Two that differ in day and month are both there where no text tells which it is.
     """
-    if not texts or all(instant_of(text, input_zone) for text in texts):
-        return []
-    candidates = [Format.of(text) for text in _COMMON]
-    return [
-        one.text
-        for one in candidates
-        if all(instant_of(text, input_zone) or instant_of(text, input_zone, [one]) for text in texts)
-    ]
+    unread = [text for text in texts if not instant_of(text, input_zone)]
+    read = {one: sum(bool(instant_of(text, input_zone, [Format.of(one)])) for text in unread) for one in _COMMON}
+    most = max(read.values())
+    return [one for one, count in read.items() if count == most] if 2 * most > len(unread) else []

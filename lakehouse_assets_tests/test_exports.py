@@ -70,7 +70,8 @@ def test_a_trial_accepts_an_export_with_its_settings_and_proposes_such_without(
     guessed = try_file(engine, load_settings(), "interactions", file, {}, None)
     assert guessed.refusal or guessed.accepted < guessed.rows
     # Segment's userId is likelier than anonymousId, and not every event has it
-    assert guessed.accepted_then == (9 if tool == "segment" else 12), "\n".join(told(file.name, guessed))
+    accepted = guessed.then.accepted if guessed.then else 0
+    assert accepted == (9 if tool == "segment" else 12), "\n".join(told(file.name, guessed))
 
 
 def test_exports_land_and_their_rows_and_metrics_are_those_counted_apart(make_lake: Any, tmp_path: Path) -> None:
@@ -114,9 +115,19 @@ def test_a_trial_tells_reasons_samples_and_settings_and_leaves_nothing(make_lake
     assert any(line.endswith("missing_user_id: user_id '' (line 5)") for line in told("events.csv", trial))
     assert trial.unused == ["plan"]
     assert trial.proposed == {"timestamp_formats": ["%m/%d/%Y %H:%M"], "allowed_actions": ["login", "edit"]}
-    assert (trial.accepted_then, trial.rows) == (2, 5)
+    assert trial.then
+    assert trial.then.counts == {"accepted": 2, "bad_duration": 1, "malformed_row": 1, "missing_user_id": 1}
+    shown = "\n".join(told("events.csv", trial)).partition("rejected even then:")[2]
+    assert "bad_duration: duration_ms 'x' (line 4)" in shown
+    assert "and 2 of 5 rows would be accepted:" in "\n".join(told("events.csv", trial))
     assert [path.name for path in tmp_path.iterdir()] == ["events.csv"]
     assert trial.doubts == []
+    dirty = ["3/25/2024 10:00", "3/5/2024 10:00", "3/6/2024 10:01", "n/a", "25/3/2024 10:00"]
+    file.write_text("\n".join([HEADERS["interactions"], *(f"a,{one},edit,p,5,1" for one in dirty)]))
+    of_times = try_file(lake.lakehouse.engine, settings, "interactions", file, {}, None)
+    assert of_times.proposed == {"timestamp_formats": ["%m/%d/%Y %H:%M"]}
+    assert of_times.then
+    assert of_times.then.samples == {"bad_timestamp": {"25/3/2024 10:00": 6, "n/a": 5}}
     file.write_text("\n".join([HEADERS["interactions"], *(f"a,3/5/2024 10:00, {one},p,5,1" for one in ACTIONS)]))
     of_actions = try_file(lake.lakehouse.engine, settings, "interactions", file, {}, None)
     assert of_actions.proposed == {"timestamp_formats": ["%m/%d/%Y %H:%M"], "allowed_actions": ["Sign Up", "login"]}

@@ -30,7 +30,7 @@ from lakehouse_assets.timestamps import fitting_formats, other_readings
 _SAMPLES = 3
 _TEXTS_LOOKED_AT = 200
 _MOST_ACTIONS = 20
-_FURTHER_LOOKS = 2
+_FURTHER_LOOKS = 3
 # which value of a row a reason is about
 _ABOUT = {
     "malformed_row": "malformed_row",
@@ -79,7 +79,7 @@ class Trial:
         doubts: what the proposal leaves open.
         refusal: why it would not be taken at all as the settings are.
         days: first and last day of its accepted rows.
-        accepted_then: rows that would be accepted with the proposed settings.
+        then: the trial with the proposed settings.
         by_line: whether the lines that are counted are those of the file itself.
     """
 
@@ -93,7 +93,7 @@ class Trial:
     doubts: Sequence[str] = ()
     refusal: str = ""
     days: tuple[date, date] | None = None
-    accepted_then: int = 0
+    then: Trial | None = None
     by_line: bool = True
 
     @property
@@ -130,16 +130,20 @@ def try_file(
             trial.refusal = error.reason
             trial.proposed = {f"map_{dataset}": proposed_map}
             _read(engine, settings, dataset, source, proposed_map, day, Path(folder), trial)
-        last, proposed = trial, dict(trial.proposed)
-        for _ in range(_FURTHER_LOOKS):  # what one setting lets through may need another
-            if not last.proposed:
+        last, proposed, new = trial, dict(trial.proposed), trial.proposed
+        for look in range(_FURTHER_LOOKS):  # what one setting lets through may need another
+            if not new:
                 break
             chosen = settings.model_copy(update=_as_settings(proposed))
             last = Trial()
-            _read(engine, chosen, dataset, source, proposed_map, day, Path(folder), last)
-            proposed |= last.proposed
+            has_format = "timestamp_formats" in proposed  # a second one could read days as months
+            _read(engine, chosen, dataset, source, proposed_map, day, Path(folder), last, times=not has_format)
+            if look == _FURTHER_LOOKS - 1:
+                break  # what nobody looked at is not proposed
+            new = last.proposed
+            proposed |= new
             trial.doubts = [*trial.doubts, *(doubt for doubt in last.doubts if doubt not in trial.doubts)]
-        trial.proposed, trial.accepted_then = proposed, last.accepted
+        trial.proposed, trial.then = proposed, last
     roots = {theirs.split(".")[0] for theirs in proposed_map.values()}
     ours = {proposed_map.get(name, name).casefold() for name in DATASETS[dataset]}
     known = {*(settings.segments if dataset == "users" else settings.extra_columns)}
@@ -183,8 +187,10 @@ def _read(
     day: date | None,
     folder: Path,
     trial: Trial,
+    *,
+    times: bool = True,
 ) -> None:
-    """Fill in what a trial found with a map."""
+    """Fill in what a trial found with a map; ``times``: formats of timestamps may be proposed."""
     columns = DATASETS[dataset]
     with as_csv(source, columns, renames, lambda: folder) as (path, left):
         theirs = [left.get(name, name) for name in columns]
@@ -195,7 +201,7 @@ def _read(
         judge = judged if dataset == "users" else _classified(settings)
         table = judge(rows).withColumn("reason", F.coalesce("reason", F.lit(_ACCEPTED)))
         _count(table, dataset, trial)
-        _propose(table, settings, trial)
+        _propose(table, settings, trial, times=times)
         first = table.where("malformed_row IS NULL").limit(1).toArrow().to_pylist()
         values = first[0] if first else {}
     origin = {name: renames.get(name, name) for name in columns}
@@ -254,7 +260,7 @@ def _count(table: DataFrame, dataset: str, trial: Trial) -> None:
     trial.samples = samples
 
 
-def _propose(table: DataFrame, settings: Settings, trial: Trial) -> None:
+def _propose(table: DataFrame, settings: Settings, trial: Trial, *, times: bool) -> None:
     """Add the settings that would have fewer rows rejected."""
     proposed, doubts = dict[str, object](), list[str]()
     for reason, about in (("bad_timestamp", "timestamp"), ("unknown_action", "action_type")):
@@ -263,7 +269,8 @@ def _propose(table: DataFrame, settings: Settings, trial: Trial) -> None:
         rejected = table.where(F.col("reason") == reason).select(trimmed(about).alias(about))
         values = rejected.groupBy(about).count().orderBy(F.desc("count"), about)
         texts = [row[about] or "" for row in values.limit(_TEXTS_LOOKED_AT).toArrow().to_pylist()]
-        if about == "timestamp" and (formats := fitting_formats(texts, settings.input_zone)):
+        formats = fitting_formats(texts, settings.input_zone) if about == "timestamp" and times else []
+        if formats:
             proposed["timestamp_formats"] = [*settings.timestamp_formats, formats[0]]
             others = other_readings(texts, formats, settings.input_zone)
             doubts += [f"no value tells {formats[0]} from {other}: look which it is" for other in others]
@@ -294,19 +301,27 @@ def told(name: str, trial: Trial) -> Iterator[str]:
     if trial.unused:
         yield f"    kept in bronze only: {', '.join(trial.unused)}"
     yield "  rows:"
-    for reason, rows in trial.counts.items():
-        about = _ABOUT.get(reason, "duration_ms")
-        lines = trial.samples.get(reason, {})
-        shown = ", ".join(repr(text[:60]) + (f" (line {lines[text]:,})" if trial.by_line else "") for text in lines)
-        yield f"    {rows:>9,} {reason}" + (f": {about} {shown}" if shown else "")
+    yield from (_counted(trial, reason) for reason in trial.counts)
     if trial.duplicates:
         yield f"    {trial.duplicates:>9,} of the accepted rows are duplicates; one of each counts"
     if trial.days:
         yield f"  days {trial.days[0]} … {trial.days[1]}"
-    if trial.proposed:
-        yield f"  put this into lakehouse.toml, and {trial.accepted_then:,} of {trial.rows:,} rows would be accepted:"
+    if trial.proposed and trial.then:
+        then = trial.then
+        yield f"  put this into lakehouse.toml, and {then.accepted:,} of {then.rows:,} rows would be accepted:"
         yield from (f"    {key} = {_toml(value)}" for key, value in trial.proposed.items())
+        if left := [reason for reason in then.counts if reason != _ACCEPTED]:
+            yield "  rejected even then:"
+            yield from (_counted(then, reason) for reason in left)
     yield from (f"  {doubt}" for doubt in trial.doubts)
+
+
+def _counted(trial: Trial, reason: str) -> str:
+    lines = trial.samples.get(reason, {})
+    shown = ", ".join(repr(text[:60]) + (f" (line {lines[text]:,})" if trial.by_line else "") for text in lines)
+    return f"    {trial.counts[reason]:>9,} {reason}" + (
+        f": {_ABOUT.get(reason, 'duration_ms')} {shown}" if shown else ""
+    )
 
 
 def _toml(value: object) -> str:
