@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.datasets import DATASETS
@@ -201,8 +202,13 @@ def _read(
         judge = judged if dataset == "users" else _classified(settings)
         table = judge(rows).withColumn("reason", F.coalesce("reason", F.lit(_ACCEPTED)))
         _count(table, dataset, trial)
-        _propose(table, settings, trial, times=times)
-        first = table.where("malformed_row IS NULL").limit(1).toArrow().to_pylist()
+        rejected = _rejected(table, [reason for reason in trial.counts if reason != _ACCEPTED])
+        trial.samples = {
+            reason: {str(row["value"] or ""): row["line"] for row in values[:_SAMPLES]}
+            for reason, values in rejected.items()
+        }
+        _propose(rejected, settings, trial, times=times)
+        first = rows.where("malformed_row IS NULL").limit(1).toArrow().to_pylist()
         values = first[0] if first else {}
     origin = {name: renames.get(name, name) for name in columns}
     trial.understood = [(name, origin[name], str(values.get(name) or "")) for name in columns]
@@ -239,51 +245,57 @@ def _classified(settings: Settings):  # type: ignore[no-untyped-def]  # a functi
 
 
 def _count(table: DataFrame, dataset: str, trial: Trial) -> None:
-    counted = table.groupBy("reason").agg(F.count(F.lit(1)).alias("rows")).toArrow().to_pylist()
-    trial.counts = dict(sorted(((row["reason"], row["rows"]) for row in counted), key=lambda one: (-one[1], one[0])))
-    trial.rows = sum(trial.counts.values())
-    accepted = table.where(F.col("reason") == _ACCEPTED)
     key = [trimmed("user_id").alias("user_id")]
+    days = []
     if dataset == "interactions":
         others = [F.nullif(trimmed(name), F.lit("")).alias(name) for name in DUPLICATE_KEY[2:]]
         key = [*key, F.col("event_time"), *others]
-        days = accepted.agg(F.min("event_date").alias("first"), F.max("event_date").alias("last")).toArrow().to_pylist()
-        trial.days = (days[0]["first"], days[0]["last"]) if days[0]["first"] else None
-    trial.duplicates = trial.counts.get(_ACCEPTED, 0) - accepted.select(*key).distinct().count()
-    samples = dict[str, Mapping[str, int]]()
-    for reason in trial.counts.keys() - {_ACCEPTED}:
-        about = _ABOUT.get(reason, "duration_ms")
-        found = table.where(F.col("reason") == reason).groupBy(about)
-        values = found.agg(F.count(F.lit(1)).alias("rows"), F.min(SOURCE_LINE).alias("line"))
-        most = values.orderBy(F.desc("rows"), about).limit(_SAMPLES).toArrow().to_pylist()
-        samples[reason] = {str(row[about] or ""): row["line"] for row in most}
-    trial.samples = samples
+        days = [F.min("event_date").alias("first"), F.max("event_date").alias("last")]
+    counted = table.groupBy("reason").agg(F.count(F.lit(1)).alias("rows"), *days).toArrow().to_pylist()
+    trial.counts = dict(sorted(((row["reason"], row["rows"]) for row in counted), key=lambda one: (-one[1], one[0])))
+    trial.rows = sum(trial.counts.values())
+    for row in counted:
+        if row["reason"] == _ACCEPTED:
+            trial.days = (row["first"], row["last"]) if days else None
+            trial.duplicates = row["rows"] - table.where(F.col("reason") == _ACCEPTED).select(*key).distinct().count()
 
 
-def _propose(table: DataFrame, settings: Settings, trial: Trial, *, times: bool) -> None:
+def _rejected(table: DataFrame, reasons: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """For each reason the values that it is about, those of most rows first: ``value``, ``bare`` and first ``line``."""
+    if not reasons:
+        return {}
+    value = F.lit(None).cast("string")
+    for reason in reasons:
+        value = F.when(F.col("reason") == reason, F.col(_ABOUT.get(reason, "duration_ms"))).otherwise(value)
+    found = table.where(F.col("reason") != _ACCEPTED).groupBy("reason", value.alias("value"))
+    values = found.agg(F.count(F.lit(1)).alias("rows"), F.min(SOURCE_LINE).alias("line"))
+    place = F.row_number().over(Window.partitionBy("reason").orderBy(F.desc("rows"), "value"))
+    most = values.withColumn("place", place).where(F.col("place") <= _TEXTS_LOOKED_AT)
+    rows = most.withColumn("bare", trimmed("value")).toArrow().sort_by("place").to_pylist()
+    return {reason: [row for row in rows if row["reason"] == reason] for reason in reasons}
+
+
+def _propose(
+    rejected: Mapping[str, Sequence[Mapping[str, Any]]], settings: Settings, trial: Trial, *, times: bool
+) -> None:
     """Add the settings that would have fewer rows rejected."""
     proposed, doubts = dict[str, object](), list[str]()
-    for reason, about in (("bad_timestamp", "timestamp"), ("unknown_action", "action_type")):
-        if reason not in trial.counts:
-            continue
-        rejected = table.where(F.col("reason") == reason).select(trimmed(about).alias(about))
-        values = rejected.groupBy(about).count().orderBy(F.desc("count"), about)
-        texts = [row[about] or "" for row in values.limit(_TEXTS_LOOKED_AT).toArrow().to_pylist()]
-        formats = fitting_formats(texts, settings.input_zone) if about == "timestamp" and times else []
-        if formats:
-            proposed["timestamp_formats"] = [*settings.timestamp_formats, formats[0]]
-            others = other_readings(texts, formats, settings.input_zone)
-            doubts += [f"no value tells {formats[0]} from {other}: look which it is" for other in others]
-        elif about == "action_type" and (named := [text for text in texts if text]):
-            were = [action for action in settings.allowed_actions if trial.counts.get(_ACCEPTED)]
-            wanted = [*were, *named[:_MOST_ACTIONS]]
-            first = {action_column(action): action for action in reversed(wanted)}  # two can't share a column
-            proposed["allowed_actions"] = list(dict.fromkeys(first[action_column(action)] for action in wanted))
-            doubts += [
-                f"{text!r} and {first[action_column(text)]!r} differ in case or punctuation only; write them alike"
-                for text in named[:_MOST_ACTIONS]
-                if text != first[action_column(text)]
-            ]
+    texts = list(dict.fromkeys(row["bare"] or "" for row in rejected.get("bad_timestamp", ()) if times))
+    if formats := fitting_formats(texts, settings.input_zone):
+        proposed["timestamp_formats"] = [*settings.timestamp_formats, formats[0]]
+        others = other_readings(texts, formats, settings.input_zone)
+        doubts += [f"no value tells {formats[0]} from {other}: look which it is" for other in others]
+    named = list(dict.fromkeys(row["bare"] for row in rejected.get("unknown_action", ()) if row["bare"]))
+    if named:
+        were = [action for action in settings.allowed_actions if trial.accepted]
+        wanted = [*were, *named[:_MOST_ACTIONS]]
+        first = {action_column(action): action for action in reversed(wanted)}  # two can't share a column
+        proposed["allowed_actions"] = list(dict.fromkeys(first[action_column(action)] for action in wanted))
+        doubts += [
+            f"{text!r} and {first[action_column(text)]!r} differ in case or punctuation only; write them alike"
+            for text in named[:_MOST_ACTIONS]
+            if text != first[action_column(text)]
+        ]
     trial.proposed, trial.doubts = {**trial.proposed, **proposed}, [*trial.doubts, *doubts]
 
 
