@@ -1,10 +1,12 @@
 """One session for the whole suite, Sail's or Spark's, and lakehouses in temporary folders that share it."""
 
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
@@ -17,11 +19,13 @@ from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.engines.sail import SailEngine, start_sail
 from lakehouse_assets.engines.spark import SparkEngine, start_spark
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.orchestration.instance import terminal_instance
 from lakehouse_assets.planning.planner import Stale
 from lakehouse_assets.runner import Runner
 from lakehouse_assets.settings import Settings, load_settings
 from lakehouse_assets.storage.catalog import Catalog
 from lakehouse_assets.storage.engine import Engine
+from lakehouse_assets.storage.place import sqlite_file
 
 # What most tests look at; each further table costs every run of every test some tenths of a second.
 CORE = (
@@ -155,20 +159,35 @@ def computed_by(
 
 
 @pytest.fixture(scope="session")
-def make_lake(spark: SparkSession, catalog_home: Path, pytestconfig: pytest.Config) -> Callable[..., Lake]:
+def new_records(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], None]:
+    """Puts Dagster's databases of no run into a lakehouse's folder: a copy, as making them takes 0.3 s each time."""
+    made = load_settings(home=tmp_path_factory.mktemp("records"))
+    with terminal_instance(made):
+        pass
+
+    def put(home: Path) -> None:
+        shutil.copytree(made.dagster_path, load_settings(home=home).dagster_path)
+
+    return put
+
+
+@pytest.fixture(scope="session")
+def make_lake(
+    spark: SparkSession, catalog_home: Path, pytestconfig: pytest.Config, new_records: Callable[[Path], None]
+) -> Callable[..., Lake]:
     """Lakehouses that share the session's catalog; every call empties it first. ``tables=()`` makes all tables."""
     computing = {"engine": pytestconfig.getoption("--engine"), "driver_memory": "2g"}
 
     def make(tables: Sequence[str] = CORE, **settings: object) -> Lake:
-        import shutil
-
         chosen: Settings = load_settings(home=catalog_home, tables=tables, **computing | settings)
-        shutil.rmtree(chosen.landing_uri, ignore_errors=True)
-        shutil.rmtree(chosen.dagster_path, ignore_errors=True)
         # in the default warehouse, which is where earlier tests have left tables
-        before = Catalog(load_settings(home=catalog_home, **settings | {"warehouse": ""}))
-        for name in before.names():
-            before.iceberg.drop_table(name)
+        before = load_settings(home=catalog_home, **settings | {"warehouse": ""})
+        catalog = Catalog(before)
+        for name in catalog.names():
+            catalog.iceberg.drop_table(name)
+        for folder in (chosen.landing_uri, before.warehouse_uri, chosen.dagster_path):
+            shutil.rmtree(folder, ignore_errors=True)
+        new_records(catalog_home)
 
         def engine(catalog: Catalog) -> Engine:
             if pytestconfig.getoption("--engine") == "sail":
@@ -178,3 +197,36 @@ def make_lake(spark: SparkSession, catalog_home: Path, pytestconfig: pytest.Conf
         return Lake(Lakehouse(chosen, engine))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def computed_lake(
+    make_lake: Callable[..., Lake], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Sequence[str], Callable[[Lake], object]], Lake]:
+    """Lakes of some tables and deliveries that are up to date: computed for the first test, copied for the others."""
+    kept: dict[object, Path] = {}
+
+    def made(tables: Sequence[str], deliver: Callable[[Lake], object]) -> Lake:
+        lake, asked = make_lake(tables), (tuple(tables), deliver)
+        settings = lake.lakehouse.settings
+        folders = [Path(settings.landing_uri), settings.dagster_path, Path(settings.warehouse_uri)]
+        if asked in kept:
+            for folder in folders:
+                shutil.copytree(kept[asked] / folder.name, folder, dirs_exist_ok=True)
+            _copy_database(kept[asked] / "catalog.db", sqlite_file(settings))
+            return lake
+        deliver(lake)
+        lake.run()
+        kept[asked] = tmp_path_factory.mktemp("computed")
+        for folder in folders:
+            shutil.copytree(folder, kept[asked] / folder.name)
+        _copy_database(sqlite_file(settings), kept[asked] / "catalog.db")
+        return lake
+
+    return made
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    """Copy what is in a database, so that whoever has the target open sees it."""
+    with closing(sqlite3.connect(source)) as one, closing(sqlite3.connect(target)) as other:
+        one.backup(other)

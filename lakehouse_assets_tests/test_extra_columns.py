@@ -23,14 +23,15 @@ SECOND = [
 ]
 
 
-@pytest.fixture
-def lake(make_lake: Any) -> Any:
-    lake = make_lake(tables=TABLES)
+def two_days(lake: Any) -> None:
     lake.deliver("2024-03-01", "\n".join([HEADER, *FIRST]) + "\n")
     lake.deliver("2024-03-02", "\n".join([f"{HEADER},plan,experiment", *SECOND]) + "\n")
     lake.rows("2024-03-01", "a,2024-01-01,DE,ios,free", dataset="users", name="users.csv")
-    lake.run()
-    return lake
+
+
+@pytest.fixture
+def lake(computed_lake: Any) -> Any:
+    return computed_lake(TABLES, two_days)
 
 
 def kept(lake: Any) -> list[tuple[Any, ...]]:

@@ -14,6 +14,7 @@ from pyiceberg.types import LongType
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse_assets import cli
 from lakehouse_assets.assets.division import PART, REPEATS
 from lakehouse_assets.calendar import ALL_DAYS
 from lakehouse_assets.engines.sail import FileStaging
@@ -26,12 +27,13 @@ TABLE = "silver.user_days"
 DAY = "2024-03-01"
 
 
+def three_users(lake: Any) -> None:
+    lake.rows(DAY, *(f"{user},{DAY} 10:00:00,edit,p,5,1" for user in "abc"))
+
+
 @pytest.fixture
-def lake(make_lake: Callable[..., Any]) -> Any:
-    made = make_lake(("gold.daily_metrics",))
-    made.rows(DAY, *(f"{user},{DAY} 10:00:00,edit,p,5,1" for user in "abc"))
-    made.run()
-    return made
+def lake(computed_lake: Callable[..., Any]) -> Any:
+    return computed_lake(("gold.daily_metrics",), three_users)
 
 
 def data_files(lake: Any) -> set[Path]:
@@ -119,16 +121,16 @@ def test_what_was_staged_too_long_ago_is_not_published(lake: Any, monkeypatch: p
     assert (lake.table(TABLE), data_files(lake)) == (before, files)
 
 
-def test_a_run_killed_with_files_staged_leaves_the_old_rows_and_the_next_one_heals(lake: Any) -> None:
+def test_a_run_killed_with_files_staged_leaves_the_old_rows_and_the_next_one_heals(
+    lake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before, files = lake.table(TABLE), data_files(lake)
     lake.rows(DAY, f"d,{DAY} 10:00:00,edit,p,5,1")
     settings = lake.lakehouse.settings
-    environment = os.environ | {
-        "LAKEHOUSE_HOME": str(settings.home_path),
-        "LAKEHOUSE_TABLES": ",".join(settings.tables),
-    }
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(settings.home_path))
+    monkeypatch.setenv("LAKEHOUSE_TABLES", ",".join(settings.tables))
     victim = [sys.executable, "-m", "lakehouse_assets_tests.victim", "staged", TABLE, "0"]
-    done = subprocess.run(victim, env=environment, start_new_session=True, check=False, timeout=300)
+    done = subprocess.run(victim, start_new_session=True, check=False, timeout=300)
     assert done.returncode == -9
     assert lake.table(TABLE) == before
     (left,) = data_files(lake) - files
@@ -137,8 +139,7 @@ def test_a_run_killed_with_files_staged_leaves_the_old_rows_and_the_next_one_hea
     assert left in data_files(lake)  # young, so that it may be another run's
     day_old = (datetime.now(tz=UTC) - timedelta(days=2)).timestamp()
     os.utime(left, (day_old, day_old))
-    maintain = [sys.executable, "-m", "lakehouse_assets.cli", "maintain"]
-    subprocess.run(maintain, env=environment, check=True, capture_output=True, timeout=300)
+    assert cli.main(["maintain"]) == 0
     assert left not in data_files(lake)
     assert [row["user_id"] for row in lake.table(TABLE)] == ["d"]
 
@@ -167,7 +168,8 @@ def test_a_file_that_is_missing_or_empty_is_an_error_and_not_no_rows(lake: Any, 
     file.write_bytes(content)
 
 
-@pytest.mark.parametrize("folder", ["a b", "a%20b", "Müller", "a[1]b", "st*r", "a{1,2}b", "q?x", "a#b"])
+# what is special in an address, in a pattern of files, and a letter of more than one byte
+@pytest.mark.parametrize("folder", ["a b%20c#d", "Müller[1]{1,2}", "st*r q?x"])
 def test_a_warehouse_may_be_called_anything(
     make_lake: Callable[..., Any], spark: SparkSession, tmp_path: Path, folder: str
 ) -> None:
