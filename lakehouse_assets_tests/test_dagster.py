@@ -84,7 +84,7 @@ def test_definitions_load_while_the_store_and_the_catalog_are_down(tmp_path):
 
 
 def test_days_show_their_rows_and_an_open_window_warns_until_it_is_complete(make_lake):
-    lake = make_lake()
+    lake = make_lake(("silver.interaction_counts", "gold.daily_metrics"))
     lake.rows("2024-03-01", "w,2024-03-01 10:00:00,edit,p,1,1", "w,2024-03-01 10:00:00,fly,p,1,1")
     lake.rows("2024-03-02", "u,2024-03-02 10:00:00,edit,p,1,1", "v,2024-03-02 10:00:00,edit,p,1,1")
     lake.runner.run_range(date(2024, 3, 2), date(2024, 3, 2))

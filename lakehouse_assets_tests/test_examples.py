@@ -174,6 +174,7 @@ def test_a_git_history_lands_through_its_settings(folder):
 def test_the_demo_neither_needs_nor_fetches_a_java(folder):
     environment = {name: value for name, value in os.environ.items() if name not in ("JAVA_HOME", "SPARK_HOME")}
     environment |= {"HOME": str(folder), "LAKEHOUSE_CACHE": str(folder / "cache"), "PATH": "/nowhere"}
+    environment |= {"LAKEHOUSE_TABLES": "gold.daily_metrics,gold.segment_metrics"}
     command = [sys.executable, "-m", "lakehouse_assets.cli", "demo"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr

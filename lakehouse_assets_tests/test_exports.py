@@ -1,6 +1,5 @@
 """Exports of analytics tools land through the settings beside them (examples/exports); `land --try` says so before."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from zoneinfo import ZoneInfo
 import duckdb
 import pytest
 
+from lakehouse_assets import cli
 from lakehouse_assets.landing.deliver import split
 from lakehouse_assets.landing.trial import told, try_file
 from lakehouse_assets.settings import Settings, load_settings
@@ -147,23 +147,23 @@ def test_a_trial_tells_reasons_samples_and_settings_and_leaves_nothing(make_lake
 
 
 def test_the_command_prints_a_trial_ends_with_0_only_if_every_row_would_be_accepted_and_lands_nothing(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-        tool = [sys.executable, "-m", "lakehouse_assets.cli", "land", "interactions", "--try", *arguments]
-        chosen = {"LAKEHOUSE_HOME": str(tmp_path / "home"), "LAKEHOUSE_ENGINE": "sail"}
-        return subprocess.run(tool, env=os.environ | chosen, capture_output=True, text=True, check=False)
-
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LAKEHOUSE_ENGINE", "sail")
+    command = ["land", "interactions", "--try", "events.jsonl"]
     shutil.copy(file_of("ga4"), tmp_path / "events.jsonl")
     shutil.copy(EXPORTS / "ga4" / "lakehouse.toml", tmp_path)
-    good = command("events.jsonl")
+    process = [sys.executable, "-m", "lakehouse_assets.cli", *command]
+    good = subprocess.run(process, capture_output=True, text=True, check=False)
     assert (good.returncode, good.stderr) == (0, "")
     assert "page_id            from event_params.page_location, such as 'https://example.test/0'" in good.stdout
     assert "       12 accepted" in good.stdout
     (tmp_path / "lakehouse.toml").unlink()
-    bad = command("events.jsonl")
-    assert (bad.returncode, bad.stderr) == (1, "lakehouse: events.jsonl would be refused\n")
-    proposed = bad.stdout.partition("put this into lakehouse.toml, and 12 of 12 rows would be accepted:\n")[2]
+    assert cli.main(command) == 1
+    bad = capsys.readouterr()
+    assert bad.err == "lakehouse: events.jsonl would be refused\n"
+    proposed = bad.out.partition("put this into lakehouse.toml, and 12 of 12 rows would be accepted:\n")[2]
     (tmp_path / "lakehouse.toml").write_text("".join(line.strip() + "\n" for line in proposed.splitlines()))
-    assert command("events.jsonl").returncode == 0
+    assert cli.main(command) == 0
     assert not (tmp_path / "home").exists()

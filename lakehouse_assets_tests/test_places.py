@@ -23,7 +23,7 @@ from lakehouse_assets.storage.catalog import Catalog
 from lakehouse_assets.storage.moving import settle
 from lakehouse_assets.storage.place import WrongPlace
 from lakehouse_assets.storage.query import connect
-from lakehouse_assets_tests.conftest import CORE, HEADERS
+from lakehouse_assets_tests.conftest import HEADERS
 from lakehouse_assets_tests.test_cli import store
 
 NASTY = "a%20b q?m#h 'é\" [x]{y} 漢😀 p%41 a:b=c&d;e,f*g$HOME\\n~+@!|<>^`("
@@ -276,7 +276,7 @@ def test_java_is_told_utf8_in_a_locale_that_is_not(tmp_path):
 @pytest.mark.spark
 def test_a_copy_at_a_place_of_any_name_runs_in_the_c_locale(make_lake, tmp_path):
     """The whole way, with a Java of its own: what Spark, PyIceberg, SQLite, Dagster and DuckDB make of such names."""
-    lake = make_lake(CORE)
+    lake = make_lake(("gold.daily_metrics",))
     lake.rows("2024-03-01", "a,2024-03-01 10:00:00,edit,p,5,1.0.0", "b,2024-03-01 10:00:00,edit,p,5,1.0.0")
     lake.run()
     original = lake.lakehouse.settings.home_path
@@ -289,7 +289,7 @@ def test_a_copy_at_a_place_of_any_name_runs_in_the_c_locale(make_lake, tmp_path)
         "LAKEHOUSE_CACHE": str(cache_dir()),
         "LAKEHOUSE_ENGINE": "spark",
         "LAKEHOUSE_HOME": str(home),
-        "LAKEHOUSE_TABLES": ",".join(CORE),
+        "LAKEHOUSE_TABLES": "gold.daily_metrics",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
     out = file.with_name("out%20?#é.csv")
@@ -301,7 +301,7 @@ def test_a_copy_at_a_place_of_any_name_runs_in_the_c_locale(make_lake, tmp_path)
     )
     assert done.stdout.endswith("[0, 0, 0, 0, 0]\n"), done.stderr
     assert "every file of every table can be read" in done.stdout
-    assert users_by_day(home, tables=",".join(CORE)) == {"2024-03-01": 2, "2024-03-02": 1}
+    assert users_by_day(home, tables="gold.daily_metrics") == {"2024-03-01": 2, "2024-03-02": 1}
     assert len(out.read_text().splitlines()) == 3
     assert all(path.startswith(f"{home}/") for path in paths_named(home))
     assert content(original) == before
