@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.charts import ENGAGEMENT, WINDOW_28, Chart
 from lakehouse_assets.assets.columns import between, count, day, whole
-from lakehouse_assets.assets.frames import calendar
-from lakehouse_assets.assets.gold.stretches import stretches, users_per_class
+from lakehouse_assets.assets.gold.stretches import of_users_per_class
+from lakehouse_assets.assets.gold.user_rows import Integers, dates, day_number
 from lakehouse_assets.assets.table import Input, table_asset
 from lakehouse_assets.calendar import Days
 
 L28_DAYS = 28
+_TYPES = {"date": "date", "active_days": "bigint", "users": "bigint"}
 
 
 @table_asset(
@@ -54,7 +57,16 @@ def l28_histogram(user_days: DataFrame, days: Days) -> DataFrame:
     Returns:
         date, active_days (k = 1 … 28), users (bigint); 28 rows a day.
     """
-    active = stretches(user_days.withColumn("amount", F.lit(1)), L28_DAYS)
-    numbers = F.explode(F.sequence(F.lit(1).cast("bigint"), F.lit(L28_DAYS).cast("bigint")))
-    every_day = calendar(user_days, *days).withColumn("active_days", numbers)
-    return users_per_class(active, F.col("amount"), every_day, "active_days").select("date", "active_days", "users")
+    first = day_number(days.first)
+
+    def rows(users: Integers) -> pa.Table:
+        of_day = users[:, 1:]
+        columns = [
+            dates(np.repeat(np.arange(first, first + len(of_day)), L28_DAYS)),
+            pa.array(np.tile(np.arange(1, L28_DAYS + 1), len(of_day))),
+            pa.array(of_day.ravel()),
+        ]
+        return pa.Table.from_arrays(columns, names=list(_TYPES))
+
+    active = user_days.withColumn("amount", F.lit(1).cast("bigint"))
+    return of_users_per_class(active, L28_DAYS, lambda total: total, L28_DAYS + 1, days, rows, _TYPES)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import date
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.charts import ENGAGEMENT, WINDOW_30, Chart
 from lakehouse_assets.assets.columns import at_least, count, day, text, whole
-from lakehouse_assets.assets.frames import calendar
-from lakehouse_assets.assets.gold.stretches import stretches, users_per_class
+from lakehouse_assets.assets.gold.stretches import of_users_per_class, stretches
+from lakehouse_assets.assets.gold.user_rows import Integers, dates, day_number
 from lakehouse_assets.assets.table import Input, table_asset
 from lakehouse_assets.calendar import Days
 
@@ -16,7 +21,8 @@ POWER_DAYS = 30
 POWER_PERCENT = 1
 # Classes of a sum, eight to a doubling: few enough to count, narrow enough that few users share the edge's.
 _CLASSES_A_DOUBLING = 8
-_MOST_CLASSES = 63 * _CLASSES_A_DOUBLING  # as a sum is a bigint
+_CLASSES = 65 * _CLASSES_A_DOUBLING  # as a sum is a bigint
+_EDGES = {"begin": "date", "lowest": "bigint", "edges": "array<struct<date: date, edge: bigint, places: bigint>>"}
 
 
 @table_asset(
@@ -62,35 +68,54 @@ def power_users(user_days: DataFrame, days: Days) -> DataFrame:
     Returns:
         date, user_id, duration_ms_30d (sum over the 30 days), duration_rank (from 1; equal sums share one).
     """
-    summed = stretches(user_days.withColumnRenamed("duration_ms", "amount"), POWER_DAYS)
-    of_sum = F.floor(F.log2(F.col("amount") + 1) * _CLASSES_A_DOUBLING).cast("bigint")
-    classed = summed.withColumn("class", of_sum)
-    every_class = F.explode(F.sequence(F.lit(0).cast("bigint"), F.lit(_MOST_CLASSES).cast("bigint")))
-    every_day = calendar(user_days, *days)
-    counted = users_per_class(classed, F.col("class"), every_day.withColumn("class", every_class), "class")
-    by_day = Window.partitionBy("date")
-    from_above = by_day.orderBy(F.desc("class"))
-    places = F.ceil(F.sum("users").over(by_day) * POWER_PERCENT / 100)
-    edges = (
-        counted.withColumns({"places": places, "above": F.sum("users").over(from_above)})
-        .where("users > 0 AND above >= places")
-        .groupBy("date")
-        .agg(F.max("class").alias("edge"), F.first("places").alias("places"))
-    )
-    # in one row, so that what they are counted from is read twice and not three times
-    edge_of_day = F.sort_array(F.collect_list(F.struct("date", "edge", "places")))
-    all_edges = every_day.join(edges, "date", "left").agg(edge_of_day.alias("edges"), F.min("edge").alias("lowest"))
-    since, until = F.greatest("since", F.lit(days.first)), F.least("until", F.date_add(F.lit(days.last), 1))
-    of_stretch = F.slice("edges", F.date_diff(since, F.lit(days.first)) + 1, F.date_diff(until, since))
+    active = user_days.withColumnRenamed("duration_ms", "amount")
+    edges = of_users_per_class(active, POWER_DAYS, _class_of, _CLASSES, days, partial(_edges, days.first), _EDGES)
+    begin, end = F.greatest("since", F.lit(days.first)), F.least("until", F.date_add(F.lit(days.last), 1))
+    of_stretch = F.slice("edges", F.lit(1), F.date_diff(end, "begin"))
     reached = F.filter(of_stretch, lambda day: F.col("class") >= day["edge"])
+    # few of the stretches are left by the join, and only those get the edges of their days
     candidates = (
-        classed.join(F.broadcast(all_edges), F.col("class") >= F.col("lowest"))
-        .where(since < until)
+        F.broadcast(edges)
+        .join(
+            stretches(active, POWER_DAYS, _class_of).where(begin < end),
+            (F.col("begin") == begin) & (F.col("lowest") <= F.col("class")),
+        )
         .select("user_id", "amount", F.inline(reached))
     )
-    rank = F.rank().over(by_day.orderBy(F.desc("amount"))).cast("bigint")
+    rank = F.rank().over(Window.partitionBy("date").orderBy(F.desc("amount"))).cast("bigint")
     return (
         candidates.withColumn("duration_rank", rank)
         .where("duration_rank <= places")
         .select("date", "user_id", F.col("amount").alias("duration_ms_30d"), "duration_rank")
     )
+
+
+def _class_of(total: Integers) -> Integers:
+    """The class of a sum: its binary digits, and the eighth of its doubling."""
+    mantissa, exponent = np.frexp(total + 1.0)
+    return exponent.astype(np.int64) * _CLASSES_A_DOUBLING + ((mantissa * 2 - 1) * _CLASSES_A_DOUBLING).astype(np.int64)
+
+
+def _edges(first: date, users: Integers) -> pa.Table:
+    """For each day the class that holds its edge and how many places it has, and those of the days ahead.
+
+    Args:
+        first: the first of the days.
+        users: how many, by day and class.
+
+    Returns:
+        The columns of `_EDGES`.
+    """
+    places = -(-users.sum(axis=1) * POWER_PERCENT // 100)
+    from_above = np.cumsum(users[:, ::-1], axis=1)
+    edge = _CLASSES - 1 - np.argmax(from_above >= places[:, np.newaxis], axis=1)
+    begin = np.arange(len(edge))
+    ahead = begin[:, np.newaxis] + np.arange(POWER_DAYS)
+    there = ahead < len(edge)
+    day = ahead[there]
+    dated = dates(begin + day_number(first))
+    struct = pa.StructArray.from_arrays([dated.take(pa.array(day)), edge[day], places[day]], ["date", "edge", "places"])
+    offsets = np.append(0, np.cumsum(there.sum(axis=1))).astype(np.int32)
+    lowest = np.where(there, edge[np.minimum(ahead, len(edge) - 1)], _CLASSES).min(axis=1)
+    columns = [dated, pa.array(lowest), pa.ListArray.from_arrays(offsets, struct)]
+    return pa.Table.from_arrays(columns, names=list(_EDGES))
