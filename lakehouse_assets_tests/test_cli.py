@@ -471,10 +471,10 @@ def test_a_run_says_how_many_rows_were_rejected_and_why(home: Path) -> None:
     ]
     lakehouse = store(home, "silver.interaction_routing", routed)
     work = [Work(("silver.interaction_routing",), first, last), Work(("gold.daily_metrics",), first, last)]
-    assert rejected(work, lakehouse.settings) == [
+    assert rejected(work, lakehouse.catalog) == [
         "rejected: 2,503 of 3,503 rows (unknown_action 2,500, bad_timestamp 3); see silver.rejected_interactions"
     ]
-    assert rejected(work[1:], lakehouse.settings) == []
+    assert rejected(work[1:], lakehouse.catalog) == []
 
 
 def test_a_run_says_how_many_rows_are_duplicates(home: Path) -> None:
@@ -482,7 +482,7 @@ def test_a_run_says_how_many_rows_are_duplicates(home: Path) -> None:
     counted = [{"date": day, "duplicate_rows": rows} for day, rows in ((first, 1200), (last, 4), (date(2024, 3, 3), 7))]
     lakehouse = store(home, "silver.interaction_counts", counted)
     work = [Work(("silver.interaction_counts",), first, last)]
-    assert rejected(work, lakehouse.settings) == [
+    assert rejected(work, lakehouse.catalog) == [
         "duplicates: 1,204 interactions with the same user, instant, action and page as another, not counted; see "
         "silver.interaction_counts"
     ]
@@ -509,7 +509,7 @@ def test_a_run_says_why_a_history_delivered_under_one_date_is_late(home: Path) -
     day = date(2024, 3, 1)
     rows = [{"landing_date": day, "event_date": None, "reason": "late_event", "delivered_rows": 7}]
     lakehouse = store(home, "silver.interaction_routing", rows)
-    _, hint = rejected([Work(("silver.interaction_routing",), day, day)], lakehouse.settings)
+    _, hint = rejected([Work(("silver.interaction_routing",), day, day)], lakehouse.catalog)
     assert "more than LAKEHOUSE_LATE_DAYS (3) before the landing date" in hint
 
 
@@ -517,7 +517,7 @@ def test_a_run_says_why_rows_are_of_the_future(home: Path) -> None:
     day = date(2024, 3, 1)
     rows = [{"landing_date": day, "event_date": None, "reason": "future_event", "delivered_rows": 7}]
     lakehouse = store(home, "silver.interaction_routing", rows)
-    _, hint = rejected([Work(("silver.interaction_routing",), day, day)], lakehouse.settings)
+    _, hint = rejected([Work(("silver.interaction_routing",), day, day)], lakehouse.catalog)
     assert "future_event: after the landing date in UTC;" in hint
 
 

@@ -389,7 +389,7 @@ def test_users_who_joined_at_a_time_count_and_every_row_that_cannot_be_used_is_t
     assert reasons == {**dict.fromkeys(bad, "bad_join_date"), "2024-01-01": "missing_user_id", "cut,": "malformed_row"}
     [counts] = lake.table("silver.user_counts")
     assert list(counts.values())[1:] == [13, 7, 1, 5]  # delivered, rejected, duplicates, kept
-    assert rejected(work, lake.lakehouse.settings) == [
+    assert rejected(work, lake.lakehouse.catalog) == [
         "rejected: 7 of 13 users' rows (bad_join_date 5, malformed_row 1, missing_user_id 1); "
         "see silver.rejected_users",
         "  bad_join_date: write join_date as YYYY-MM-DD, with a time or without, or leave it empty",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lakehouse_assets.cli.compute import draw, up_to_date
+from lakehouse_assets.cli.compute import draw, first_look, up_to_date
 from lakehouse_assets.cli.options import examples, quiet
 from lakehouse_assets.cli.output import LOOK, UsageError, say, say_next
 from lakehouse_assets.cli.summary import rejected
@@ -238,9 +238,10 @@ def demo(settings: Settings) -> None:
             f"sample data: {made.rows:,} interactions over {_DEMO_DAYS} days, with late, duplicate and faulty rows "
             "among them"
         )
-    work = up_to_date(settings)
-    page = draw(settings)
-    for line in rejected(work, settings):
+    lakehouse, before = first_look(settings)
+    work = up_to_date(lakehouse, before)
+    page = draw(lakehouse)
+    for line in rejected(work, lakehouse.catalog):
         say(line)
     say(f"done in {time.monotonic() - began:.0f} s. Look at {page}")
     say_next("tables", LOOK, "dev")

@@ -21,7 +21,8 @@ from lakehouse_assets.cli.summary import rejected
 from lakehouse_assets.stopping import STOP
 
 if TYPE_CHECKING:
-    from lakehouse_assets.landing.zone import LandingZone
+    from lakehouse_assets.lakehouse import Lakehouse
+    from lakehouse_assets.landing.zone import LandingZone, Listings
     from lakehouse_assets.planning.planner import Work
     from lakehouse_assets.settings import Settings
 
@@ -124,7 +125,8 @@ def _run_range(settings: Settings, first: date, last: date, as_json: bool) -> No
     from lakehouse_assets.lakehouse import Lakehouse
     from lakehouse_assets.runner import Runner
 
-    _report(as_json, lambda: Runner(Lakehouse(settings), say).run_range(first, last), settings, began)
+    lakehouse = Lakehouse(settings)
+    _report(as_json, lambda: Runner(lakehouse, say).run_range(first, last), lakehouse, began)
 
 
 def _without_file(days: Sequence[date]) -> str:
@@ -135,11 +137,17 @@ def _without_file(days: Sequence[date]) -> str:
 
 
 def _run_stale(settings: Settings, as_json: bool) -> None:
-    _report(as_json, lambda: up_to_date(settings), settings, time.monotonic())
+    began = time.monotonic()
+    lakehouse, before = first_look(settings)
+    _report(as_json, lambda: up_to_date(lakehouse, before), lakehouse, began)
 
 
-def up_to_date(settings: Settings) -> list[Work]:
-    """Compute every stale day; returns what was computed."""
+def first_look(settings: Settings) -> tuple[Lakehouse, Listings]:
+    """The lakehouse and what is landed, for `up_to_date`.
+
+    Raises:
+        UsageError: there is nothing to compute.
+    """
     from lakehouse_assets.landing.redivision import waiting
     from lakehouse_assets.landing.zone import landing_zone
     from lakehouse_assets.storage.catalog import has_tables
@@ -154,9 +162,15 @@ def up_to_date(settings: Settings) -> list[Work]:
         say(earlier)
     start_early(settings, None if waiting(zone, settings) else zone.new_bytes(before))
     from lakehouse_assets.lakehouse import Lakehouse
+
+    return Lakehouse(settings), before
+
+
+def up_to_date(lakehouse: Lakehouse, before: Listings) -> list[Work]:
+    """Compute every stale day after a first look; returns what was computed."""
     from lakehouse_assets.runner import Runner
 
-    return Runner(Lakehouse(settings), say).run_stale(before)
+    return Runner(lakehouse, say).run_stale(before)
 
 
 def before_start(zone: LandingZone, settings: Settings) -> str:
@@ -204,7 +218,7 @@ def start_early(settings: Settings, size: int | None = None) -> None:
     threading.Thread(target=start, daemon=True).start()
 
 
-def _report(as_json: bool, compute: Callable[[], Sequence[Work]], settings: Settings, began: float) -> None:
+def _report(as_json: bool, compute: Callable[[], Sequence[Work]], lakehouse: Lakehouse, began: float) -> None:
     """Compute, and report what was computed, also if something was left out."""
     try:
         work, left_out = compute(), None
@@ -216,7 +230,7 @@ def _report(as_json: bool, compute: Callable[[], Sequence[Work]], settings: Sett
         work, left_out = error.work, error
     from lakehouse_assets.calendar import some
 
-    page = draw(settings) if work else settings.dashboard_path
+    page = draw(lakehouse) if work else lakehouse.settings.dashboard_path
     seconds = time.monotonic() - began
     if as_json:
         runs = [{"first": one.first, "last": one.last, "tables": one.tables} for one in work]
@@ -226,7 +240,7 @@ def _report(as_json: bool, compute: Callable[[], Sequence[Work]], settings: Sett
         told = {"runs": runs, "refused": refused, "failed": failed, "left": left}
         answer(told | {"seconds": round(seconds, 1), "dashboard": page})
     elif work:
-        for line in rejected(work, settings):
+        for line in rejected(work, lakehouse.catalog):
             say(line)
         days = sum(one.days * len(one.tables) for one in work)
         say(f"done: {days:,} table days in {some(len(work), 'run')}, {seconds:.1f} s. Look at {page}")
@@ -237,10 +251,8 @@ def _report(as_json: bool, compute: Callable[[], Sequence[Work]], settings: Sett
         raise left_out
 
 
-def draw(settings: Settings) -> Path:
+def draw(lakehouse: Lakehouse) -> Path:
     """Draw the dashboard; returns its path."""
-    from lakehouse_assets.lakehouse import Lakehouse
     from lakehouse_assets.reports.dashboard import write_dashboard
 
-    lakehouse = Lakehouse(settings)
-    return write_dashboard(lakehouse.catalog, lakehouse.declared, settings.dashboard_path)
+    return write_dashboard(lakehouse.catalog, lakehouse.declared, lakehouse.settings.dashboard_path)

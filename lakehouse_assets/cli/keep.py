@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lakehouse_assets.cli.compute import draw, start_early, up_to_date
+from lakehouse_assets.cli.compute import draw, first_look, start_early, up_to_date
 from lakehouse_assets.cli.options import as_json, examples, quiet
 from lakehouse_assets.cli.output import UsageError, answer, say, say_next
 
@@ -197,8 +197,9 @@ def forget(
         say(f"  {some(done.mentions, 'row')} of other users name one of them, for example as a page; these stay")
     if recompute:
         try:
-            up_to_date(settings)
-            draw(settings)
+            lakehouse, before = first_look(settings)
+            up_to_date(lakehouse, before)
+            draw(lakehouse)
         except Exception:
             for line in done.left:
                 say(line)

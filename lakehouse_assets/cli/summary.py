@@ -7,15 +7,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lakehouse_assets.planning.planner import Work
-    from lakehouse_assets.settings import Settings
     from lakehouse_assets.storage.catalog import Catalog
 
 
-def rejected(work: Sequence[Work], settings: Settings) -> list[str]:
+def rejected(work: Sequence[Work], catalog: Catalog) -> list[str]:
     """How many rows of the run were rejected, and why."""
-    from lakehouse_assets.storage.catalog import Catalog
-
-    catalog = Catalog(settings)  # one for all questions, as it reads a table's metadata once
     return [
         *_rejected_interactions(work, catalog),
         *_rejected_users(work, catalog),

@@ -94,8 +94,7 @@ def _described(table: Table) -> str:
 
 def _code_of(function: Function) -> dg.CodeReferencesMetadataValue:
     """The place of a table's file."""
-    _, line = inspect.getsourcelines(function)
-    file = inspect.getsourcefile(function) or ""
+    file, line = inspect.getsourcefile(function) or "", inspect.unwrap(function).__code__.co_firstlineno
     return dg.CodeReferencesMetadataValue(code_references=[dg.LocalFileCodeReference(file_path=file, line_number=line)])
 
 

@@ -380,7 +380,8 @@ class Warehouse:
             if divided:  # before and after apart, so that no file spans the new days
                 after = (F.col(declared.partition_column) > F.lit(last)).cast("int")
                 old = self.engine.divided(old.withColumn(PART, after), 2).withColumn(PART, F.col(PART) - F.lit(2))
-            rows = stacked(rows, old)
+            # the engine is asked for the columns only where they may differ
+            rows = stacked(rows, old) if divided else rows.unionByName(old)
         if not divided:
             return self._arranged(declared, rows)
         return rows, order
