@@ -16,7 +16,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from importlib.metadata import version
@@ -31,6 +32,7 @@ from lakehouse_assets.settings import load_settings
 PROJECT = Path(__file__).resolve().parents[1]
 LIMIT_SECONDS = 2 * 3600  # no single command may take longer
 SHORT_HISTORY_DAYS = 30
+PEAK_SECONDS = 0.2  # between two looks at the memory of a process
 STANDSTILL_SECONDS = 3  # a busy machine wakes a process later than asked, but not this much
 EXTRA_DAYS = 3  # one for a process that starts, two for one that stays
 ENGINES = ("sail", "spark")
@@ -51,7 +53,7 @@ class Timed:
         seconds: of wall clock.
         lines: what it said, with the second each line came.
         processor_seconds: of the process and of those it started and waited for.
-        peak_gib: most memory that any one of them had resident.
+        peak_gib: most memory that any one of them had resident; 0 where the system has no /proc.
     """
 
     seconds: float
@@ -109,6 +111,9 @@ def timed(command: Sequence[str], environment: Mapping[str, str]) -> Timed:
         ) as process:
             limit = threading.Timer(LIMIT_SECONDS, process.terminate)
             limit.start()
+            peaks, over = [0], threading.Event()
+            watch = threading.Thread(target=note_peaks, args=(process.pid, peaks, over))
+            watch.start()
             try:
                 for line in process.stdout or ():
                     lines.append((time.monotonic() - began, line.rstrip()))
@@ -117,12 +122,14 @@ def timed(command: Sequence[str], environment: Mapping[str, str]) -> Timed:
                 status = process.returncode = os.waitstatus_to_exitcode(ended)
             finally:
                 limit.cancel()
+                over.set()
+                watch.join()
         seconds = time.monotonic() - began
         if status:
             errors.seek(0)
             end = "".join(errors.readlines()[-20:])
             raise BenchmarkError(f"{' '.join(command)} ended with status {status} after {seconds:.0f} s\n{end}")
-    found = Timed(seconds, lines, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20)
+    found = Timed(seconds, lines, used.ru_utime + used.ru_stime, peaks[0] / 2**30)
     say(f"    = {seconds:.1f} s, {found.processor_seconds:.1f} of a processor, {found.peak_gib:.2f} GiB")
     return found
 
@@ -163,6 +170,31 @@ def note_standstills(found: list[float]) -> None:
         lost = time.monotonic() - before - 1
         if lost > STANDSTILL_SECONDS:
             found.append(lost)
+
+
+def note_peaks(root: int, found: list[int], over: threading.Event) -> None:
+    """Note, until it is over, the most bytes that a process, or one that it started, has had resident so far.
+
+    What `wait4` says of that begins with the memory of this process, from which the other one was forked.
+    """
+    while not over.wait(PEAK_SECONDS):
+        found[0] = max(found[0], *map(_peak_bytes, _with_children(root)))
+
+
+def _with_children(process: int) -> Iterator[int]:
+    yield process
+    with suppress(OSError):  # it has ended
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            for child in (thread / "children").read_text().split():
+                yield from _with_children(int(child))
+
+
+def _peak_bytes(process: int) -> int:
+    with suppress(OSError):
+        for line in Path(f"/proc/{process}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) << 10
+    return 0
 
 
 class Home:
