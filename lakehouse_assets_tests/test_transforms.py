@@ -1,7 +1,8 @@
 """The transforms one by one, at the edges of docs/metrics that the golden cases don't need."""
 
+import random
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -10,9 +11,11 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from lakehouse_assets.assets.gold import segment_steps
 from lakehouse_assets.assets.gold.daily_metrics import daily_metrics
 from lakehouse_assets.assets.gold.daily_session_metrics import daily_session_metrics
 from lakehouse_assets.assets.gold.monthly_metrics import monthly_metrics
+from lakehouse_assets.assets.gold.segment_metrics import segment_metrics
 from lakehouse_assets.assets.gold.session_metrics import session_metrics
 from lakehouse_assets.assets.silver import cleaning
 from lakehouse_assets.assets.silver.interaction_counts import interaction_counts
@@ -21,7 +24,7 @@ from lakehouse_assets.assets.silver.user_changes import user_changes
 from lakehouse_assets.assets.silver.user_counts import user_counts
 from lakehouse_assets.assets.silver.user_days import user_days
 from lakehouse_assets.assets.table import declare
-from lakehouse_assets.assets.users_as_of import DELIVERED_ATTRIBUTES
+from lakehouse_assets.assets.users_as_of import DELIVERED_ATTRIBUTES, UsersAsOf
 from lakehouse_assets.calendar import Days
 from lakehouse_assets.settings import Cleaning, load_settings
 
@@ -396,3 +399,45 @@ def test_a_later_invalid_row_does_not_hide_a_users_earlier_one(spark: SparkSessi
         ("2024-03-10", "a", "DE"),
         ("2024-03-11", "b", "FR"),
     ]
+
+
+def test_a_user_without_a_version_and_of_the_version_unknown_is_one_user_of_that_value(spark: SparkSession) -> None:
+    days = {"event_date": DATE, "user_id": TEXT, "app_version": TEXT, "actions": WHOLE}
+    active = frame(spark, days, (DAY, "a", None, 2), (DAY, "a", "unknown", 3), (DAY, "b", "1.0.0", 1))
+    sessions = frame(spark, {"session_date": DATE, "user_id": TEXT}, (DAY, "a"), (DAY, "a"), (DAY, "b"))
+    nobody = UsersAsOf(frame(spark, {"user_id": TEXT, "valid_from": DATE}), [])
+    found = rows(segment_metrics(active, sessions, nobody, ["app_version"], Days(DAY, DAY)))
+    figures = [[row[name] for name in ("value", *segment_steps.SUMS)] for row in found]
+    assert sorted(figures) == [["1.0.0", 1, 1, 1, 1, 1, 1], ["unknown", 1, 1, 1, 1, 5, 2]]
+
+
+def test_segments_of_many_values_are_counted_as_those_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = random.Random(7)
+    some = [f"value {number}" for number in range(40)]
+
+    def day() -> date:
+        return DAY + timedelta(drawn.randrange(60))
+
+    active: list[dict[str, Any]] = [
+        {"user_id": drawn.choice("abcdefgh"), "date": day(), "actions": 3, "value": drawn.choice(some)}
+        for _ in range(300)
+    ]
+    sessions = [{"user_id": row["user_id"], "date": row["date"], "sessions": 1} for row in active]
+    versions = [
+        {"user_id": user, "date": since, "valid_from": since, "version": {"country": drawn.choice([*some, None])}}
+        for user in "abcdef"
+        for since in {day() for _ in range(3)}
+    ]
+    columns = {"user_id": TEXT, "date": DATE, "actions": WHOLE, "value": TEXT, "sessions": WHOLE, "valid_from": DATE}
+    schema = pa.schema([*columns.items(), ("version", pa.struct([("country", TEXT)]))])
+    table = pa.Table.from_pylist([*active, *sessions, *versions], schema)
+
+    def steps() -> list[dict[str, Any]]:
+        wanted = Days(DAY + timedelta(20), DAY + timedelta(50))
+        return sorted(segment_steps.steps(table, ["country"], "app_version", wanted).to_pylist(), key=str)
+
+    few = steps()
+    monkeypatch.setattr(segment_steps, "_MOST_CELLS", 0)
+    assert steps() == few
+    inside = sum(DAY + timedelta(20) <= row["date"] <= DAY + timedelta(50) for row in active)
+    assert sum(row["total_actions"] for row in few) == 2 * 3 * inside > 0  # by country and by version

@@ -13,12 +13,12 @@ from pyspark.sql import functions as F
 from lakehouse_assets.assets.frames import calendar
 from lakehouse_assets.assets.gold.user_rows import (
     Integers,
+    by_user,
     codes,
     dates,
     day_number,
     day_numbers,
     in_one_task,
-    of_users,
 )
 from lakehouse_assets.calendar import Days
 
@@ -50,7 +50,7 @@ def stretches(user_days: DataFrame, window: int, class_of: ClassOf) -> DataFrame
         numbers = [pa.array(found.amount), pa.array(class_of(found.amount))]
         return pa.Table.from_arrays([*columns, *numbers], names=list(_STRETCHES))
 
-    return of_users(user_days.select("user_id", "event_date", "amount"), rows, _STRETCHES)
+    return by_user(user_days.select("user_id", "event_date", "amount"), rows, _STRETCHES)
 
 
 def of_users_per_class(
@@ -97,7 +97,7 @@ def of_users_per_class(
     none = calendar(user_days, *wanted).select(
         F.lit(0).cast("bigint").alias("class"), "date", F.lit(0).cast("bigint").alias("step")
     )
-    changed = of_users(user_days.select("user_id", "event_date", "amount"), steps, _STEPS)
+    changed = by_user(user_days.select("user_id", "event_date", "amount"), steps, _STEPS)
     return in_one_task(changed.unionByName(none), users, types)
 
 

@@ -21,7 +21,7 @@ Integers: TypeAlias = NDArray[np.int64]
 Compute: TypeAlias = Callable[[pa.Table], pa.Table]
 
 
-def of_users(rows: DataFrame, compute: Compute, types: Mapping[str, str]) -> DataFrame:
+def by_user(rows: DataFrame, compute: Compute, types: Mapping[str, str]) -> DataFrame:
     """What a function makes of the rows of some users, of all users. One shuffle by user.
 
     Args:
