@@ -35,10 +35,12 @@ def instance_of(lake):
 
 def test_definitions_load_as_the_code_server_loads_them(tmp_path):
     """`dg check defs` runs `dagster definitions validate`; both find them by pyproject.toml."""
+    program = Path(sys.executable).with_name("dg")
+    assert program.exists(), f"{program} is missing: this environment is older than its lock file; run `make setup`"
 
     def dg_says(*arguments):
         environment = os.environ | {"LAKEHOUSE_HOME": str(tmp_path / "home"), "DAGSTER_HOME": str(tmp_path)}
-        command = [str(Path(sys.executable).with_name("dg")), *arguments]
+        command = [sys.executable, str(program), *arguments]
         done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout

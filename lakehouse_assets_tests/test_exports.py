@@ -117,6 +117,7 @@ def test_a_trial_tells_reasons_samples_and_settings_and_leaves_nothing(make_lake
     assert trial.proposed == {"timestamp_formats": ["%m/%d/%Y %H:%M"], "allowed_actions": ["login", "edit"]}
     assert trial.then
     assert trial.then.counts == {"accepted": 2, "bad_duration": 1, "malformed_row": 1, "missing_user_id": 1}
+    assert trial.then.duplicates == 1
     shown = "\n".join(told("events.csv", trial)).partition("rejected even then:")[2]
     assert "bad_duration: duration_ms 'x' (line 4)" in shown
     assert "and 2 of 5 rows would be accepted:" in "\n".join(told("events.csv", trial))
