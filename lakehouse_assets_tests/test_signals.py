@@ -208,7 +208,7 @@ def test_dev_started_in_the_background_ends_with_sigterm(tmp_path: Path) -> None
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 130
-    ended(process)
+    ended(process, 60)  # a code server that was just being started waits 30 s for a sign of who started it
     assert load_settings(home=tmp_path / "home").dagster_path.exists()
 
 
