@@ -203,6 +203,8 @@ def test_leaves_the_rows_and_answers_of_the_plain_storage(
     store_all(storage, events)
     assert answers(storage, run_ids) == expected
     assert stored_rows(base_dir) == stored_rows(Path(plain._base_dir))
+    with closing(sqlite3.connect(base_dir / "index.db")) as index:
+        assert index.execute("PRAGMA page_size").fetchone() == (16384,)
 
 
 @pytest.mark.usefixtures("no_timer")

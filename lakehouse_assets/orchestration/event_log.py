@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self, cast
 
-from dagster import AssetCheckEvaluation, DagsterEventType, EventLogEntry
+from dagster import AssetCheckEvaluation, AssetKey, DagsterEvent, DagsterEventType, EventLogEntry
 from sqlalchemy import create_engine, func, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, Engine
@@ -20,30 +20,38 @@ from lakehouse_assets.orchestration.dagster_internals import (
     AssetCheckEvaluationPlanned,
     AssetCheckExecutionRecordStatus,
     AssetCheckExecutionsTable,
+    AssetMaterializationPlannedData,
     ConfigurableClassData,
     SqlEventLogStorage,
     SqlEventLogStorageTable,
     SqliteEventLogStorage,
+    StepMaterializationData,
 )
 from lakehouse_assets.orchestration.event_texts import EventTexts
 
 MAX_BUFFERED_EVENTS = 500
 MAX_BUFFERED_SECONDS = 1.0
 
+# by the names that events have them by: Dagster looks the type up anew each time that an event is asked for it
 STEP_EVENTS = {
-    DagsterEventType.ENGINE_EVENT,
-    DagsterEventType.HANDLED_OUTPUT,
-    DagsterEventType.LOADED_INPUT,
-    DagsterEventType.RESOURCE_INIT_STARTED,
-    DagsterEventType.RESOURCE_INIT_SUCCESS,
-    DagsterEventType.STEP_INPUT,
-    DagsterEventType.STEP_OUTPUT,
-    DagsterEventType.STEP_SKIPPED,
-    DagsterEventType.STEP_START,
-    DagsterEventType.STEP_SUCCESS,
+    kind.value
+    for kind in (
+        DagsterEventType.ENGINE_EVENT,
+        DagsterEventType.HANDLED_OUTPUT,
+        DagsterEventType.LOADED_INPUT,
+        DagsterEventType.RESOURCE_INIT_STARTED,
+        DagsterEventType.RESOURCE_INIT_SUCCESS,
+        DagsterEventType.STEP_INPUT,
+        DagsterEventType.STEP_OUTPUT,
+        DagsterEventType.STEP_SKIPPED,
+        DagsterEventType.STEP_START,
+        DagsterEventType.STEP_SUCCESS,
+    )
 }
-BUFFERED_ASSET_EVENTS = {DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION}
-CHECK_EVENTS = {DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED, DagsterEventType.ASSET_CHECK_EVALUATION}
+MATERIALIZED = DagsterEventType.ASSET_MATERIALIZATION.value
+PLANNED = DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value
+CHECKED = DagsterEventType.ASSET_CHECK_EVALUATION.value
+CHECK_PLANNED = DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value
 
 CHECK_ROW_KEY = ["asset_key", "check_name", "run_id", "partition"]  # unique, as partitioned run events have no nulls
 CHECK_COLUMNS = (
@@ -100,7 +108,7 @@ class BatchingEventLogStorage(SqlEventLogStorage):
     def _event_to_row(self, event: EventLogEntry) -> dict[str, Any]:
         """As the parent's, which takes every event apart anew."""
         happened = event.dagster_event
-        key = happened.asset_key if happened else None
+        key, partition = _asset_and_partition(happened) if happened else (None, None)
         return {
             "run_id": event.run_id,
             "event": self._texts.text(event),
@@ -108,7 +116,7 @@ class BatchingEventLogStorage(SqlEventLogStorage):
             "timestamp": self._event_insert_timestamp(event),
             "step_key": happened.step_key if happened else event.step_key,
             "asset_key": key.to_string() if key else None,
-            "partition": happened.partition if happened else None,
+            "partition": partition,
         }
 
     def flush(self) -> None:
@@ -174,18 +182,20 @@ class BatchingEventLogStorage(SqlEventLogStorage):
         event_ids: Sequence[int],
     ) -> None:
         """What the parent's `store_event` does per event of an asset or a check beside storing it."""
-        self._store_asset_event_tags(conn, events, event_ids)
+        kinds = [row["dagster_event_type"] for row in rows]
+        made = [place for place, kind in enumerate(kinds) if kind == MATERIALIZED]  # of these only some have tags
+        self._store_asset_event_tags(conn, [events[place] for place in made], [event_ids[place] for place in made])
 
         # each event overwrites what an earlier one of its asset and type left, so the last one is enough
         last: dict[tuple[str, str], tuple[EventLogEntry, int]] = {}
         planned_rows, check_rows = [], []
-        for event, event_id, row in zip(events, event_ids, rows, strict=True):
-            if event.dagster_event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
+        for event, event_id, row, kind in zip(events, event_ids, rows, kinds, strict=True):
+            if kind == CHECKED:
                 check_rows.append(_check_row(event, event_id, row))
-            elif event.dagster_event_type is DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
+            elif kind == CHECK_PLANNED:
                 planned_rows += _planned_check_rows(event, event_id, row)
             else:
-                key = (row["asset_key"], row["dagster_event_type"])
+                key = (row["asset_key"], kind)
                 last.pop(key, None)
                 last[key] = (event, event_id)
         for event, event_id in last.values():
@@ -211,6 +221,12 @@ class BatchingSqliteEventLogStorage(BatchingEventLogStorage, SqliteEventLogStora
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
         """Overridden because the parent names its own class here."""
         return cls(inst_data=inst_data, **config_value)
+
+    def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:
+        """As the parent's; a new index, which holds every run, has pages for several events instead of one for each."""
+        if for_index_shard:
+            listen(engine, "connect", _make_large_pages)
+        super()._initdb(engine, for_index_shard)
 
     def _write(self, events: Sequence[EventLogEntry], rows: Sequence[dict[str, Any]]) -> None:
         # entered second to be committed first, as the parent does: the index never has what the run's log lacks
@@ -270,22 +286,40 @@ def _do_not_wait_for_the_disk(connection: Any, _: object) -> None:
     connection.execute("PRAGMA synchronous = NORMAL")
 
 
+def _make_large_pages(connection: Any, _: object) -> None:
+    """Of a file that has none yet."""
+    connection.execute("PRAGMA page_size = 16384")
+
+
 def _is_buffered(event: EventLogEntry) -> bool:
     """Only events of a run wait: its next step or end event follows soon, which nothing promises for runless ones."""
     if not event.run_id:
         return False
-    if event.dagster_event is None:  # a line that was logged
+    happened = event.dagster_event
+    if happened is None:  # a line that was logged
         return True
-    if event.dagster_event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
-        return cast(AssetCheckEvaluation, event.dagster_event.event_specific_data).partition is not None
-    if event.dagster_event_type in BUFFERED_ASSET_EVENTS:
-        return event.dagster_event.partition is not None
-    return event.dagster_event_type in {*STEP_EVENTS, DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED}
+    kind = happened.event_type_value
+    if kind == CHECKED:
+        return cast(AssetCheckEvaluation, happened.event_specific_data).partition is not None
+    if kind in (MATERIALIZED, PLANNED):
+        return _asset_and_partition(happened)[1] is not None
+    return kind in STEP_EVENTS or kind == CHECK_PLANNED
 
 
 def is_of_an_asset(event: EventLogEntry) -> bool:
     """Whether a buffered event is one that Dagster asks for by asset."""
-    return event.dagster_event_type in {*BUFFERED_ASSET_EVENTS, *CHECK_EVENTS}
+    happened = event.dagster_event
+    return happened is not None and happened.event_type_value in (MATERIALIZED, PLANNED, CHECKED, CHECK_PLANNED)
+
+
+def _asset_and_partition(happened: DagsterEvent) -> tuple[AssetKey | None, str | None]:
+    """The asset and the partition of a buffered event as its own properties say, which look its type up six times."""
+    data = happened.event_specific_data
+    if isinstance(data, StepMaterializationData):
+        return data.materialization.asset_key, data.materialization.partition
+    if isinstance(data, AssetMaterializationPlannedData):
+        return data.asset_key, data.partition
+    return None, None
 
 
 def _planned_check_rows(event: EventLogEntry, event_id: int, row: dict[str, Any]) -> list[dict[str, Any]]:

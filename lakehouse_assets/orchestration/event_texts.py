@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 import dagster as dg
@@ -41,11 +42,14 @@ class EventTexts:
         if shared != known:
             parts = _between_places(serialize_value(shared))
             self._known = shared, parts
-        return "".join([text + (json.dumps(leaves[leaf]) if leaf >= 0 else "") for text, leaf in parts])
+        return "".join([text + (leaves[leaf] if leaf >= 0 else "") for text, leaf in parts])
 
 
-def _taken_apart(event: dg.EventLogEntry) -> tuple[dg.EventLogEntry | None, Sequence[Any]]:
-    """An event with places for what differs between days, and what belongs there; none for an event of another kind."""
+def _taken_apart(event: dg.EventLogEntry) -> tuple[dg.EventLogEntry | None, Sequence[str]]:
+    """An event with places for what differs between days, and the JSON that belongs there.
+
+    None for an event of another kind.
+    """
     happened = event.dagster_event
     data = happened.event_specific_data if happened else None
     number = None
@@ -69,7 +73,7 @@ def _taken_apart(event: dg.EventLogEntry) -> tuple[dg.EventLogEntry | None, Sequ
     if happened is None or day is None:
         return None, ()
     whole = event._replace(timestamp=_INSTANT, dagster_event=happened._replace(event_specific_data=shared))
-    return whole, (day, event.timestamp, number)
+    return whole, (encode_basestring_ascii(day), repr(event.timestamp), str(number))
 
 
 def _between_places(text: str) -> list[tuple[str, int]]:
