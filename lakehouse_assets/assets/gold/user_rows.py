@@ -6,7 +6,7 @@ for each user and day is sorted in a tenth of that. The same code runs in Spark'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 from typing import TypeAlias
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
+_GROUP_ROWS = 1 << 20  # about as many are computed on at a time
 _BATCH_ROWS = 1 << 15  # as many as Sail's own batches have: what follows has no more of them in memory than it needs
 
 Integers: TypeAlias = NDArray[np.int64]
@@ -29,21 +30,42 @@ def by_user(rows: DataFrame, compute: Compute, types: Mapping[str, str]) -> Data
         compute: of all rows of some users, at least one.
         types: the columns of what it returns, and their types.
     """
-    return _computed(rows.repartition("user_id"), compute, types)
+
+    def computed(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for some in _some_users(batches):
+            yield from compute(some).to_batches(_BATCH_ROWS)
+
+    return rows.repartition("user_id").mapInArrow(computed, _schema(types))
 
 
 def in_one_task(rows: DataFrame, compute: Compute, types: Mapping[str, str]) -> DataFrame:
-    """What a function makes of all rows, which are few."""
-    return _computed(rows.repartition(1), compute, types)
+    """What a function makes of all rows, which are few and at least one."""
+
+    def computed(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        held = list(batches)
+        if held:
+            yield from compute(pa.Table.from_batches(held)).to_batches()
+
+    return rows.repartition(1).mapInArrow(computed, _schema(types))
 
 
-def _computed(rows: DataFrame, compute: Compute, types: Mapping[str, str]) -> DataFrame:
-    def computed(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-        held = [batch for batch in batches if batch.num_rows]
-        return compute(pa.Table.from_batches(held)).to_batches(_BATCH_ROWS) if held else ()
+def _schema(types: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {kind}" for name, kind in types.items())
 
-    # not `applyInArrow`: on Sail it is an aggregate that wants a kilobyte of the memory pool for each row
-    return rows.mapInArrow(computed, ", ".join(f"{name} {kind}" for name, kind in types.items()))
+
+def _some_users(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The rows in groups of whole users: what is computed on at a time is no larger for many users."""
+    held = [batch for batch in batches if batch.num_rows]
+    if not held:
+        return
+    rows = pa.Table.from_batches(held)
+    groups = -(-rows.num_rows // _GROUP_ROWS)
+    if groups == 1:
+        yield rows
+        return
+    group = codes(rows["user_id"])[0] % groups
+    for number in range(groups):
+        yield rows.filter(pa.array(group == number))
 
 
 def codes(column: pa.ChunkedArray) -> tuple[Integers, pa.Array]:
