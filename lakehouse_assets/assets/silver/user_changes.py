@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.silver.rejected_users import judged
@@ -12,6 +12,8 @@ from lakehouse_assets.assets.table import EVER, Input, table_asset
 from lakehouse_assets.assets.texts import trimmed
 from lakehouse_assets.assets.users_as_of import attributes
 from lakehouse_assets.assets.versions import version_columns
+
+_GROUPS = 1024  # of users
 
 
 @table_asset(
@@ -57,21 +59,31 @@ def user_changes(
     version = F.struct("join_date", *texts)
     # each column by itself: of structs with a null inside, engines differ on which is the smallest
     best_first = (F.col("join_date").desc_nulls_last(), *[F.col(name).asc_nulls_first() for name in texts])
-    place = F.row_number().over(Window.partitionBy("user_id", "valid_from").orderBy(*best_first))
-    # by user first: what follows, by user and day and by user again, finds its rows where they are
+    # windows of many users, by their hash: each partition of a window costs Sail as much as many rows
+    group = F.pmod(F.xxhash64("user_id"), F.lit(_GROUPS)).alias("_group")
+    in_order = Window.partitionBy("_group").orderBy("user_id", "valid_from", *best_first)
+    by_user = Window.partitionBy("_group").orderBy("user_id", "valid_from")
+
+    def before(name: str, order: WindowSpec) -> Column:
+        """A column of the row before, null where that is another user's."""
+        return F.when(F.lag("user_id").over(order) == F.col("user_id"), F.lag(name).over(order))
+
+    # by group first: both windows find their rows where they are
     delivered = (
-        typed.repartition("user_id")
-        .withColumn("_place", place)
-        .where("_place = 1")
-        .select("user_id", "valid_from", version.alias("version"), F.lit(True).alias("delivered"))
+        typed.select("*", group)
+        .repartition("_group")
+        .withColumn("_best", ~F.col("valid_from").eqNullSafe(before("valid_from", in_order)))
+        .where("_best")
+        .select("_group", "user_id", "valid_from", version.alias("version"), F.lit(True).alias("delivered"))
     )
-    known = earlier.repartition("user_id").select(
-        "user_id", "valid_from", version.alias("version"), F.lit(False).alias("delivered")
+    known = (
+        earlier.select("*", group)
+        .repartition("_group")
+        .select("_group", "user_id", "valid_from", version.alias("version"), F.lit(False).alias("delivered"))
     )
-    before = F.lag("version").over(Window.partitionBy("user_id").orderBy("valid_from"))
     return (
         delivered.unionByName(known)
-        .withColumn("before", before)
+        .withColumn("before", before("version", by_user))
         .where(F.col("delivered") & ~F.col("version").eqNullSafe(F.col("before")))
         .select("valid_from", "user_id", "version.*")
     )
