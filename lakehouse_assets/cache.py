@@ -4,6 +4,8 @@ import hashlib
 import os
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -21,6 +23,18 @@ def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
         new.write(text)
     Path(new.name).chmod(mode)
     Path(new.name).replace(path)
+
+
+def made_once(name: str, make: Callable[[], str]) -> str:
+    """A text that is made once for a machine and kept under a name; one that can't be kept is made again each time."""
+    kept = cache_dir() / name
+    try:
+        return kept.read_text("utf-8")
+    except OSError:
+        made = make()
+    with suppress(OSError):
+        write_whole(kept, made)
+    return made
 
 
 def file_identity(path: Path) -> str:

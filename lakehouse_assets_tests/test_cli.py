@@ -34,6 +34,7 @@ from lakehouse_assets.cli.compute import by_month
 from lakehouse_assets.cli.output import UsageError
 from lakehouse_assets.cli.summary import rejected
 from lakehouse_assets.lakehouse import Lakehouse
+from lakehouse_assets.orchestration import ui_metadata
 from lakehouse_assets.planning.planner import Work
 from lakehouse_assets.reports.charts import charts_of
 from lakehouse_assets.reports.dashboard import write_dashboard
@@ -639,7 +640,7 @@ def test_the_dashboard_keeps_delivered_text_inert_and_needs_no_network(home: Pat
     assert not re.search(r"""<(script|link|img|iframe)\b[^>]*\b(src|href)\s*=\s*["']?(https?:)?//""", page)
 
 
-def test_every_chart_draws_the_rows_of_its_table(home: Path) -> None:
+def test_every_chart_draws_the_rows_of_its_table(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     charts = charts_of(Lakehouse(load_settings(home=home)).declared)
     for table in {chart.table for chart in charts}:
         row = {"reason": "unknown_action", "cohort_by": "first_activity", "period": "day"}
@@ -652,7 +653,14 @@ def test_every_chart_draws_the_rows_of_its_table(home: Path) -> None:
         for choice, drawn in chart["specs"].items():
             rows = [row for row in chart["rows"] if not choice or row[3] == choice]
             values = [dict(zip(("day", "series", "value"), row, strict=False)) for row in rows]
-            assert "<svg" in vl_convert.vegalite_to_svg(drawn | {"data": {"values": values}, "width": 300})
+            image = vl_convert.vegalite_to_svg(drawn | {"data": {"values": values}, "width": 300})
+            assert "<svg" in image
+            with monkeypatch.context() as patched:  # a plot is the same, and is translated once
+                patched.setenv("LAKEHOUSE_CACHE", str(tmp_path / "cache"))
+                plot = ui_metadata._svg(drawn | {"width": 300}, values)
+                assert re.sub(r"gradient_\d+", "", plot) == re.sub(r"gradient_\d+", "", image)
+                patched.setattr(vl_convert, "vegalite_to_vega", None)
+                assert ui_metadata._svg(drawn | {"width": 300}, values[:1]).startswith("<svg")
 
 
 PICKLES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "jsonpickle"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +15,7 @@ import vl_convert
 
 from lakehouse_assets.assets.charts import MONTH, SECTIONS, WEEK, Chart
 from lakehouse_assets.assets.table import Table
-from lakehouse_assets.cache import cache_dir, write_whole
+from lakehouse_assets.cache import made_once
 from lakehouse_assets.reports.charts import STYLED, THEMES, cards_of, charts_of, partial_days, spec
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import Catalog
@@ -52,15 +51,9 @@ def write_dashboard(catalog: Catalog, declared: Mapping[str, Table], target: Pat
 
 
 def _bundle() -> str:
-    """The program that draws the charts, put together once for a machine: that takes more than a second."""
-    kept = cache_dir() / "charts" / f"vega-{vl_convert.get_vega_version()}-by-{version('vl-convert-python')}.js"
-    try:
-        return kept.read_text("utf-8")
-    except OSError:
-        bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    with suppress(OSError):  # a cache that can't be written only costs the next page the same second
-        write_whole(kept, bundle)
-    return bundle
+    """The program that draws the charts; putting it together takes more than a second."""
+    name = f"charts/vega-{vl_convert.get_vega_version()}-by-{version('vl-convert-python')}.js"
+    return made_once(name, lambda: str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")))
 
 
 def _themes() -> str:
