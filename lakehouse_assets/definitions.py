@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from functools import partial
+
+if gc.get_threshold()[0] < 100_000:
+    # the processes of Dagster import this first: at the default of 700, looking for garbage is a seventh of importing
+    gc.set_threshold(100_000)
 
 import dagster as dg
 
