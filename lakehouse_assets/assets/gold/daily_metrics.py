@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from pyspark.sql import Column, DataFrame, Window
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.charts import DAY, ENGAGEMENT, GROWTH, PERFORMANCE, WINDOW_7, WINDOW_30, Card, Chart
 from lakehouse_assets.assets.columns import count, day, mean, share
 from lakehouse_assets.assets.frames import calendar
+from lakehouse_assets.assets.gold.user_rows import by_user, codes, dates, day_numbers, following, sums
 from lakehouse_assets.assets.gold.windows import ACTIVE_USERS_ORDERED, LONGEST_DAYS, WINDOWS
 from lakehouse_assets.assets.table import Input, table_asset
 from lakehouse_assets.calendar import Days
+
+_CHANGES = {  # columns and their types
+    "date": "date",
+    **dict.fromkeys(("daily_active_users", "total_actions", "duration_ms"), "bigint"),
+    **{f"_change_{window}d": "bigint" for window in WINDOWS.values()},
+}
 
 
 @table_asset(
@@ -126,28 +135,10 @@ def daily_metrics(user_days: DataFrame, days: Days) -> DataFrame:
         date, daily_active_users, total_actions, avg_duration_ms (null without activity), the columns of `WINDOWS`
         (bigint), stickiness (DAU / MAU30, null while nobody was active).
     """
-    next_day = F.lead("event_date").over(Window.partitionBy("user_id").orderBy("event_date"))
-    spans = user_days.select("event_date", "actions", "duration_ms", next_day.alias("next_day"))
-    starts_and_ends = [
-        F.struct(
-            F.col("event_date").alias("date"),
-            F.lit(0).alias("window"),
-            F.lit(1).alias("delta"),
-            "actions",
-            "duration_ms",
-        )
-    ]
-    nothing = F.lit(None).cast("bigint")
-    for window in WINDOWS.values():
-        end = F.least(F.date_add("event_date", window), F.col("next_day"))
-        starts_and_ends.append(_step(F.col("event_date"), window, 1, nothing))
-        starts_and_ends.append(_step(end, window, -1, nothing))
-    steps = spans.select(F.inline(F.array(*starts_and_ends)))
-    by_day = steps.groupBy("date").agg(
-        F.sum(F.when(F.col("window") == 0, F.col("delta"))).alias("daily_active_users"),
-        F.sum("actions").alias("total_actions"),
-        F.sum("duration_ms").alias("duration_ms"),
-        *[F.sum(F.when(F.col("window") == w, F.col("delta"))).alias(f"_change_{w}d") for w in WINDOWS.values()],
+    by_day = (
+        by_user(user_days.select("user_id", "event_date", "actions", "duration_ms"), _changes, _CHANGES)
+        .groupBy("date")
+        .agg(*[F.sum(name).alias(name) for name in _CHANGES if name != "date"])
     )
     # a few hundred rows from here on: one task may hold them
     so_far = Window.partitionBy(F.lit(0)).orderBy("date").rowsBetween(Window.unboundedPreceding, Window.currentRow)
@@ -171,11 +162,22 @@ def daily_metrics(user_days: DataFrame, days: Days) -> DataFrame:
     )
 
 
-def _step(day: Column, window: int, delta: int, nothing: Column) -> Column:
-    return F.struct(
-        day.alias("date"),
-        F.lit(window).alias("window"),
-        F.lit(delta).alias("delta"),
-        nothing.alias("actions"),
-        nothing.alias("duration_ms"),
-    )
+def _changes(user_days: pa.Table) -> pa.Table:
+    """By how much the users of each window change on each day, and what the users of the day did; of some users."""
+    user, _ = codes(user_days["user_id"])
+    day = day_numbers(user_days["event_date"])
+    lowest = int(day.min())
+    day -= lowest
+    span = int(day.max()) + 1
+    on = np.sort(user * span + day)
+    begin, next_day = on % span, following(on, span)
+    size = span + LONGEST_DAYS
+    users = np.bincount(begin, minlength=size)
+    done = [sums(day, user_days[name].to_numpy(), size) for name in ("actions", "duration_ms")]
+    ends = [np.minimum(begin + window, next_day) for window in WINDOWS.values()]
+    columns = [
+        dates(np.arange(lowest, lowest + size)),
+        *[pa.array(of_day, mask=users == 0) for of_day in (users, *done)],
+        *[pa.array(users - np.bincount(end, minlength=size)) for end in ends],
+    ]
+    return pa.Table.from_arrays(columns, names=list(_CHANGES))

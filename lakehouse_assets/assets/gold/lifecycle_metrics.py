@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.charts import GROWTH, Card, Chart
 from lakehouse_assets.assets.columns import count, day, one_of, text
 from lakehouse_assets.assets.frames import calendar
+from lakehouse_assets.assets.gold.user_rows import Integers, by_user, codes, dates, day_numbers, following, preceding
 from lakehouse_assets.assets.table import Input, Rule, table_asset
 from lakehouse_assets.calendar import Days, period_first
 
 PERIODS = ("day", "week", "month")
 COUNTS = ("active_users", "new_users", "returning_users", "resurrecting_users", "dormant_users", "active_users_before")
+_COUNTED = {  # columns and their types
+    "event_date": "date",
+    **{f"{period}_{what}": "bigint" for period in PERIODS for what in ("opened", "returned", "new", "closed")},
+}
 
 
 @table_asset(
@@ -104,12 +111,13 @@ def lifecycle_metrics(user_days: DataFrame, first_days: DataFrame, days: Days) -
         date, period (`PERIODS`), period_date (its first day) and `COUNTS` (bigint; active_users_before are all users
         of the period before); one row a day and period.
     """
-    by_user = Window.partitionBy("user_id").orderBy("event_date")
-    firsts = first_days.groupBy("user_id").agg(F.min("first_date").alias("first_date"))
-    active = user_days.select("user_id", "event_date").join(firsts, "user_id", "left")
-    neighbours = {"previous": F.lag("event_date").over(by_user), "next": F.lead("event_date").over(by_user)}
-    counted = [number for period in PERIODS for number in _counted(period)]
-    of_days = active.withColumns(neighbours).groupBy("event_date").agg(*counted)
+    active = user_days.select("user_id", F.col("event_date").alias("date"), F.lit(False).alias("first"))
+    firsts = first_days.select("user_id", F.col("first_date").alias("date"), F.lit(True).alias("first"))
+    of_days = (
+        by_user(active.unionByName(firsts), _counted, _COUNTED)
+        .groupBy("event_date")
+        .agg(*[F.sum(name).alias(name) for name in _COUNTED if name != "event_date"])
+    )
     changes = [change for period in PERIODS for change in _changes(period)]
     by_day = (
         of_days.select(F.inline(F.array(*changes)))
@@ -129,19 +137,44 @@ def lifecycle_metrics(user_days: DataFrame, first_days: DataFrame, days: Days) -
     )
 
 
-def _counted(period: str) -> list[Column]:
-    """How many of a day's users it is the first or the last active day of a period for, and what they are there."""
-    start = _start("event_date", period)
-    opens = F.coalesce(F.col("previous") < start, F.lit(True))
-    closes = F.coalesce(F.col("next") >= _after(start, period), F.lit(True))
-    returning = F.coalesce(F.col("previous") >= _start(F.date_sub(start, 1), period), F.lit(False))
-    new = F.coalesce(F.col("first_date") == F.col("event_date"), F.lit(False))
-    return [
-        F.count_if(opens).alias(f"{period}_opened"),
-        F.count_if(opens & returning).alias(f"{period}_returned"),
-        F.count_if(opens & ~returning & new).alias(f"{period}_new"),
-        F.count_if(closes).alias(f"{period}_closed"),
-    ]
+def _counted(rows: pa.Table) -> pa.Table:
+    """How many of a day's users it is the first or the last active day of a period for, and what they are there.
+
+    Args:
+        rows: user_id, date, and whether it is the first active day ever, or only an active day; of some users.
+    """
+    user, _ = codes(rows["user_id"])
+    day = day_numbers(rows["date"])
+    span = int(day.max()) + 2  # with the day behind the last one
+    on, is_first = user * span + day, rows["first"].to_numpy()
+    active, firsts = np.sort(on[~is_first]), np.sort(on[is_first])
+    firsts = firsts[np.diff(firsts // span, prepend=-1) != 0]  # the earliest of a user
+    new = np.isin(active, firsts, assume_unique=True, kind="sort")
+    previous, following_day, active_day = preceding(active, span), following(active, span), active % span
+    lowest = int(day.min())
+    every_day = np.arange(lowest, span)
+    columns = [dates(every_day)]
+    for period in PERIODS:
+        start, after = _bounds(every_day, period)
+        before, _ = _bounds(start - 1, period)
+        start, after, before = (bound[active_day - lowest] for bound in (start, after, before))
+        opens = previous < start
+        returning = opens & (previous >= before)
+        for what in (opens, returning, opens & ~returning & new, following_day >= after):
+            columns.append(pa.array(np.bincount(active_day[what] - lowest, minlength=len(every_day))))
+    return pa.Table.from_arrays(columns, names=list(_COUNTED))
+
+
+def _bounds(day: Integers, period: str) -> tuple[Integers, Integers]:
+    """The first days of days' periods, and of the periods after."""
+    if period == "day":
+        return day, day + 1
+    if period == "week":
+        monday = day - (day + 3) % 7  # 1 January 1970 was a Thursday
+        return monday, monday + 7
+    month = day.astype("datetime64[D]").astype("datetime64[M]")
+    first, after = (one.astype("datetime64[D]").astype(np.int64) for one in (month, month + 1))
+    return first, after
 
 
 def _changes(period: str) -> list[Column]:

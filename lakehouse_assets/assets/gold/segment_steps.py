@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse_assets.assets.gold.user_rows import Integers, codes, dates, day_number, day_numbers
+from lakehouse_assets.assets.gold.user_rows import Integers, codes, dates, day_number, day_numbers, following, sums
 from lakehouse_assets.assets.gold.windows import LONGEST_DAYS, WINDOWS
 from lakehouse_assets.assets.users_as_of import UNKNOWN
 from lakehouse_assets.calendar import Days
@@ -20,7 +20,6 @@ from lakehouse_assets.calendar import Days
 ACTIVE_USERS = {"daily_active_users": 1, **WINDOWS}
 SUMS = (*ACTIVE_USERS, "total_actions", "sessions")
 STEPS = {"segment": "string", "value": "string", "date": "date", **dict.fromkeys(SUMS, "bigint")}
-_NEVER = 1 << 32  # a day behind all others
 _MOST_CELLS = 1 << 20  # of values and days counted in one table
 
 
@@ -106,7 +105,7 @@ def _event_spans(active: _OfDays, sessions: _OfDays, span: int, values: int) -> 
     """
     series, begin = np.divmod(active.on, span)
     on = series // values * span + begin
-    spans = _Spans(begin, _following(active.on, span), begin, active.amount, _of_days(sessions, on))
+    spans = _Spans(begin, following(active.on, span), begin, active.amount, _of_days(sessions, on))
     return spans, series % values
 
 
@@ -128,7 +127,7 @@ def _user_spans(active: _OfDays, sessions: _OfDays, versions: _Versions, span: i
     kept = np.flatnonzero((last >= 0) & (on - active_on < LONGEST_DAYS))
     own = on == active_on
     actions = np.where(own, np.append(active.amount, 0)[last], 0)
-    spans = _Spans(on % span, _following(on, span), active_on % span, actions, np.where(own, _of_days(sessions, on), 0))
+    spans = _Spans(on % span, following(on, span), active_on % span, actions, np.where(own, _of_days(sessions, on), 0))
     return _Spans(*[column[kept] for column in spans]), np.append(order[newest], -1)[version[kept]]
 
 
@@ -136,12 +135,6 @@ def _each_once(*numbers: Integers) -> Integers:
     """Different numbers, sorted; NumPy's own `unique` hashes them, which takes five times as long."""
     found = np.sort(np.concatenate(numbers))
     return found[np.flatnonzero(np.diff(found, prepend=-1))]
-
-
-def _following(on: Integers, span: int) -> Integers:
-    """The next day of the same user, `_NEVER` for none."""
-    following = np.append(on[1:], -1)
-    return np.where(following // span == on // span, following % span, _NEVER)
 
 
 def _latest(among: Integers, on: Integers, span: int) -> Integers:
@@ -179,9 +172,8 @@ def _counted(segment: str, spans: _Spans, value: Integers, values: pa.Array, wan
     more = np.bincount(begins, minlength=size)
     changes = [more - np.bincount(one, minlength=size) for one in behind]
     inside = spans.begin >= first
-    # as fractions, which are exact up to 9 * 10^15
-    sums = [np.bincount(begins, np.where(inside, of_day, 0), size) for of_day in (spans.actions, spans.sessions)]
-    figures = np.stack([*changes, *[one.astype(np.int64) for one in sums]])
+    of_days = [sums(begins[inside], of_day[inside], size) for of_day in (spans.actions, spans.sessions)]
+    figures = np.stack([*changes, *of_days])
     found = np.flatnonzero(figures.any(axis=0) & (there % width < width - 1))
     columns = [
         pa.repeat(segment, len(found)),

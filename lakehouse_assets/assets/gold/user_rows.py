@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
+NEVER = 1 << 32  # a day behind all others
 _GROUP_ROWS = 1 << 20  # about as many are computed on at a time
 _BATCH_ROWS = 1 << 15  # as many as Sail's own batches have: what follows has no more of them in memory than it needs
 
@@ -88,3 +89,27 @@ def day_number(day: date) -> int:
 def dates(numbers: Integers) -> pa.Array:
     """Dates of days since 1970."""
     return pa.array(numbers.astype(np.int32)).cast(pa.date32())
+
+
+def following(on: Integers, span: int) -> Integers:
+    """The next day of the same user, `NEVER` for none.
+
+    Args:
+        on: users' days, sorted: span times the user's number and the day.
+        span: days of a user.
+    """
+    after = np.append(on[1:], -1)
+    return np.where(after // span == on // span, after % span, NEVER)
+
+
+def preceding(on: Integers, span: int) -> Integers:
+    """The day before of the same user, -`NEVER` for none; see `following`."""
+    before = np.append(-1, on[:-1])
+    return np.where(before // span == on // span, before % span, -NEVER)
+
+
+def sums(place: Integers, amount: Integers, size: int) -> Integers:
+    """Exact sums of the amounts of each place; `np.bincount` sums up fractions."""
+    found = np.zeros(size, np.int64)
+    np.add.at(found, place, amount)
+    return found
