@@ -12,7 +12,8 @@ from pyspark.sql import functions as F
 from lakehouse_assets.assets.charts import GROWTH, Card, Chart
 from lakehouse_assets.assets.columns import count, day, one_of, text
 from lakehouse_assets.assets.frames import calendar
-from lakehouse_assets.assets.gold.user_rows import Integers, by_user, codes, dates, day_numbers, following, preceding
+from lakehouse_assets.assets.gold.user_rows import by_user, codes, dates, day_numbers, following, preceding
+from lakehouse_assets.assets.gold.windows import bounds
 from lakehouse_assets.assets.table import Input, Rule, table_asset
 from lakehouse_assets.calendar import Days, period_first
 
@@ -155,26 +156,14 @@ def _counted(rows: pa.Table) -> pa.Table:
     every_day = np.arange(lowest, span)
     columns = [dates(every_day)]
     for period in PERIODS:
-        start, after = _bounds(every_day, period)
-        before, _ = _bounds(start - 1, period)
+        start, after = bounds(every_day, period)
+        before, _ = bounds(start - 1, period)
         start, after, before = (bound[active_day - lowest] for bound in (start, after, before))
         opens = previous < start
         returning = opens & (previous >= before)
         for what in (opens, returning, opens & ~returning & new, following_day >= after):
             columns.append(pa.array(np.bincount(active_day[what] - lowest, minlength=len(every_day))))
     return pa.Table.from_arrays(columns, names=list(_COUNTED))
-
-
-def _bounds(day: Integers, period: str) -> tuple[Integers, Integers]:
-    """The first days of days' periods, and of the periods after."""
-    if period == "day":
-        return day, day + 1
-    if period == "week":
-        monday = day - (day + 3) % 7  # 1 January 1970 was a Thursday
-        return monday, monday + 7
-    month = day.astype("datetime64[D]").astype("datetime64[M]")
-    first, after = (one.astype("datetime64[D]").astype(np.int64) for one in (month, month + 1))
-    return first, after
 
 
 def _changes(period: str) -> list[Column]:

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from datetime import date
+from functools import partial
 
+import numpy as np
+import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.frames import calendar
+from lakehouse_assets.assets.gold.user_rows import (
+    Integers,
+    by_user,
+    codes,
+    dates,
+    day_numbers,
+    preceding,
+    sums,
+)
 from lakehouse_assets.assets.table import Rule
 from lakehouse_assets.calendar import period_first
 
 # Lengths in days of the rolling windows, each ending on its row's day.
 WINDOWS = {"weekly_active_users": 7, "monthly_active_users_28d": 28, "monthly_active_users_30d": 30}
 LONGEST_DAYS = max(WINDOWS.values())
+_OF_DAYS = {"date": "date", "new_users": "bigint", "actions": "bigint", "duration_ms": "bigint"}
 
 ACTIVE_USERS_ORDERED = Rule(
     "active_users_ordered",
@@ -33,22 +46,13 @@ def to_date(user_days: DataFrame, first: date, last: date, period: str, names: t
     of distinct users: one shuffle by user.
     """
     period_date, active_users, total_actions = names
-    start = F.trunc("event_date", period)
-    earlier = F.lag("event_date").over(Window.partitionBy("user_id").orderBy("event_date"))
     in_periods = user_days.where(F.col("event_date") >= F.trunc(F.lit(first), period))
     by_day = (
-        in_periods.select(
-            F.col("event_date").alias("date"),
-            "actions",
-            "duration_ms",
-            F.coalesce(earlier < start, F.lit(True)).alias("first_of_period"),
+        by_user(
+            in_periods.select("user_id", "event_date", "actions", "duration_ms"), partial(_of_days, period), _OF_DAYS
         )
         .groupBy("date")
-        .agg(
-            F.count_if("first_of_period").alias("new_users"),
-            F.sum("actions").alias("actions"),
-            F.sum("duration_ms").alias("duration_ms"),
-        )
+        .agg(*[F.sum(name).alias(name) for name in _OF_DAYS if name != "date"])
     )
     to_date = Window.partitionBy(period_date).orderBy("date").rowsBetween(Window.unboundedPreceding, Window.currentRow)
     days = calendar(user_days, period_first(first, period), last)
@@ -65,3 +69,32 @@ def to_date(user_days: DataFrame, first: date, last: date, period: str, names: t
         )
         .where(F.col("date") >= F.lit(first))
     )
+
+
+def _of_days(period: str, user_days: pa.Table) -> pa.Table:
+    """Users on their first active day of a period, and what the users of the day did; of some users."""
+    user, _ = codes(user_days["user_id"])
+    day = day_numbers(user_days["event_date"])
+    span = int(day.max()) + 1
+    on = np.sort(user * span + day)
+    active_day, lowest = on % span, int(day.min())
+    start, _ = bounds(np.arange(lowest, span), period)
+    opens = preceding(on, span) < start[active_day - lowest]
+    size = span - lowest
+    there = np.flatnonzero(np.bincount(day - lowest, minlength=size))
+    new = np.bincount(active_day[opens] - lowest, minlength=size)
+    done = [sums(day - lowest, user_days[name].to_numpy(), size) for name in ("actions", "duration_ms")]
+    columns = [dates(there + lowest), *[pa.array(of_day[there]) for of_day in (new, *done)]]
+    return pa.Table.from_arrays(columns, names=list(_OF_DAYS))
+
+
+def bounds(day: Integers, period: str) -> tuple[Integers, Integers]:
+    """The first days of days' periods, and of the periods after."""
+    if period == "day":
+        return day, day + 1
+    if period == "week":
+        monday = day - (day + 3) % 7  # 1 January 1970 was a Thursday
+        return monday, monday + 7
+    month = day.astype("datetime64[D]").astype("datetime64[M]")
+    first, after = (one.astype("datetime64[D]").astype(np.int64) for one in (month, month + 1))
+    return first, after
