@@ -72,7 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def spark(catalog_home: Path) -> Iterator[SparkSession]:
     settings = load_settings(home=catalog_home, driver_memory="2g")
-    session = start_sail(settings) if settings.engine == "sail" else start_spark(settings)
+    session = start_sail(settings) if settings.engine == "sail" else start_spark(settings, brief=True)
     yield session
     session.stop()
 
