@@ -13,6 +13,7 @@ from lakehouse_assets.assets.frames import stacked
 
 DELIVERED_ATTRIBUTES = ("country", "device_type", "subscription_type")
 APP_VERSION = "app_version"  # the one segment that is no column of the users: a user may have several on one day
+_GROUPS = 1024  # of users
 UNKNOWN = "unknown"  # the segment of users who are in no file, and of those whose column is empty
 
 
@@ -36,8 +37,17 @@ def with_ends(changes: DataFrame) -> DataFrame:
     Returns:
         The input with valid_to (first day of the user's next version, null without one) and is_current.
     """
-    valid_to = F.lead("valid_from").over(Window.partitionBy("user_id").orderBy("valid_from"))
+    valid_to = _of_next_version("valid_from", "valid_from")
     return changes.withColumn("valid_to", valid_to).withColumn("is_current", F.col("valid_to").isNull())
+
+
+def _of_next_version(column: str, *order: str) -> Column:
+    """A column of the user's next version in some order, null without one.
+
+    A window over many users: most have one version, and each partition of a window costs Sail as much as many rows.
+    """
+    along = Window.partitionBy(F.pmod(F.xxhash64("user_id"), F.lit(_GROUPS))).orderBy("user_id", *order)
+    return F.when(F.lead("user_id").over(along) == F.col("user_id"), F.lead(column).over(along))
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,7 @@ class UsersAsOf:
             _user_id, _since (first day), _until (day after the last), version (struct of the columns as text; null
             before the user's first version). Of versions with the same _since all but the newest last no day.
         """
-        following = F.lead("_since").over(Window.partitionBy("user_id").orderBy("_since", "valid_from"))
+        following = _of_next_version("_since", "_since", "valid_from")
         versions = self.since(beginning).select(
             F.col("user_id").alias("_user_id"),
             "_since",
