@@ -190,7 +190,7 @@ class Settings(BaseSettings):
         "`SPARK_REMOTE`), or `auto`: Sail for runs that read few rows, Spark for the rest.",
     )
     sail_rows: int = Field(
-        10_000_000, ge=0, description="With `auto`: the most rows that a run may read to be computed by Sail."
+        32_000_000, ge=0, description="With `auto`: the most rows that a run may read to be computed by Sail."
     )
     driver_memory: str = Field(
         "4g",
