@@ -49,6 +49,7 @@ from lakehouse_assets.calendar import Days
     rules=(ACTIVE_USERS_ORDERED,),
     checks=(ACTIVE_USERS_ORDERED.name,),
     by_month=True,
+    version=2,
     known_by_inputs=("extra_columns",),  # those that are segments are stamped with the segments
     charts=(
         Chart(
