@@ -41,12 +41,17 @@ def with_ends(changes: DataFrame) -> DataFrame:
     return changes.withColumn("valid_to", valid_to).withColumn("is_current", F.col("valid_to").isNull())
 
 
+def user_group() -> Column:
+    """The group of a user, by a hash: each partition of a window costs Sail as much as many rows."""
+    return F.pmod(F.xxhash64("user_id"), F.lit(_GROUPS))
+
+
 def _of_next_version(column: str, *order: str) -> Column:
     """A column of the user's next version in some order, null without one.
 
-    A window over many users: most have one version, and each partition of a window costs Sail as much as many rows.
+    A window over many users, as most have one version.
     """
-    along = Window.partitionBy(F.pmod(F.xxhash64("user_id"), F.lit(_GROUPS))).orderBy("user_id", *order)
+    along = Window.partitionBy(user_group()).orderBy("user_id", *order)
     return F.when(F.lead("user_id").over(along) == F.col("user_id"), F.lead(column).over(along))
 
 

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.charts import MOST_VALUES, PERFORMANCE, WINDOW_28, Chart, largest
 from lakehouse_assets.assets.columns import at_least, count, day, mean, one_of, text, whole
+from lakehouse_assets.assets.gold.user_rows import day_number
 from lakehouse_assets.assets.silver.duration_classes import CLASS_BITS, known_version
 from lakehouse_assets.assets.table import Input, table_asset
 from lakehouse_assets.calendar import Days
@@ -154,7 +155,7 @@ def _percentiles_along_days(classes: pa.Table, first: date, last: date) -> pa.Ta
     """
     day = classes["date"].cast(pa.int32()).to_numpy()
     least, column = np.unique(classes["duration_from_ms"].to_numpy(), return_inverse=True)
-    begin, end = int(day.min()), min(int(day.max()) + WINDOW_DAYS - 1, _days_since_1970(last))
+    begin, end = int(day.min()), min(int(day.max()) + WINDOW_DAYS - 1, day_number(last))
     until = np.zeros((end - begin + 1, len(least)), np.int64)
     until[day - begin, column] = classes["actions"].to_numpy()
     np.cumsum(until, axis=0, out=until)
@@ -162,7 +163,7 @@ def _percentiles_along_days(classes: pa.Table, first: date, last: date) -> pa.Ta
     window[WINDOW_DAYS:] -= until[:-WINDOW_DAYS]
     so_far = np.cumsum(window, axis=1, out=window)
     total = so_far[:, -1]
-    wanted = np.flatnonzero((total > 0) & (np.arange(begin, end + 1) >= _days_since_1970(first)))
+    wanted = np.flatnonzero((total > 0) & (np.arange(begin, end + 1) >= day_number(first)))
     so_far, total = so_far[wanted] * 100, total[wanted]
     digits = np.frexp(least.astype(np.float64))[1]  # exact: a class's least value has six binary digits and zeros
     middle = least + (np.int64(1) << np.maximum(digits - CLASS_BITS, 0)) // 2
@@ -174,7 +175,3 @@ def _percentiles_along_days(classes: pa.Table, first: date, last: date) -> pa.Ta
         *[pa.array(middle[place]) for place in places],
     ]
     return pa.Table.from_arrays(columns, names=list(_OF_WINDOW))
-
-
-def _days_since_1970(day: date) -> int:
-    return (day - date(1970, 1, 1)).days

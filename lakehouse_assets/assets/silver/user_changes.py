@@ -10,10 +10,8 @@ from pyspark.sql import functions as F
 from lakehouse_assets.assets.silver.rejected_users import judged
 from lakehouse_assets.assets.table import EVER, Input, table_asset
 from lakehouse_assets.assets.texts import trimmed
-from lakehouse_assets.assets.users_as_of import attributes
+from lakehouse_assets.assets.users_as_of import attributes, user_group
 from lakehouse_assets.assets.versions import version_columns
-
-_GROUPS = 1024  # of users
 
 
 @table_asset(
@@ -59,8 +57,7 @@ def user_changes(
     version = F.struct("join_date", *texts)
     # each column by itself: of structs with a null inside, engines differ on which is the smallest
     best_first = (F.col("join_date").desc_nulls_last(), *[F.col(name).asc_nulls_first() for name in texts])
-    # windows of many users, by their hash: each partition of a window costs Sail as much as many rows
-    group = F.pmod(F.xxhash64("user_id"), F.lit(_GROUPS)).alias("_group")
+    group = user_group().alias("_group")
     in_order = Window.partitionBy("_group").orderBy("user_id", "valid_from", *best_first)
     by_user = Window.partitionBy("_group").orderBy("user_id", "valid_from")
 
