@@ -106,6 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.exit("fresh: this needs root and mmdebstrap (Debian: apt-get install mmdebstrap)")
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     passed = []
+    if options.folder:
+        options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="fresh-") as name:
         machine = Path(name) / "machine"
         began = time.monotonic()
