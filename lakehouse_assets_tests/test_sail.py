@@ -216,3 +216,32 @@ def test_what_does_not_fit_in_the_memory_goes_to_the_folder_of_the_settings(tmp_
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert done.stdout == "3000000 6000000 True\n", done.stderr
     assert not list(spill.iterdir())
+
+
+def test_what_a_killed_process_left_in_the_spill_folder_is_removed_and_a_living_ones_is_kept(tmp_path: Path) -> None:
+    make = "; ".join(
+        (
+            "import sys, pathlib, lakehouse_assets.engines.spill as spill",
+            "own = spill.own_folder(pathlib.Path(sys.argv[1]))",
+            "(own / 'rows').write_text('x')",
+            "print(own, flush=True)",
+            "sys.stdin.read()",
+        )
+    )
+
+    def started() -> tuple[subprocess.Popen[str], Path]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", make, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout
+        return process, Path(process.stdout.readline().strip())
+
+    (killed, left), (living, kept) = started(), started()
+    killed.kill()
+    killed.communicate()
+    assert left.exists()
+    third, own = started()
+    assert sorted(tmp_path.iterdir()) == sorted([kept, own])
+    for process in (living, third):
+        process.communicate()
+    assert not list(tmp_path.iterdir())

@@ -39,6 +39,7 @@ from lakehouse_assets.addresses import on_s3
 from lakehouse_assets.assets.division import ORDER, PART, REPEATS
 from lakehouse_assets.engines import door
 from lakehouse_assets.engines.spark import embedded_spark_runs
+from lakehouse_assets.engines.spill import own_folder
 from lakehouse_assets.errors import SetupError
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import head_of
@@ -111,7 +112,7 @@ def sail_environment(settings: Settings) -> dict[str, str]:
         "SAIL_EXECUTION__BATCH_SIZE": "32768",
         # its allocator gives memory back soon, and the kernel zeroes a huge page whole each time it is taken again
         "MIMALLOC_ALLOW_THP": "0",
-        "SAIL_RUNTIME__TEMPORARY_FILES__PATHS": json.dumps([str(settings.spill_path)]),
+        "SAIL_RUNTIME__TEMPORARY_FILES__PATHS": json.dumps([str(own_folder(settings.spill_path))]),
     }
     if on_s3(settings.warehouse_uri):
         environment |= _keys()

@@ -1,0 +1,49 @@
+"""A folder of this process for what does not fit into memory, removed with it or by the next one."""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+_PREFIX, _UNLOCKED_PREFIX = "lakehouse-spill-", ".lakehouse-spill-"
+
+
+@cache
+def own_folder(parent: Path) -> Path:
+    """Make an empty folder that is this process's, once, and remove those of processes that were killed.
+
+    A process holds a lock on its folder for as long as it lives. The folder gets its name with the lock, so that no
+    other process takes it for one that was left.
+
+    Args:
+        parent: where; made if it is not there.
+
+    Raises:
+        OSError: the parent can't be written to.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # it lives, belongs to another user, or another process removes it
+            _lock(left)
+            shutil.rmtree(left)
+    made = Path(tempfile.mkdtemp(prefix=_UNLOCKED_PREFIX, dir=parent))
+    _lock(made)
+    own = made.rename(parent / f"{_PREFIX}{made.name.removeprefix(_UNLOCKED_PREFIX)}")
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    return own
+
+
+def _lock(folder: Path) -> None:
+    """Lock a folder until this process ends; `BlockingIOError` where another has locked it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
