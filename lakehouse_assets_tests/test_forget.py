@@ -39,7 +39,7 @@ from lakehouse_assets.people import MARK, People
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.storage import erasing as stored
 from lakehouse_assets.storage.catalog import CATALOG, set_stamps
-from lakehouse_assets.storage.data_files import DataFileWriter
+from lakehouse_assets.storage.data_files import DataFiles
 from lakehouse_assets.storage.forgetting import ErasureUnfinished
 from lakehouse_assets_tests.conftest import HEADERS
 
@@ -434,7 +434,7 @@ def test_in_a_bucket_no_byte_of_an_id_is_left(tmp_path: Path, monkeypatch: pytes
         table = lakehouse.warehouse.base("bronze.interactions", {}).table
         kept = [{"landing_date": day, "user_id": one} for one in OTHERS]
         schema = schema_to_pyarrow(table.schema(), include_field_ids=False)
-        writer = DataFileWriter(table, "first.parquet")
+        writer = DataFiles(table).begin("first.parquet")
         writer.add(pa.Table.from_pylist([{"landing_date": day, "user_id": f" {GONE}"}, *kept], schema))
         with table.transaction() as transaction, transaction.update_snapshot().fast_append() as append:
             append.append_data_file(writer.finished())

@@ -11,6 +11,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property, reduce
@@ -43,7 +44,7 @@ from lakehouse_assets.engines.spill import own_folder
 from lakehouse_assets.errors import SetupError
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import head_of
-from lakehouse_assets.storage.data_files import DataFileWriter
+from lakehouse_assets.storage.data_files import DataFiles, DataFileWriter
 from lakehouse_assets.storage.engine import OutOfMemory
 
 CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"  # PySpark's functions make Connect's columns while the environment has it
@@ -270,7 +271,7 @@ class FileStaging:
 
     def write(self, batches: Iterator[pa.Table]) -> None:
         """Write rows, each into the file of its write task."""
-        name = uuid.uuid4().hex
+        name, files = uuid.uuid4().hex, DataFiles(self._table)
         for batch in batches:
             if self._key and len(batch):  # a batch may be empty, as where a day has no rows
                 self._count_repeats(batch.select(self._key))
@@ -281,12 +282,13 @@ class FileStaging:
             start = 0
             for part, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
                 if part not in self._writers:
-                    self._writers[part] = DataFileWriter(self._table, f"{name}-{len(self._writers):05}.parquet")
+                    self._writers[part] = files.begin(f"{name}-{len(self._writers):05}.parquet")
                 self._writers[part].add(columns.slice(start, end - start))
                 start = end
             while sum(writer.buffered_bytes for writer in self._writers.values()) > _BUFFERED_BYTES:
                 max(self._writers.values(), key=lambda writer: writer.buffered_bytes).flush()
-        self.files = [writer.finished() for writer in self._writers.values()]
+        with ThreadPoolExecutor(os.cpu_count()) as beside:  # encoding and compressing need no lock of Python's
+            self.files = [*beside.map(DataFileWriter.finished, self._writers.values())]
 
     def _count_repeats(self, keys: pa.Table) -> None:
         """Count the rows whose key is that of the row before them."""

@@ -23,7 +23,7 @@ from pyiceberg.table import Table as IcebergTable
 
 from lakehouse_assets.people import People
 from lakehouse_assets.storage.catalog import Catalog, head_of, set_stamps
-from lakehouse_assets.storage.data_files import DataFileWriter
+from lakehouse_assets.storage.data_files import DataFiles, DataFileWriter
 
 USER, AS_DELIVERED = "user_id", "malformed_row"
 _ATTEMPTS = 20
@@ -150,7 +150,7 @@ def _theirs(rows: pa.Table, people: People) -> pa.ChunkedArray:
 
 def _rest(table: IcebergTable, file: DataFile, people: People, name: str) -> DataFileWriter:
     """A file without the users' rows, in the order and the row groups that it has."""
-    writer = DataFileWriter(table, f"{name}.parquet")
+    writer = DataFiles(table).begin(f"{name}.parquet")
     schema = schema_to_pyarrow(table.schema(), include_field_ids=False)
     with _opened(table, file) as parquet:
         for group in range(parquet.num_row_groups):

@@ -447,7 +447,7 @@ class Warehouse:
                 counts = [(low, file.record_count)]
             else:
                 with table.io.new_input(file.file_path).open() as source:
-                    days = pq.read_table(source, columns=[declared.partition_column]).column(0)
+                    days = pq.ParquetFile(source).read([declared.partition_column]).column(0)
                 counts = [(pair["values"], pair["counts"]) for pair in days.value_counts().to_pylist()]
             for day, count in counts:
                 if first <= day <= last:
