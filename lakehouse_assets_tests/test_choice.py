@@ -2,9 +2,11 @@
 
 import gzip
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,18 @@ def test_who_was_there_before_the_door_was_shut_is_shown_out_and_told_of() -> No
             with pytest.raises(SetupError, match="another process of this machine connected to Sail"):
                 door.shut(port)
             assert stranger.communicate(timeout=30)[0] == "b''\n"  # the connection is ended
+
+
+def test_shutting_the_door_ends_no_lock_on_a_file(tmp_path: Path) -> None:
+    log, path = "PRAGMA journal_mode = WAL; CREATE TABLE events (id); INSERT INTO events VALUES (1)", tmp_path / "index"
+    with socket.create_server(("127.0.0.1", 0)) as server, closing(sqlite3.connect(path)) as events:
+        events.executescript(log)
+        door.shut(server.getsockname()[1])
+        come_and_go = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM events').fetchall()"
+        subprocess.run([sys.executable, "-c", come_and_go, str(path)], check=True)
+        events.execute("INSERT INTO events VALUES (2)")
+        events.commit()
+        assert path.with_name("index-wal").stat().st_size > 0  # the last to leave deletes it, and this process is there
 
 
 def test_sail_listens_to_its_own_process_alone(spark: SparkSession) -> None:

@@ -59,20 +59,20 @@ def _descriptors() -> list[int]:
 
 @contextmanager
 def _socket(number: int) -> Iterator[socket.socket | None]:
-    """A file descriptor of this process as an Internet socket; None for any other."""
+    """A file descriptor of this process as an Internet socket; None for any other.
+
+    It is looked at without a copy. Closing a copy of a file would end all locks that this process has on the file,
+    which SQLite goes by: other processes would delete the log that holds Dagster's newest events.
+    """
     try:
-        copied = os.dup(number)
-    except OSError:  # the one that listed them
+        found = socket.socket(fileno=number)
+    except OSError:  # no socket
         yield None
         return
     try:
-        found = socket.socket(fileno=copied)
-    except OSError:
-        os.close(copied)
-        yield None
-        return
-    with found:
         yield found if found.family in (socket.AF_INET, socket.AF_INET6) else None
+    finally:
+        found.detach()
 
 
 def _port(found: socket.socket) -> int:
