@@ -382,7 +382,7 @@ def test_a_full_disk_for_spill_is_named_and_a_run_with_room_succeeds(make_lake, 
     lake, rows = make_lake(), 500_000
     one_user(lake, rows)
     with small_disk(tmp_path / "spill", 2) as spill:
-        process = lakehouse(lake, "run", SPARK_LOCAL_DIRS=str(spill))
+        process = lakehouse(lake, "run", SPARK_LOCAL_DIRS=str(spill), LAKEHOUSE_DRIVER_MEMORY="100m")
         told = process.communicate(timeout=600)[1]
     assert process.returncode == 1
     last = told.splitlines()[-1]
