@@ -196,8 +196,11 @@ def _plot(
 
 @cache
 def _start_renderer() -> None:
-    """Start what makes images, once a process: 0.4 s, for which the first plot need not wait while tables compute."""
-    Thread(target=vl_convert.vega_to_svg, args=({},), daemon=True).start()
+    """Start what makes images, once a process: 0.4 s, for which the first plot need not wait while tables compute.
+
+    The process does not end before it: Python ends a daemon's thread in the middle of Rust's code, which then aborts.
+    """
+    Thread(target=vl_convert.vega_to_svg, args=({},)).start()
 
 
 def _svg(drawn: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
