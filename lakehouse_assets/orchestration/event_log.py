@@ -53,6 +53,8 @@ PLANNED = DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value
 CHECKED = DagsterEventType.ASSET_CHECK_EVALUATION.value
 CHECK_PLANNED = DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value
 
+ROW_COLUMNS = ("run_id", "event", "dagster_event_type", "timestamp", "step_key", "asset_key", "partition")
+_INSERT = str(SqlEventLogStorageTable.insert().compile(dialect=sqlite.dialect(), column_keys=ROW_COLUMNS))
 CHECK_ROW_KEY = ["asset_key", "check_name", "run_id", "partition"]  # unique, as partitioned run events have no nulls
 CHECK_COLUMNS = (
     "execution_status",
@@ -231,12 +233,12 @@ class BatchingSqliteEventLogStorage(BatchingEventLogStorage, SqliteEventLogStora
     def _write(self, events: Sequence[EventLogEntry], rows: Sequence[dict[str, Any]]) -> None:
         # entered second to be committed first, as the parent does: the index never has what the run's log lacks
         with self._open(INDEX_SHARD_NAME) as index_conn, self._open(events[0].run_id) as run_conn:
-            run_conn.execute(SqlEventLogStorageTable.insert(), rows)
+            run_conn.exec_driver_sql(_INSERT, _as_stored(rows))
             of_assets = [pair for pair in zip(events, rows, strict=True) if is_of_an_asset(pair[0])]
             if not of_assets:
                 return
             events, rows = zip(*of_assets, strict=True)
-            index_conn.execute(SqlEventLogStorageTable.insert(), rows)
+            index_conn.exec_driver_sql(_INSERT, _as_stored(rows))
             # SQLite numbers the rows of one transaction without gaps
             last_id = index_conn.execute(select(func.max(SqlEventLogStorageTable.c.id))).scalar_one()
             self._store_in_index(index_conn, events, rows, range(last_id - len(rows) + 1, last_id + 1))
@@ -279,6 +281,12 @@ class BatchingSqliteEventLogStorage(BatchingEventLogStorage, SqliteEventLogStora
                 self._initialized_dbs.add(shard)
             with engine.connect() as conn, conn.begin():
                 yield conn
+
+
+def _as_stored(rows: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """Rows as SQLAlchemy would give them to SQLite, which looks every value's type up anew."""
+    stamped = ({**row, "timestamp": row["timestamp"].isoformat(" ", "microseconds")} for row in rows)
+    return [tuple(row[name] for name in ROW_COLUMNS) for row in stamped]
 
 
 def _do_not_wait_for_the_disk(connection: Any, _: object) -> None:
