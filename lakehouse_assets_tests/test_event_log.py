@@ -104,6 +104,16 @@ def stored_rows(base_dir: Path) -> dict[str, list[tuple[Any, ...]]]:
     return rows
 
 
+def kinds_of_files(base_dir: Path) -> list[list[tuple[Any, ...]]]:
+    """How the database of each run is made."""
+    kinds = []
+    for path in sorted(base_dir.glob("*-*.db")):
+        with closing(sqlite3.connect(path)) as conn:
+            asked = "SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2", "PRAGMA journal_mode", "PRAGMA page_size"
+            kinds.append([row for query in asked for row in conn.execute(query)])
+    return kinds
+
+
 def evaluated_days(base_dir: Path) -> int:
     """What another process finds now."""
     with closing(sqlite3.connect(base_dir / "index.db")) as conn:
@@ -203,6 +213,8 @@ def test_leaves_the_rows_and_answers_of_the_plain_storage(
     store_all(storage, events)
     assert answers(storage, run_ids) == expected
     assert stored_rows(base_dir) == stored_rows(Path(plain._base_dir))
+    assert len(kinds_of_files(base_dir)) == 2
+    assert kinds_of_files(base_dir) == kinds_of_files(Path(plain._base_dir))
     with closing(sqlite3.connect(base_dir / "index.db")) as index:
         assert index.execute("PRAGMA page_size").fetchone() == (16384,)
 

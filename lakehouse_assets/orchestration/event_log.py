@@ -2,10 +2,14 @@
 
 import atexit
 import os
+import sqlite3
 import threading
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from functools import partial
+from importlib.metadata import version
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Self, cast
 
 from dagster import AssetCheckEvaluation, AssetKey, DagsterEvent, DagsterEventType, EventLogEntry
@@ -14,6 +18,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.event import listen
 
+from lakehouse_assets.cache import made_once
 from lakehouse_assets.orchestration.dagster_internals import (
     INDEX_SHARD_NAME,
     SQLITE_BUSY_TIMEOUT_SECONDS,
@@ -86,6 +91,7 @@ class BatchingEventLogStorage(SqlEventLogStorage):
 
     def _begin_batching(self) -> None:
         self._buffer: list[_Buffered] = []
+        self._there: set[str] = set()  # columns and secondary indexes that were found
         self._texts = EventTexts()
         self._writing = False
         self._owner_pid = os.getpid()
@@ -137,6 +143,22 @@ class BatchingEventLogStorage(SqlEventLogStorage):
             self._buffer.clear()
             self._timer.cancel()
             atexit.unregister(self.flush)
+
+    def has_secondary_index(self, name: str) -> bool:
+        """Asked until it is there: Dagster asks at each look at an asset, three times in a step."""
+        return self._found(name, partial(super().has_secondary_index, name))
+
+    def has_asset_key_col(self, column_name: str) -> bool:
+        """As often asked."""
+        return self._found(column_name, partial(super().has_asset_key_col, column_name))
+
+    def _has_asset_key_col_on_connection(self, conn: Connection, column_name: str) -> bool:
+        return self._found(column_name, partial(super()._has_asset_key_col_on_connection, conn, column_name))
+
+    def _found(self, name: str, ask: Callable[[], bool]) -> bool:
+        if name not in self._there and ask():
+            self._there.add(name)
+        return name in self._there
 
     def wipe(self) -> None:
         """Write first: what is held back belongs to what is wiped."""
@@ -225,9 +247,15 @@ class BatchingSqliteEventLogStorage(BatchingEventLogStorage, SqliteEventLogStora
         return cls(inst_data=inst_data, **config_value)
 
     def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:
-        """As the parent's; a new index, which holds every run, has pages for several events instead of one for each."""
+        """As the parent's; a new index, which holds every run, has pages for several events instead of one for each.
+
+        The parent imports 89 migrations to know the newest, for a new database twice; of one that is made it asks no
+        more than whether it is of some version.
+        """
         if for_index_shard:
             listen(engine, "connect", _make_large_pages)
+        elif _is_made(engine):
+            return
         super()._initdb(engine, for_index_shard)
 
     def _write(self, events: Sequence[EventLogEntry], rows: Sequence[dict[str, Any]]) -> None:
@@ -287,6 +315,28 @@ def _as_stored(rows: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
     """Rows as SQLAlchemy would give them to SQLite, which looks every value's type up anew."""
     stamped = ({**row, "timestamp": row["timestamp"].isoformat(" ", "microseconds")} for row in rows)
     return [tuple(row[name] for name in ROW_COLUMNS) for row in stamped]
+
+
+def _is_made(engine: Engine) -> bool:
+    """Whether a database has its tables; an empty one gets those of a run, unless another process is at it."""
+    with engine.connect() as connection:
+        database = cast(sqlite3.Connection, connection.connection.driver_connection)
+        with suppress(sqlite3.OperationalError):
+            return database.execute("SELECT 1 FROM alembic_version").fetchone() is not None
+        with suppress(sqlite3.OperationalError):
+            database.executescript(made_once(f"dagster/run-{version('dagster')}.sql", _run_database))
+            return True
+        return False
+
+
+def _run_database() -> str:
+    """The database of a run without events, as SQL."""
+    with TemporaryDirectory() as folder:
+        storage = SqliteEventLogStorage(folder)
+        with storage.run_connection("run"):
+            pass
+        with closing(sqlite3.connect(storage.path_for_shard("run"))) as made:
+            return "\n".join(["PRAGMA journal_mode = WAL;", *made.iterdump()])
 
 
 def _do_not_wait_for_the_disk(connection: Any, _: object) -> None:
