@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
+from functools import cached_property
 from itertools import chain
 
 import dagster as dg
@@ -83,9 +84,10 @@ class Runner:
         zone = self._lakehouse.zone
         seen = zone.listings()
         incomplete = zone.incomplete(signatures(before), signatures(seen))
-        divided = self._lakehouse.divide_again(self._say)
-        now = zone.listings() if divided else seen
-        incomplete |= zone.incomplete(signatures(_as_divided(seen, now, divided)), signatures(now))
+        now = seen
+        if divided := self._lakehouse.divide_again(self._say):
+            now = zone.listings()
+            incomplete |= zone.incomplete(signatures(_as_divided(seen, now, divided)), signatures(now))
         for dataset, day in sorted(incomplete):
             self._say(f"{dataset} {day}: files are still being written; the next run takes them")
         left = {day for _, day in incomplete}
@@ -120,7 +122,6 @@ class Runner:
 
         A phase is planned when the one before has ended.
         """
-        job = build_definitions(self._lakehouse).resolve_job_def(JOB)
         so_far = _SoFar(self._lakehouse.planner, landed)
         with terminal_instance(self._lakehouse.settings) as instance:
             for planned, stale in phases:
@@ -128,7 +129,7 @@ class Runner:
                 while pending := so_far.standing(pending):
                     work, *pending = pending
                     try:
-                        so_far.add(work, self._execute_one(job, instance, work), stale)
+                        so_far.add(work, self._execute_one(instance, work), stale)
                     except Exception as error:  # what concerns every table
                         if not so_far.failures and not refused:
                             raise
@@ -138,7 +139,11 @@ class Runner:
             raise DaysLeftOut(so_far.done, refused, so_far.failures, so_far.left())
         return so_far.done
 
-    def _execute_one(self, job: dg.JobDefinition, instance: dg.DagsterInstance, work: Work) -> list[TableFailed]:
+    @cached_property
+    def _job(self) -> dg.JobDefinition:
+        return build_definitions(self._lakehouse).resolve_job_def(JOB)
+
+    def _execute_one(self, instance: dg.DagsterInstance, work: Work) -> list[TableFailed]:
         """Execute one run; its tables that failed.
 
         Raises:
@@ -148,7 +153,7 @@ class Runner:
         run_id = str(uuid.uuid4())
         choice = self._lakehouse.begin(run_id, work.tables, work.first, work.last)
         instance.add_event_listener(run_id, _Progress(self._say, work, choice))
-        job.execute_in_process(
+        self._job.execute_in_process(
             instance=instance,
             run_id=run_id,
             asset_selection=[dg.AssetKey(name.split(".")) for name in work.tables],

@@ -63,6 +63,7 @@ class PlainLake:
         schema = pa.schema([("landing_date", pa.date32()), ("event_date", pa.date32())])
         scanned = pa.Table.from_pylist([{n: row[n] for n in schema.names} for row in routed], schema)
         return SimpleNamespace(
+            metadata_location=str(routed),  # another one for other rows
             properties={month: json.dumps(stamps) for month, stamps in months.items()},
             scan=lambda **_: SimpleNamespace(to_arrow=lambda: scanned),
         )

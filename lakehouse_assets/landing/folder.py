@@ -41,17 +41,18 @@ class Folder:
     def dates(self, dataset: str) -> list[date]:  # noqa: D102
         base, first, last = self.root / dataset, self.first, self.today()
         try:
-            folders = {day: path for path in base.iterdir() if (day := landing_date(path.name, first, last))}
+            with os.scandir(base) as entries:
+                folders = {day: entry for entry in entries if (day := landing_date(entry.name, first, last))}
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
             raise LandingError(f"{base} can't be listed ({error.strerror}); change its permissions") from None
-        return sorted(day for day, path in folders.items() if _may_be_a_folder(path))
+        return sorted(day for day, entry in folders.items() if _may_be_a_folder(entry))
 
     def files(self, dataset: str, day: date) -> list[LandedFile]:  # noqa: D102
         folder = folder_of(self.root, dataset, day)
         try:
-            deliveries = sorted(path for path in folder.iterdir() if is_delivery(path.name))
+            names = sorted(filter(is_delivery, os.listdir(folder)))  # noqa: PTH208  no path for what is no delivery
         except NotADirectoryError:
             return []
         except OSError as error:
@@ -62,7 +63,7 @@ class Folder:
                     folder, 0, 0, trouble=f"can't be listed ({error.strerror}); change its permissions or remove it"
                 )
             ]
-        return [file for path in deliveries if (file := _look_at(path))]
+        return [file for name in names if (file := _look_at(folder / name))]
 
     def listing(self, dataset: str) -> dict[date, tuple[LandedFile, ...]]:  # noqa: D102
         return {day: tuple(self.files(dataset, day)) for day in self.dates(dataset)}
@@ -212,9 +213,9 @@ def _look_at(path: Path) -> LandedFile | None:
     return replace(file, trouble=unreadable_name(path.name))
 
 
-def _may_be_a_folder(path: Path) -> bool:
+def _may_be_a_folder(entry: os.DirEntry[str]) -> bool:
     """Whether it is a folder, or can't be looked at, which `Folder.files` tells of."""
-    try:
-        return stat.S_ISDIR(path.stat().st_mode)
+    try:  # of a folder it is known without a look at it
+        return entry.is_dir(follow_symlinks=False) or stat.S_ISDIR(entry.stat().st_mode)
     except OSError:
         return True

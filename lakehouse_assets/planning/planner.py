@@ -110,6 +110,7 @@ class Planner:
         self._tables = tables
         self._catalog = catalog
         self._zone = zone
+        self._routed: tuple[str, Mapping[date, set[date]]] = ("", {})  # where the table's metadata is, and its routes
 
     def expected(self, name: str, days: Iterable[date]) -> dict[date, str]:
         """The stamp each day of a table gets when it is computed from its inputs as they are recorded now.
@@ -119,9 +120,9 @@ class Planner:
         Raises:
             DroppedDays: one of the days can't be computed any more.
         """
-        days = list(days)
-        self.check_not_dropped([name], min(days))
-        return self._expected(name, self._days_of_the_lake(name, days), self._catalog.stamps, self._routes)
+        days, tables = list(days), self.one_look()
+        self._check_not_dropped([name], min(days), tables.load)
+        return self._expected(name, self._days_of_the_lake(name, days), tables.stamps, tables.routes)
 
     def vouching(self, name: str, days: Iterable[date]) -> dict[date, str]:
         """The stamp that each day of a table would get if it were computed from its recorded inputs now."""
@@ -139,7 +140,10 @@ class Planner:
         Raises:
             DroppedDays: says from which day on they can be computed.
         """
-        earliest, name = max((self._first_day(name, self._catalog.load), name) for name in names)
+        self._check_not_dropped(names, first, self._catalog.load)
+
+    def _check_not_dropped(self, names: Iterable[str], first: date, loaded: Loaded) -> None:
+        earliest, name = max((self._first_day(name, loaded), name) for name in names)
         if first < earliest:
             raise DroppedDays(
                 f"{name} {first} can't be computed again: cleanup dropped this day or days that it looks back on; "
@@ -213,7 +217,7 @@ class Planner:
             why: dict[date, str] = {}
             for i in reversed(table.inputs):  # the first reason that applies is shown
                 why |= dict.fromkeys(_reached(i, stale.get(i.table, {}), days, landed), f"depends on {i.table}")
-            expected = self._expected_once(name, [d for d in days if d in recorded], tables)
+            expected = self._expected_once(name, [d for d in days if d in recorded], tables, landed)
             differ = {day: stamp for day, stamp in expected.items() if recorded[day] != stamp}
             if differ and table.layer == "bronze":
                 why |= {day: _what_changed_of_files(recorded[day], stamp) for day, stamp in differ.items()}
@@ -405,18 +409,24 @@ class Planner:
             Work(names, *stretch) for names, days in grouped(wanted, inputs, up_to_date) for stretch in stretches(days)
         ]
 
-    def _expected_once(self, name: str, days: Sequence[date], tables: OneLook) -> dict[date, str]:
+    def _expected_once(self, name: str, days: Sequence[date], tables: OneLook, landed: Listings) -> dict[date, str]:
         """As `_expected`, which is asked once for each day of a look, unless a day follows from those before it."""
-        if self._tables[name].reads_itself:
+        table = self._tables[name]
+        if table.reads_itself:
             return self._expected(name, days, tables.stamps, tables.routes)
         known = tables.expected.setdefault(name, {})
-        known |= self._expected(name, [day for day in days if day not in known], tables.stamps, tables.routes)
+        new = [day for day in days if day not in known]
+        if table.landed:  # of the look at all files: a bucket takes as long for that as for one day
+            files = landed[table.landed]
+            known |= {day: self._of_files(table, files.get(day, ())) for day in new}
+        else:
+            known |= self._expected(name, new, tables.stamps, tables.routes)
         return {day: known[day] for day in days}
 
     def _expected(self, name: str, days: Iterable[date], recorded: Recorded, routes: Routes) -> dict[date, str]:
         table = self._tables[name]
-        if table.layer == "bronze":
-            return {day: self._of_files(table, day) for day in days}
+        if table.landed:
+            return {day: self._of_files(table, self._zone.files(table.landed, day)) for day in days}
         expected: dict[date, str] = {}
         inputs = []
         for i in table.inputs:
@@ -460,8 +470,7 @@ class Planner:
         kept = [(day, offset) for source, offset in sources if (t := loaded(source)) and (day := kept_from(t))]
         return max((day - timedelta(offset) for day, offset in kept), default=date.min)
 
-    def _of_files(self, table: Table, day: date) -> str:
-        files = self._zone.files(table.name.removeprefix("bronze."), day)
+    def _of_files(self, table: Table, files: Iterable[LandedFile]) -> str:
         return self.of_contents(table.name, [(file.path.name, self._content_of(file)) for file in files])
 
     def _content_of(self, file: LandedFile) -> str:
@@ -520,17 +529,20 @@ class Planner:
         """The days that tables of users have."""
         return _span({*self._zone.dates("users"), *self._catalog.stamps("bronze.users")})
 
-    def _routes(self) -> dict[date, set[date]]:
-        """Event dates that rows of each landing date belong to."""
+    def _routes(self) -> Mapping[date, set[date]]:
+        """Event dates that rows of each landing date belong to; read again when the table has changed."""
         table = self._catalog.load(ROUTING)
         if table is None:
             return {}
+        if table.metadata_location == self._routed[0]:
+            return self._routed[1]
         rows = table.scan(
             row_filter="event_date is not null", selected_fields=("landing_date", "event_date")
         ).to_arrow()
         routes: dict[date, set[date]] = {}
         for row in rows.to_pylist():
             routes.setdefault(row["landing_date"], set()).add(row["event_date"])
+        self._routed = table.metadata_location, routes
         return routes
 
 
