@@ -93,6 +93,7 @@ def _session() -> SparkSession:
     channel = DefaultChannelBuilder(f"sc://{host}:{port}", _CHANNEL)
     session = ConnectSession.builder.channelBuilder(channel).create()
     session.client.set_retry_policies([])  # the server is in this process: waiting for it would be useless
+    session.client.disable_reattachable_execute()  # nor is it lost: each batch of rows would be acknowledged by a call
     session.conf.set("spark.sql.session.timeZone", "UTC")
     session.conf.set("spark.python.sql.dataFrameDebugging.enabled", "false")  # no line of code noted for every column
     door.shut(port)
@@ -209,8 +210,7 @@ class SailEngine:
 
         Elsewhere numbered in windows of a write task: one of each key would take longer than all the rest of a table.
         """
-        first = [name for name in dict.fromkeys(order) if name not in (ORDER, PART)][: len(key)]
-        if set(first) == set(key):
+        if _follow_each_other(order, key):
             return rows
         by_key = Window.partitionBy(PART).orderBy(*key)
         return rows.withColumn(REPEATS, F.row_number().over(by_key) - F.rank().over(by_key) + 1)
@@ -224,15 +224,11 @@ class SailEngine:
         key: Sequence[str] = (),
     ) -> FileStaging:
         """Write rows into a file for each write task."""
-        there = set(rows.columns)
-        counted = dict(conditions) | ({REPEATS: F.col(REPEATS) > 1} if REPEATS in there else {})
-        staging = FileStaging(
-            self, table, timedelta(hours=self._settings.abandoned_hours), () if REPEATS in there else key
-        )
-        columns = [  # those that the settings no longer make are null
-            F.col(field.name) if field.name in there else F.lit(None).cast(field.dataType).alias(field.name)
-            for field in _spark_schema(table).fields
-        ]
+        # what the rows have is known: asking the server for their columns would take as long as computing a few of them
+        seen = key if _follow_each_other(order, key) else ()
+        counted = dict(conditions) | ({REPEATS: F.col(REPEATS) > 1} if key and not seen else {})
+        staging = FileStaging(self, table, timedelta(hours=self._settings.abandoned_hours), seen)
+        columns = table.schema().column_names
         bits = [F.when(met, F.lit(1 << bit)).otherwise(F.lit(0)) for bit, met in enumerate(counted.values())]
         met = reduce(add, bits, F.lit(0)).cast("bigint").alias(_MET)
         arranged = rows.sort(*dict.fromkeys([PART, *order])) if order else rows
@@ -332,6 +328,12 @@ class FileStaging:
         """Delete the files, also those begun."""
         for writer in self._writers.values():
             writer.discard()
+
+
+def _follow_each_other(order: Sequence[str], key: Sequence[str]) -> bool:
+    """Whether rows of an equal key come one after the other in an order."""
+    first = [name for name in dict.fromkeys(order) if name not in (ORDER, PART)][: len(key)]
+    return set(first) == set(key)
 
 
 def _spark_schema(table: IcebergTable) -> StructType:

@@ -317,6 +317,12 @@ def has_tables(settings: Settings) -> bool:
     return bool(Catalog(settings).names())
 
 
+def kind_of(table: IcebergTable, column: str) -> str:
+    """Spark's name of a column's type."""
+    found = table.schema().find_field(column).field_type
+    return next(kind for kind, of_iceberg in _TYPES.items() if of_iceberg == found)
+
+
 def read_stamps(table: IcebergTable) -> dict[date, str]:
     """The stamps of a loaded table by day."""
     found = {}

@@ -38,6 +38,7 @@ from lakehouse_assets.storage.catalog import (
     forget_stamps,
     head_of,
     kept_from,
+    kind_of,
     set_settings,
     set_stamps,
 )
@@ -257,7 +258,8 @@ class Warehouse:
         replaced = self._replaced(declared, base.table, low, high)
         rows, order = self._with_neighbours(declared, frame, base.table, replaced, first, last)
         try:
-            staging = self.engine.stage(base.table, rows, order, self._counted(declared, first, last), declared.key)
+            whole = self._whole(declared, base.table, rows)
+            staging = self.engine.stage(base.table, whole, order, self._counted(declared, first, last), declared.key)
         except Exception as error:
             if _STRAY in str(error):
                 raise ContractViolation(self._explain_strays(declared, frame, first, last)) from None
@@ -325,7 +327,8 @@ class Warehouse:
         low = first_kept or min(low for _, low, _ in replaced.values())
         high = max((high for _, _, high in replaced.values()), default=low)
         same = self._current(declared, table, replaced.values()).where(_between(declared, low, high))
-        staging = self.engine.stage(table, *self._arranged(declared, same), {})
+        rows, order = self._arranged(declared, same)
+        staging = self.engine.stage(table, self._whole(declared, table, rows), order, {})
         try:
             files = [file for file, _, _ in replaced.values()]
             before, after = (sum(file.record_count for file in each) for each in (files, staging.files))
@@ -395,6 +398,16 @@ class Warehouse:
 
     def _repeats_marked(self, declared: Table, rows: DataFrame, order: Sequence[str]) -> DataFrame:
         return self.engine.repeats_marked(rows, order, declared.key) if declared.key else rows
+
+    def _whole(self, declared: Table, table: IcebergTable, rows: DataFrame) -> DataFrame:
+        """Rows of the declared columns with those that an older table has too, null: the settings no longer make them.
+
+        The engine is not asked what the rows have: with Sail that is a call of the server.
+        """
+        for name in table.schema().column_names:
+            if name not in declared.columns:
+                rows = rows.withColumn(name, F.lit(None).cast(kind_of(table, name)))
+        return rows
 
     def _current(self, declared: Table, table: IcebergTable, files: Iterable[tuple[DataFile, date, date]]) -> DataFrame:
         """A table's rows as of the loaded snapshot, columns as declared; ``files`` are those that will be read."""
