@@ -1,6 +1,7 @@
 """Dagster's resources of a lakehouse: its tables, the session that computes them, and the S3 store."""
 
 import re
+from functools import cache
 from typing import Any
 
 import dagster as dg
@@ -11,6 +12,7 @@ from lakehouse_assets.addresses import on_s3
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.admission import begin, check_days, computes
 from lakehouse_assets.orchestration.io_manager import IcebergIOManager
+from lakehouse_assets.orchestration.ui_metadata import UiMetadata
 from lakehouse_assets.settings import SettingsError
 from lakehouse_assets.storage.catalog import sqlite_file
 
@@ -30,6 +32,8 @@ def iceberg_resource(
         "s3_endpoint": _without_user(settings.s3_endpoint),
     }
 
+    shown = cache(lambda: UiMetadata(lakehouse.catalog))  # one for all runs of a process
+
     class IcebergTables(dg.ConfigurableIOManagerFactory[IcebergIOManager]):
         """Reads and publishes the lakehouse's Iceberg tables, where the environment and lakehouse.toml say."""
 
@@ -45,7 +49,7 @@ def iceberg_resource(
             if context.run and computes(context.run, lakehouse.tables):
                 check_days(context.run, partitions)
                 begin(lakehouse, context.run, context.instance, context.log)
-            return IcebergIOManager(lakehouse)
+            return IcebergIOManager(lakehouse, shown())
 
     IcebergTables.__qualname__ = IcebergTables.__name__  # the page shows it
     return IcebergTables(**places)

@@ -34,9 +34,9 @@ _MOST_SERVERS = 3  # servers that end during a step before the step itself count
 class IcebergIOManager(dg.IOManager):
     """Loads and publishes daily partitions of the lakehouse's tables; a range is one read and one commit."""
 
-    def __init__(self, lakehouse: Lakehouse) -> None:
+    def __init__(self, lakehouse: Lakehouse, shown: UiMetadata) -> None:
         self._lakehouse = lakehouse
-        self._ui = UiMetadata(lakehouse.catalog)
+        self._ui = shown
         self._bases: dict[tuple[str, str], Base] = {}
         self._in_range: set[str] = set()  # runs
 
