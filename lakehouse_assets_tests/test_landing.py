@@ -5,6 +5,7 @@ import codecs
 import csv
 import gzip
 import io
+import json
 import lzma
 import os
 import re
@@ -13,6 +14,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -22,10 +24,11 @@ import pyarrow as pa
 import pytest
 
 from lakehouse_assets.assets.datasets import DATASETS
+from lakehouse_assets.assets.division import PART
 from lakehouse_assets.cli import main
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.landing import sinks
-from lakehouse_assets.landing.csv_files import read_chunk
+from lakehouse_assets.landing.csv_files import read_chunk, read_tasks
 from lakehouse_assets.landing.deliver import deliver, split
 from lakehouse_assets.landing.files import LandingError, parse_date
 from lakehouse_assets.landing.headers import inspect
@@ -447,6 +450,21 @@ def test_quotes_line_ends_and_replacement_go_by_the_files_own_separator(
     assert [row["malformed_row"] for row in found if row["malformed_row"]] == [separator.join(rows[3])]
     with pytest.raises(LandingError, match=r"would replace 2 rows of 2024-03-01 with 1 row; rename it"):
         split_utc(zone, source(tmp_path, text.replace("\nb" + separator, "\nb")), page_id="Page")
+
+
+def test_the_rows_of_many_small_files_are_passed_on_together(zone: LandingZone, tmp_path: Path) -> None:
+    rows = [f"u{day},2024-03-{day:02} 10:00:00,edit,p,1,1" for day in range(1, 30)] + ["no row"]
+    split_utc(zone, source(tmp_path, rows_of(*rows)))
+    columns = DATASETS["interactions"]
+    files = [(day, inspect(file.path, columns)) for day in zone.dates("interactions")
+             for file in zone.files("interactions", day)]  # fmt: skip
+    tasks = [{PART: 0, "landing_date": day, "chunk": json.dumps(asdict(chunk))}
+             for day, found in files for chunk in chunks(found, columns)]  # fmt: skip
+    assert len(tasks) == 29
+    [batch] = read_tasks(pa.Table.from_pylist(tasks).to_batches())
+    found = batch.to_pydict()
+    assert sorted(filter(None, found["user_id"])) == sorted(f"u{day}" for day in range(1, 30))
+    assert list(filter(None, found["malformed_row"])) == ["no row"]
 
 
 def test_a_header_after_other_lines_is_renamed_too(zone: LandingZone, tmp_path: Path) -> None:
