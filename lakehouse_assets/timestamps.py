@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 BLANKS = " \t"
 WALL = len("YYYY-MM-DD HH:MM:SS")
+WALL_TIME = "[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}"
 OFFSET = "[+-](?:0[0-9]|1[0-8])(?::?[0-5][0-9])?"
 ZONE = f"Z|UTC|GMT|{OFFSET}"
 # what may follow the wall time: a fraction, a blank or none, a zone
@@ -44,7 +45,7 @@ _DIRECTIVES = {
 _SAME = {"B": "b", "A": "a", "Z": "z"}
 _ALTERNATIVES = ("Yy", "mb", "d", "HI", "M", "S", "f", "p", "z")  # of each a format has one at most
 _NEEDED = _ALTERNATIVES[:3]
-_PLAIN = re.compile(f"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[ T][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}){TAIL}")
+_PLAIN = re.compile(f"({WALL_TIME}){TAIL}")
 _EPOCH = re.compile(EPOCH)
 _SINCE = datetime(1970, 1, 1, tzinfo=UTC)
 _COMMON = (  # what exporters and spreadsheets write; each is tried on values that nothing else reads

@@ -27,6 +27,7 @@ from lakehouse_assets.assets.table import declare
 from lakehouse_assets.assets.users_as_of import DELIVERED_ATTRIBUTES, UsersAsOf
 from lakehouse_assets.calendar import Days
 from lakehouse_assets.settings import Cleaning, load_settings
+from lakehouse_assets.timestamps import WALL_TIME
 
 ACTIONS = ("page_view", "edit", "create", "delete", "share")
 DAY = date(2024, 3, 10)
@@ -132,6 +133,17 @@ def classified(spark: SparkSession, *given: tuple[str, str, str, str], **limits:
     chosen: dict[str, Any] = {"allowed_actions": ACTIONS, "max_duration_ms": 7_200_000, "late_days": 3} | limits
     found = cleaning.classify(bronze, Cleaning(**chosen))
     return [row["reason"] for row in sorted(found.select("row", "reason").collect(), key=lambda row: row["row"])]
+
+
+def test_no_filter_judges_a_row_again(spark: SparkSession, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = ("user_id", "timestamp", "action_type", "duration_ms", "malformed_row")
+    bronze = spark.range(1).select(*[F.col("id").cast("string").alias(name) for name in texts])
+    judged = cleaning.classify(bronze.withColumn("landing_date", F.lit(DAY)), Cleaning(ACTIONS, 7_200_000, 3))
+    found = []
+    for one in (judged, judged.where("reason IS NULL").where(F.col("event_date") == F.lit(DAY)).select("duration")):
+        one.explain()
+        found.append(capsys.readouterr().out.count(WALL_TIME))
+    assert found == [2, 2]  # in the plan: alone, and with what may follow
 
 
 def test_limits_are_settings_and_include_themselves(spark: SparkSession) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import or_
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
@@ -15,7 +17,5 @@ def trimmed(column: str) -> Column:
 
 def first_reason(reasons: Sequence[str], holds: Mapping[str, Column]) -> Column:
     """The first of the reasons that holds for a row, or null."""
-    reason = F.when(F.lit(False), F.lit(None).cast("string"))
-    for name in reasons:
-        reason = reason.when(holds[name], F.lit(name))
-    return reason
+    first = F.coalesce(*[F.when(holds[name], F.lit(name)) for name in reasons])
+    return F.when(reduce(or_, [holds[name] for name in reasons]), first)  # few rows are asked for which it is

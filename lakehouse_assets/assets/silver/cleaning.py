@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from lakehouse_assets.assets.texts import first_reason, trimmed
 from lakehouse_assets.settings import Cleaning
-from lakehouse_assets.timestamps import BLANKS, EPOCH, MONTHS, TAIL, WALL, Format, formats_of
+from lakehouse_assets.timestamps import BLANKS, EPOCH, MONTHS, TAIL, WALL, WALL_TIME, Format, formats_of
 
 # The order is the rule: a row gets the first reason that holds.
 REJECT_REASONS = (
@@ -40,39 +40,23 @@ def parse_instant(text: Column, input_timezone: str, formats: Sequence[str] = ()
         input_timezone: zone of texts without an offset.
         formats: further formats; they go first, in this order.
     """
-    # what most rows are is told without an expression, which only others pay for
-    plain = _has_wall_time(text) & (F.length(text) == WALL)
     bare = F.trim(text, F.lit(BLANKS))
     tail = F.substring(bare, WALL + 1, 40)
-    with_tail = F.when(
-        tail.rlike(f"^{TAIL}\\z"),
-        _at(
-            F.substring(bare, 1, WALL),
-            F.regexp_extract(tail, f"^{TAIL}", 1),
-            F.regexp_extract(tail, f"^{TAIL}", 2),
-            input_timezone,
-        ),
+    with_tail = _at(
+        F.substring(bare, 1, WALL),
+        F.regexp_extract(tail, f"^{TAIL}", 1),
+        F.regexp_extract(tail, f"^{TAIL}", 2),
+        input_timezone,
     )
-    built_in = F.when(plain, _local(text, input_timezone)).otherwise(
-        F.when(_has_wall_time(bare), with_tail).otherwise(_since_1970(bare))
+    # what most rows are is told by one expression; only others pay for more
+    built_in = (
+        F.when(text.rlike(f"^{WALL_TIME}\\z"), _local(text, input_timezone))
+        .when(bare.rlike(f"^{WALL_TIME}{TAIL}\\z"), with_tail)
+        .otherwise(_since_1970(bare))
     )
     if not formats:
         return built_in
     return F.coalesce(*[_formatted(bare, one, input_timezone) for one in formats_of(formats)], built_in)
-
-
-def _has_wall_time(text: Column) -> Column:
-    """Whether a text begins with ``YYYY-MM-DD HH:MM:SS``, as far as a cast would overlook it."""
-    return (
-        (F.substring(text, 5, 1) == "-")
-        & (F.substring(text, 8, 1) == "-")
-        & F.substring(text, 11, 1).isin(" ", "T")
-        & (F.substring(text, 14, 1) == ":")
-        & (F.substring(text, 17, 1) == ":")
-        # the cast would overlook a blank where the last digit of the day or the second is missing
-        & F.substring(text, 10, 1).between("0", "9")
-        & F.substring(text, 19, 1).between("0", "9")
-    )
 
 
 def _number(digits: Column) -> Column:
@@ -155,10 +139,10 @@ def earliest_landing_date(event_date: Column, instant: Column, reporting_timezon
 def _computed_once(frame: DataFrame, **columns: Column) -> DataFrame:
     """The frame with further columns that later filters and columns can use without computing them again.
 
-    The optimizer copies an expression to wherever its column is used, into a filter for every use in it; what a
-    generator makes it leaves alone.
+    The optimizer copies an expression to wherever its column is used, into a filter for every use in it. One that may
+    be another each time it leaves where it is; a random number, below 1, never is 2, which no optimizer finds out.
     """
-    return frame.select("*", F.inline(F.array(F.struct(*[column.alias(name) for name, column in columns.items()]))))
+    return frame.withColumns({name: F.when(F.rand(0) != 2, column) for name, column in columns.items()})
 
 
 def classify(bronze: DataFrame, cleaning: Cleaning) -> DataFrame:
