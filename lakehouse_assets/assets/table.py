@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from functools import cached_property, partial, reduce
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
@@ -36,7 +36,6 @@ EVER = -36_500  # days back that no lakehouse reaches: landing dates begin in 20
 LAYERS = ("bronze", "silver", "gold")
 
 Calendar = Literal["events", "landings", "users"]
-Divide = Callable[[DataFrame, str, str], DataFrame]  # rows, the column of the day, that of the user
 Function = Callable[..., DataFrame]
 Declared = TypeVar("Declared", bound=Function)
 _Value = TypeVar("_Value")
@@ -44,7 +43,21 @@ SETTINGS = Settings.model_fields.keys() | GROUPS.keys()  # what a table's functi
 Settled: TypeAlias = _Value | Callable[[Settings], _Value]  # what depends on settings is a function of them
 
 
-def undivided(rows: DataFrame, day: str, user: str) -> DataFrame:
+class Divide(Protocol):
+    """Divides rows among write tasks."""
+
+    def __call__(self, rows: DataFrame, day: str, user: str, key: Sequence[str] = ()) -> DataFrame:
+        """The rows with the columns of `DIVIDED`.
+
+        Args:
+            rows: of a table's days.
+            day: the column of the day.
+            user: that of the user.
+            key: columns that the rows are grouped by next, beside `DIVIDED` and the day and in this order.
+        """
+
+
+def undivided(rows: DataFrame, day: str, user: str, key: Sequence[str] = ()) -> DataFrame:
     """The rows as they are, as where nobody writes them."""
     return rows
 

@@ -37,7 +37,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
 from lakehouse_assets.addresses import on_s3
-from lakehouse_assets.assets.division import ORDER, PART, REPEATS
+from lakehouse_assets.assets.division import DIVIDED, ORDER, PART, REPEATS
 from lakehouse_assets.engines import door
 from lakehouse_assets.engines.spark import embedded_spark_runs
 from lakehouse_assets.engines.spill import own_folder
@@ -197,9 +197,18 @@ class SailEngine:
         _check_whole(table, files)
         return self.session.read.schema(_spark_schema(table)).parquet(*[_address(file.file_path) for file in files])
 
-    def divided(self, frame: DataFrame, parts: int) -> DataFrame:
-        """The rows of a write task in the same partition, in their order."""
-        return frame.repartition(min(parts, os.cpu_count() or 1), PART)
+    def divided(self, frame: DataFrame, parts: int, key: Sequence[str] = ()) -> DataFrame:
+        """The rows of a write task in the same partition, in their order; or those of a key, sorted.
+
+        Of sorted rows a group is done with its last row. All groups at once, as many as rows, would be spilled and read
+        again, and sorted after that, as they are written in this order.
+        """
+        partitions = min(parts, os.cpu_count() or 1)
+        if not key:
+            return frame.repartition(partitions, PART)
+        *_, day = divided_by = key[: len(DIVIDED) + 1]
+        order = [PART, ORDER, *key[len(divided_by) :], day]  # that has the day, so nobody sorts by this column first
+        return frame.repartition(partitions, *key).sortWithinPartitions(*order)
 
     def gathered(self, frame: DataFrame, *, one_task: bool) -> DataFrame:
         """The frame as it is: what is staged is sorted as a whole."""
@@ -332,8 +341,8 @@ class FileStaging:
 
 def _follow_each_other(order: Sequence[str], key: Sequence[str]) -> bool:
     """Whether rows of an equal key come one after the other in an order."""
-    first = [name for name in dict.fromkeys(order) if name not in (ORDER, PART)][: len(key)]
-    return set(first) == set(key)
+    first = [name for name in dict.fromkeys(order) if name != PART][: len(key)]
+    return ORDER in first or set(first) == set(key)  # `ORDER` has the day, and what else is in the key follows it
 
 
 def _spark_schema(table: IcebergTable) -> StructType:

@@ -358,8 +358,8 @@ class SparkEngine:
         reader = self.session.read.option("versionAsOf", head_of(table))
         return reader.option("split-size", self._split_size(files)).table(_name(table))
 
-    def divided(self, frame: DataFrame, parts: int) -> DataFrame:
-        """The rows of a write task in a partition of their own."""
+    def divided(self, frame: DataFrame, parts: int, key: Sequence[str] = ()) -> DataFrame:
+        """The rows of a write task in a partition of their own, where all rows of a key are too."""
         return frame.repartitionById(parts, PART)
 
     def gathered(self, frame: DataFrame, *, one_task: bool) -> DataFrame:

@@ -88,8 +88,14 @@ class Engine(Protocol):
     def read(self, table: IcebergTable, files: Sequence[DataFile]) -> DataFrame:
         """At least the rows of some live files of a table as loaded; columns that the table has."""
 
-    def divided(self, frame: DataFrame, parts: int) -> DataFrame:
-        """A frame whose rows of one write task (`PART`, from 0 on) are computed together."""
+    def divided(self, frame: DataFrame, parts: int, key: Sequence[str] = ()) -> DataFrame:
+        """A frame whose rows of one write task (`PART`, from 0 on), or of one key, are computed together.
+
+        Args:
+            frame: with `PART`.
+            parts: how many write tasks there are.
+            key: columns that the rows are grouped by next, `DIVIDED` first; none where they are not.
+        """
 
     def gathered(self, frame: DataFrame, *, one_task: bool) -> DataFrame:
         """A frame whose rows of the same `PART` are written by the same task, or all of them by one."""

@@ -24,7 +24,7 @@ from pyiceberg.table.update import TableUpdate
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse_assets.assets.division import ORDER, PART
+from lakehouse_assets.assets.division import DIVIDED, ORDER, PART
 from lakehouse_assets.assets.frames import stacked
 from lakehouse_assets.assets.table import IN_ITS_PARTITION, NO_DUPLICATE_KEY, Rule, Table, settings_of
 from lakehouse_assets.calendar import ALL_DAYS, DAY, Days, days_between, month_first, month_last, some, span_in_words
@@ -220,7 +220,15 @@ class Warehouse:
         covered = {low + timedelta(days=i) for _, low, high in found.values() for i in range((high - low).days + 1)}
         return layout(*days, rows / max(len(covered), 1), self.settings.rows_per_file)
 
-    def divide(self, table: Table, days: Days, frame: DataFrame, day_column: str, user_column: str) -> DataFrame:
+    def divide(
+        self,
+        table: Table,
+        days: Days,
+        frame: DataFrame,
+        day_column: str,
+        user_column: str,
+        key: Sequence[str] = (),
+    ) -> DataFrame:
         """Rows of some days of a table with each in its write task, and the columns of `DIVIDED`.
 
         How many tasks there are follows from how many rows there are of what the table is computed from first.
@@ -231,9 +239,10 @@ class Warehouse:
         """
         source = table.inputs[0]
         divided_by = self._layout(days, source.table, Days(*source.span_read(*days)))
-        parts = self.engine.divided(frame.withColumn(PART, divided_by.part(day_column, user_column)), divided_by.parts)
         user = F.xxhash64(user_column).bitwiseAND(F.lit(0xFFFF_FFFF))
-        return parts.withColumn(ORDER, F.unix_date(day_column).cast("bigint") * F.lit(1 << 32) + user)
+        order = F.unix_date(day_column).cast("bigint") * F.lit(1 << 32) + user
+        marked = frame.withColumns({PART: divided_by.part(day_column, user_column), ORDER: order})
+        return self.engine.divided(marked, divided_by.parts, [*DIVIDED, day_column, *key] if key else ())
 
     def write(
         self, name: str, frame: DataFrame, first: date, last: date, base: Base, properties: Mapping[str, str]
@@ -369,7 +378,8 @@ class Warehouse:
         """The new rows and the rows of other days that sit in files about to be replaced; what they are sorted by."""
         kept = [f for f in replaced.values() if f[1] < first or f[2] > last]
         divided = PART in frame.columns
-        order = [ORDER, declared.partition_column, *declared.key] if ORDER in frame.columns else []
+        key = [name for name in declared.key if name != declared.partition_column]  # `ORDER` has the day
+        order = [ORDER, *key] if ORDER in frame.columns else []
         # a row of another day would wipe or double its neighbours, so the write itself stops at the first one
         day = F.col(declared.partition_column)
         own_day = F.when(day.between(F.lit(first), F.lit(last)), day).otherwise(F.raise_error(_STRAY).cast("date"))

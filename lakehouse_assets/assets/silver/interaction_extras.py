@@ -72,7 +72,7 @@ def interaction_extras(
         {_given(name): _value(name, map_interactions.get(name, name)) for name in extra_columns}
     )
     valid = valid_interactions(named, [_given(name) for name in extra_columns])
-    rows = divide(valid.where(in_days("event_date", *days)), "event_date", "user_id")
+    rows = divide(valid.where(in_days("event_date", *days)), "event_date", "user_id", DUPLICATE_KEY)
     divided_by = division(rows)
     values = [F.coalesce(F.concat(F.lit("1"), _given(name)), F.lit("0")) for name in extra_columns]
     order = F.concat_ws(_AFTER_VERSIONS, survivor_text(), *values)

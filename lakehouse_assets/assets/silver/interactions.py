@@ -90,7 +90,7 @@ def interactions(
     """
     classified = classify(bronze, cleaning)
     valid = valid_interactions(classified).where(in_days("event_date", *days))
-    return deduplicate(divide(valid, "event_date", "user_id"))
+    return deduplicate(divide(valid, "event_date", "user_id", DUPLICATE_KEY))
 
 
 def valid_interactions(classified: DataFrame, further: Sequence[str] = ()) -> DataFrame:
