@@ -91,7 +91,7 @@ class BatchingEventLogStorage(SqlEventLogStorage):
 
     def _begin_batching(self) -> None:
         self._buffer: list[_Buffered] = []
-        self._there: set[str] = set()  # columns and secondary indexes that were found
+        self._there: set[str] = set()  # tables, columns and secondary indexes that were found
         self._texts = EventTexts()
         self._writing = False
         self._owner_pid = os.getpid()
@@ -146,19 +146,20 @@ class BatchingEventLogStorage(SqlEventLogStorage):
 
     def has_secondary_index(self, name: str) -> bool:
         """Asked until it is there: Dagster asks at each look at an asset, three times in a step."""
-        return self._found(name, partial(super().has_secondary_index, name))
+        return self._found(f"index {name}", partial(super().has_secondary_index, name))
 
     def has_asset_key_col(self, column_name: str) -> bool:
         """As often asked."""
-        return self._found(column_name, partial(super().has_asset_key_col, column_name))
+        return self._found(f"column {column_name}", partial(super().has_asset_key_col, column_name))
 
     def _has_asset_key_col_on_connection(self, conn: Connection, column_name: str) -> bool:
-        return self._found(column_name, partial(super()._has_asset_key_col_on_connection, conn, column_name))
+        ask = partial(super()._has_asset_key_col_on_connection, conn, column_name)
+        return self._found(f"column {column_name}", ask)
 
-    def _found(self, name: str, ask: Callable[[], bool]) -> bool:
-        if name not in self._there and ask():
-            self._there.add(name)
-        return name in self._there
+    def _found(self, what: str, ask: Callable[[], bool]) -> bool:
+        if what not in self._there and ask():
+            self._there.add(what)
+        return what in self._there
 
     def wipe(self) -> None:
         """Write first: what is held back belongs to what is wiped."""
@@ -257,6 +258,10 @@ class BatchingSqliteEventLogStorage(BatchingEventLogStorage, SqliteEventLogStora
         elif _is_made(engine):
             return
         super()._initdb(engine, for_index_shard)
+
+    def has_table(self, table_name: str) -> bool:
+        """Asked until it is there: the parent opens the database anew for it, with each materialization."""
+        return self._found(f"table {table_name}", partial(SqliteEventLogStorage.has_table, self, table_name))
 
     def _write(self, events: Sequence[EventLogEntry], rows: Sequence[dict[str, Any]]) -> None:
         # entered second to be committed first, as the parent does: the index never has what the run's log lacks
