@@ -10,9 +10,8 @@ import base64
 import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date
-from functools import cache, cached_property
+from functools import cached_property
 from importlib.metadata import version
-from threading import Thread
 from typing import Any
 
 import dagster as dg
@@ -48,7 +47,6 @@ class UiMetadata:
         self._shown: dict[str, str] = {}  # where the metadata of each table is that the connection shows
         self._covered = False
         self._partial: Mapping[str, Collection[str]] | None = None
-        _start_renderer()
 
     def of(self, table: Table, before: IcebergTable, published: Published) -> dict[str, Any]:
         """The metadata of one publication, for the materialization of its last day.
@@ -192,15 +190,6 @@ def _plot(
     return dg.MetadataValue.md(
         f"**{chart.title}.** {chart.definition}\n\n![{chart.title}](data:image/svg+xml;base64,{image})"
     )
-
-
-@cache
-def _start_renderer() -> None:
-    """Start what makes images, once a process: 0.4 s, for which the first plot need not wait while tables compute.
-
-    The process does not end before it: Python ends a daemon's thread in the middle of Rust's code, which then aborts.
-    """
-    Thread(target=vl_convert.vega_to_svg, args=({},)).start()
 
 
 def _svg(drawn: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
