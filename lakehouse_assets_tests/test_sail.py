@@ -18,6 +18,8 @@ from lakehouse_assets import cli
 from lakehouse_assets.assets.division import PART, REPEATS
 from lakehouse_assets.calendar import ALL_DAYS
 from lakehouse_assets.engines.sail import FileStaging
+from lakehouse_assets.engines.spill import own_folder
+from lakehouse_assets.errors import SetupError
 from lakehouse_assets.runner import DaysLeftOut
 from lakehouse_assets.storage.warehouse import ContractViolation, PublishConflict
 
@@ -245,3 +247,9 @@ def test_what_a_killed_process_left_in_the_spill_folder_is_removed_and_a_living_
     for process in (living, third):
         process.communicate()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_spill_folder_that_cannot_be_made_is_named_with_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SetupError, match=r"/file can't take what .* set LAKEHOUSE_SPILL to another one"):
+        own_folder(tmp_path / "file")

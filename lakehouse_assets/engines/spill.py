@@ -11,6 +11,8 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from lakehouse_assets.errors import SetupError
+
 _PREFIX, _UNLOCKED_PREFIX = "lakehouse-spill-", ".lakehouse-spill-"
 
 
@@ -25,14 +27,20 @@ def own_folder(parent: Path) -> Path:
         parent: where; made if it is not there.
 
     Raises:
-        OSError: the parent can't be written to.
+        SetupError: it can't be made or written to.
     """
-    parent.mkdir(parents=True, exist_ok=True)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=_UNLOCKED_PREFIX, dir=parent))
+    except OSError as error:
+        raise SetupError(
+            f"{parent} can't take what does not fit into memory ({error.strerror}); make it a folder that can be "
+            "written to, or set LAKEHOUSE_SPILL to another one"
+        ) from None
     for left in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError):  # it lives, belongs to another user, or another process removes it
             _lock(left)
             shutil.rmtree(left)
-    made = Path(tempfile.mkdtemp(prefix=_UNLOCKED_PREFIX, dir=parent))
     _lock(made)
     own = made.rename(parent / f"{_PREFIX}{made.name.removeprefix(_UNLOCKED_PREFIX)}")
     atexit.register(shutil.rmtree, own, ignore_errors=True)
