@@ -39,19 +39,23 @@ def own_folder(parent: Path) -> Path:
         ) from None
     for left in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError):  # it lives, belongs to another user, or another process removes it
-            _lock(left)
-            shutil.rmtree(left)
+            descriptor = _lock(left)
+            try:
+                shutil.rmtree(left)
+            finally:
+                os.close(descriptor)
     _lock(made)
     own = made.rename(parent / f"{_PREFIX}{made.name.removeprefix(_UNLOCKED_PREFIX)}")
     atexit.register(shutil.rmtree, own, ignore_errors=True)
     return own
 
 
-def _lock(folder: Path) -> None:
-    """Lock a folder until this process ends; `BlockingIOError` where another has locked it."""
+def _lock(folder: Path) -> int:
+    """Lock a folder until the returned descriptor is closed; `BlockingIOError` where another has locked it."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
         raise
+    return descriptor

@@ -69,11 +69,13 @@ def read_tasks(tasks: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         `PART`, landing_date, the columns of `read_chunk`, source_file.
     """
     held: list[pa.RecordBatch] = []
+    held_rows = 0
     for rows in _read(tasks):  # a day's file makes three of a few rows, and passing one on takes two milliseconds
         held.append(rows)
-        if sum(one.num_rows for one in held) >= _PASSED_ON_ROWS:
+        held_rows += rows.num_rows
+        if held_rows >= _PASSED_ON_ROWS:
             yield pa.concat_batches(held)
-            held = []
+            held, held_rows = [], 0
     if held:
         yield pa.concat_batches(held)
 

@@ -266,12 +266,13 @@ class BatchingSqliteEventLogStorage(BatchingEventLogStorage, SqliteEventLogStora
     def _write(self, events: Sequence[EventLogEntry], rows: Sequence[dict[str, Any]]) -> None:
         # entered second to be committed first, as the parent does: the index never has what the run's log lacks
         with self._open(INDEX_SHARD_NAME) as index_conn, self._open(events[0].run_id) as run_conn:
-            run_conn.exec_driver_sql(_INSERT, _as_stored(rows))
-            of_assets = [pair for pair in zip(events, rows, strict=True) if is_of_an_asset(pair[0])]
+            stored = _as_stored(rows)
+            run_conn.exec_driver_sql(_INSERT, stored)
+            of_assets = [one for one in zip(events, rows, stored, strict=True) if is_of_an_asset(one[0])]
             if not of_assets:
                 return
-            events, rows = zip(*of_assets, strict=True)
-            index_conn.exec_driver_sql(_INSERT, _as_stored(rows))
+            events, rows, stored_of_assets = zip(*of_assets, strict=True)
+            index_conn.exec_driver_sql(_INSERT, list(stored_of_assets))
             # SQLite numbers the rows of one transaction without gaps
             last_id = index_conn.execute(select(func.max(SqlEventLogStorageTable.c.id))).scalar_one()
             self._store_in_index(index_conn, events, rows, range(last_id - len(rows) + 1, last_id + 1))
