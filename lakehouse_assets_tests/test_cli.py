@@ -34,8 +34,8 @@ from lakehouse_assets.cli.compute import by_month
 from lakehouse_assets.cli.output import UsageError
 from lakehouse_assets.cli.summary import rejected
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.orchestration import ui_metadata
 from lakehouse_assets.planning.planner import Work
+from lakehouse_assets.reports import vega
 from lakehouse_assets.reports.charts import charts_of
 from lakehouse_assets.reports.dashboard import write_dashboard
 from lakehouse_assets.settings import load_settings
@@ -657,10 +657,10 @@ def test_every_chart_draws_the_rows_of_its_table(home: Path, tmp_path: Path, mon
             assert "<svg" in image
             with monkeypatch.context() as patched:  # a plot is the same, and is translated once
                 patched.setenv("LAKEHOUSE_CACHE", str(tmp_path / "cache"))
-                plot = ui_metadata._svg(drawn | {"width": 300}, values)
+                plot = vega.svg(drawn | {"width": 300}, values)
                 assert re.sub(r"gradient_\d+", "", plot) == re.sub(r"gradient_\d+", "", image)
                 patched.setattr(vl_convert, "vegalite_to_vega", None)
-                assert ui_metadata._svg(drawn | {"width": 300}, values[:1]).startswith("<svg")
+                assert vega.svg(drawn | {"width": 300}, values[:1]).startswith("<svg")
 
 
 PICKLES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "jsonpickle"}

@@ -7,22 +7,20 @@ the metadata of every run.
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import cached_property
-from importlib.metadata import version
 from typing import Any
 
 import dagster as dg
 import duckdb
-import vl_convert
 from pyiceberg.table import Table as IcebergTable
 
 from lakehouse_assets.assets.charts import COVERAGE, MONTH, WEEK, Chart
 from lakehouse_assets.assets.table import Table
-from lakehouse_assets.cache import made_once, short_hash
 from lakehouse_assets.reports.charts import PLAIN, partial_days, spec
+from lakehouse_assets.reports.vega import svg, warm_up
 from lakehouse_assets.storage.catalog import Catalog, read_stamps
 from lakehouse_assets.storage.coverage import SOURCES, cover
 from lakehouse_assets.storage.query import connect, show
@@ -47,6 +45,8 @@ class UiMetadata:
         self._shown: dict[str, str] = {}  # where the metadata of each table is that the connection shows
         self._covered = False
         self._partial: Mapping[str, Collection[str]] | None = None
+        self._beside = ThreadPoolExecutor(max_workers=1)  # draws while the numbers are read
+        self._beside.submit(warm_up)
 
     def of(self, table: Table, before: IcebergTable, published: Published) -> dict[str, Any]:
         """The metadata of one publication, for the materialization of its last day.
@@ -62,13 +62,15 @@ class UiMetadata:
         if not (chart or tabled or recomputed):
             return {"days_changed": 0}
         self._look_at(table.name)
+        if chart:
+            self._partial = self._partial or partial_days(self._connection)
+            plot = self._beside.submit(svg, *_plot(self._connection, chart, published.last, self._partial))
         found = _changes(self._connection, table, before, recomputed, published)
         days = {"first": published.first, "last": published.last}
         for label, query in (_QUERIES.get(table.name) or (_last_days(table) if tabled else {})).items():
             found[label] = _table(self._connection.execute(query, {k: v for k, v in days.items() if f"${k}" in query}))
         if chart:
-            self._partial = self._partial or partial_days(self._connection)
-            found["plot"] = _plot(self._connection, chart, published.last, self._partial)
+            found["plot"] = _image(chart, plot.result())
         return found
 
     @cached_property
@@ -168,8 +170,8 @@ def _changes(
 
 def _plot(
     connection: duckdb.DuckDBPyConnection, chart: Chart, last: date, partial: Mapping[str, Collection[str]]
-) -> dg.MarkdownMetadataValue:
-    """A chart of the days up to one, with what it means."""
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A chart of the days up to one in Vega-Lite, and its rows."""
     days = COHORT_DAYS if chart.kind == "heat" else PLOT_DAYS
     span = f"WHERE date > DATE '{last}' - {days} AND date <= DATE '{last}'"
     if chart.choice:  # the first one: an image has nothing to choose with
@@ -186,19 +188,15 @@ def _plot(
         {"day": str(day), "series": series, "value": value, "partial": str(day) in partial[chart.covers_of(series)]}
         for day, series, value in rows
     ]
-    image = base64.b64encode(_svg(drawn | _AROUND, values).encode()).decode()
+    return drawn | _AROUND, values
+
+
+def _image(chart: Chart, drawn: str) -> dg.MarkdownMetadataValue:
+    """A plot with what it means."""
+    image = base64.b64encode(drawn.encode()).decode()
     return dg.MetadataValue.md(
         f"**{chart.title}.** {chart.definition}\n\n![{chart.title}](data:image/svg+xml;base64,{image})"
     )
-
-
-def _svg(drawn: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """A Vega-Lite chart of rows as an image. It is translated to Vega once for a machine: a sixth of drawing it."""
-    text = json.dumps(drawn | {"data": {"name": "rows"}})
-    name = f"charts/{short_hash(text, version('vl-convert-python'))}.json"
-    vega = json.loads(made_once(name, lambda: json.dumps(vl_convert.vegalite_to_vega(text))))
-    next(data for data in vega["data"] if data["name"] == "rows")["values"] = rows
-    return str(vl_convert.vega_to_svg(json.dumps(vega)))  # a text is taken faster than objects
 
 
 def _table(result: duckdb.DuckDBPyConnection) -> dg.TableMetadataValue:

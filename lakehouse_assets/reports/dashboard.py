@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import vl_convert
 
 from lakehouse_assets.assets.charts import MONTH, SECTIONS, WEEK, Chart
 from lakehouse_assets.assets.table import Table
-from lakehouse_assets.cache import made_once
 from lakehouse_assets.reports.charts import STYLED, THEMES, cards_of, charts_of, partial_days, spec
+from lakehouse_assets.reports.vega import bundle
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import Catalog
 from lakehouse_assets.storage.query import connect
@@ -36,7 +34,7 @@ def write_dashboard(catalog: Catalog, declared: Mapping[str, Table], target: Pat
     parts = {
         "css": _themes() + (template / "dashboard.css").read_text("utf-8"),
         "script": (template / "dashboard.js").read_text("utf-8"),
-        "bundle": _bundle(),
+        "bundle": bundle(),
         # what was delivered, such as an action's name, stays data: no text can end the script element
         "data": json.dumps(_content(connection, catalog.settings, tables), separators=(",", ":")).replace(
             "<", "\\u003c"
@@ -48,12 +46,6 @@ def write_dashboard(catalog: Catalog, declared: Mapping[str, Table], target: Pat
     temporary.write_text(page, encoding="utf-8")
     temporary.replace(target)
     return target
-
-
-def _bundle() -> str:
-    """The program that draws the charts; putting it together takes more than a second."""
-    name = f"charts/vega-{vl_convert.get_vega_version()}-by-{version('vl-convert-python')}.js"
-    return made_once(name, lambda: str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")))
 
 
 def _themes() -> str:
