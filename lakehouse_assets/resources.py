@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 from dagster_pyspark import LazyPySparkResource
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from lakehouse_assets.addresses import on_s3
 from lakehouse_assets.lakehouse import Lakehouse
@@ -41,6 +41,7 @@ def iceberg_resource(
         landing: str = Field(description="Where files are delivered (LAKEHOUSE_LANDING).")
         catalog: str = Field(description="What knows the tables: a REST catalog (LAKEHOUSE_CATALOG_URI) or a file.")
         s3_endpoint: str = Field(description="The S3 store; empty for folders, and for AWS's own (S3_ENDPOINT).")
+        _of_run: IcebergIOManager | None = PrivateAttr(None)
 
         def create_io_manager(self, context: dg.InitResourceContext) -> IcebergIOManager:
             for name, place in places.items():
@@ -49,7 +50,12 @@ def iceberg_resource(
             if context.run and computes(context.run, lakehouse.tables):
                 check_days(context.run, partitions)
                 begin(lakehouse, context.run, context.instance, context.log)
-            return IcebergIOManager(lakehouse, shown())
+            self._of_run = IcebergIOManager(lakehouse, shown())
+            return self._of_run
+
+        def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+            if self._of_run:
+                self._of_run.end()
 
     IcebergTables.__qualname__ = IcebergTables.__name__  # the page shows it
     return IcebergTables(**places)

@@ -212,7 +212,7 @@ def test_a_reader_during_overwrites_sees_whole_snapshots(make_lake, spark, capsy
     def overwrite(version: int) -> None:
         rows = [(day, f"u{i}", None, str(version), None, None, None, True) for i in range(500)]
         base = warehouse.base("silver.users", {})
-        warehouse.write("silver.users", spark.createDataFrame(rows, schema), day, day, base, {})
+        warehouse.publish(warehouse.begin("silver.users", spark.createDataFrame(rows, schema), day, day, base), {})
 
     overwrite(0)
     environment = os.environ | {

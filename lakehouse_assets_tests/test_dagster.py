@@ -227,7 +227,7 @@ def test_segments_that_do_not_add_up_and_unusual_days_are_told(make_lake, spark)
         first, *others = lake.table(name)
         rows = [first | changed, *others]
         frame = spark.createDataFrame(rows, lakehouse.tables[name].spark_schema)
-        warehouse.write(name, frame, day, day, warehouse.base(name, {}), {})
+        warehouse.publish(warehouse.begin(name, frame, day, day, warehouse.base(name, {})), {})
 
     overwrite("gold.segment_metrics", total_actions=1)
     assert segments_add_up(lakehouse, day, day)[day].detail.startswith("2 accepted, [1, 2, 2, 2] in segments, users [")

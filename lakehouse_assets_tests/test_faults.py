@@ -167,17 +167,19 @@ def test_a_branch_made_while_another_commits_is_made_again(lake, monkeypatch):
 
 def test_of_two_writers_of_one_day_the_later_computes_again(lake, monkeypatch):
     users = change(lake)
-    honest = Warehouse.write
+    honest = Warehouse.publish
     writes = []
 
-    def beaten_once(self, name, frame, first, last, *more):
+    def beaten_once(self, begun, properties):
+        name = begun.declared.name
         if name == "silver.user_days":
             writes.append(name)
             if len(writes) == 1:  # another run publishes an empty day between this one's reading and publishing
-                honest(self, name, frame.limit(0), first, last, self.base(name, {}), {})
-        return honest(self, name, frame, first, last, *more)
+                empty = self.begin(name, begun.frame.limit(0), begun.first, begun.last, self.base(name, {}))
+                honest(self, empty, {})
+        return honest(self, begun, properties)
 
-    monkeypatch.setattr(Warehouse, "write", beaten_once)
+    monkeypatch.setattr(Warehouse, "publish", beaten_once)
     lake.run()
     assert len(writes) == 2
     assert active_users(lake) == users

@@ -278,8 +278,9 @@ def test_a_broken_contract_publishes_nothing(make_lake, spark, monkeypatch, coun
         (rows.unionByName(rows), "no_duplicate_key"),
         (rows.withColumn("event_date", F.lit(date(2024, 3, 2))), "rows_in_their_partition"),
     ):
+        base = warehouse.base("silver.interactions", {})
         with pytest.raises(ContractViolation, match=law):
-            warehouse.write("silver.interactions", broken, day, day, warehouse.base("silver.interactions", {}), {})
+            warehouse.publish(warehouse.begin("silver.interactions", broken, day, day, base), {})
         assert lake.table("silver.interactions") == before
     refs = lake.lakehouse.catalog.load("silver.interactions").refs()
     assert set(refs) == {"main"}

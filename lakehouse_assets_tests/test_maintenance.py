@@ -33,7 +33,7 @@ def rows_of(spark, lake, day, users=3):
 def publish(spark, lake, day, users=3, stamp="s"):
     warehouse = lake.lakehouse.warehouse
     base = warehouse.base(NAME, {day: f"{stamp}{day}"})
-    return warehouse.write(NAME, rows_of(spark, lake, day, users), day, day, base, {})
+    return warehouse.publish(warehouse.begin(NAME, rows_of(spark, lake, day, users), day, day, base), {})
 
 
 def folder_of(lake, name=NAME) -> Path:
@@ -193,7 +193,7 @@ def test_compaction_gives_way_to_a_publication_and_a_publication_to_a_compaction
     assert maintenance.compact(NAME) == (3, 0)
     compacted = lake.table(NAME)
     with pytest.raises(PublishConflict):
-        warehouse.write(NAME, rows_of(spark, lake, days[0], 9), days[0], days[0], base, {})
+        warehouse.publish(warehouse.begin(NAME, rows_of(spark, lake, days[0], 9), days[0], days[0], base), {})
     assert lake.table(NAME) == compacted
     assert set(lake.lakehouse.catalog.load(NAME).refs()) == {"main"}
 
@@ -316,10 +316,9 @@ def test_cleanup_drops_days_of_a_shared_file_and_the_planner_leaves_them_alone(m
     assert min(stale[BY_MONTH]) == days[2] + 29 * DAY
     with pytest.raises(DroppedDays, match=r"user_days 2024-01-02 can't be computed again.* begin at 2024-01-03"):
         stamps.expected(NAME, [days[1]])
+    warehouse, day = lake.lakehouse.warehouse, days[0] - DAY
     with pytest.raises(PublishConflict, match="dropped meanwhile"):
-        lake.lakehouse.warehouse.write(
-            NAME, rows_of(spark, lake, days[0] - DAY), days[0] - DAY, days[0] - DAY, base, {}
-        )
+        warehouse.publish(warehouse.begin(NAME, rows_of(spark, lake, day), day, day, base), {})
 
 
 @pytest.mark.faults

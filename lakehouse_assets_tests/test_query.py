@@ -15,6 +15,7 @@ from pyiceberg.io import PY_IO_IMPL, S3_REGION
 from pyiceberg.table import Table as IcebergTable
 
 from lakehouse_assets.storage import file_io, query
+from lakehouse_assets.storage.catalog import live_files
 
 ROWS = 3000
 
@@ -55,7 +56,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IcebergTable:
 
 
 def test_scans_of_one_dataset_in_three_threads_read_every_row(table: IcebergTable) -> None:
-    dataset = query._dataset(table)
+    dataset = query._dataset(table, live_files(table))
 
     def read(_: int) -> bool:
         return sorted(dataset.to_table().column("n").to_pylist()) == list(range(ROWS))

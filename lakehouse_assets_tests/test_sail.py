@@ -49,7 +49,7 @@ def rewrite(lake: Any, **changed: Any) -> None:
     base = warehouse.base(TABLE, {})
     rows = warehouse.read(TABLE, *ALL_DAYS)
     frame = rows.withColumns({name: F.lit(value).cast(rows.schema[name].dataType) for name, value in changed.items()})
-    warehouse.write(TABLE, frame, day, day, base, {})
+    warehouse.publish(warehouse.begin(TABLE, frame, day, day, base), {})
 
 
 def test_commits_and_files_say_what_iceberg_and_people_ask(lake: Any) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 from pyiceberg.table import Transaction
 
 from lakehouse_assets import cli
+from lakehouse_assets.assets.table import Table
 from lakehouse_assets.storage.warehouse import Warehouse
 
 MOMENTS = ("before staging", "staged", "before the commit", "after the commit")
@@ -82,31 +83,29 @@ def arm(moment: str, table: str, seconds: float, strike: Callable[[], None]) -> 
 
     With `ANY_MOMENT` it is called so many seconds after that write began, if the process still runs.
     """
-    write, audit, publish, commit = (
-        Warehouse.write,
+    begin, audit, publish, commit = (
+        Warehouse.begin,
         Warehouse._audit_of_stage,
         Warehouse._publish,
         Transaction.commit_transaction,
     )
-    writing: list[str] = []
 
-    def armed_write(self: Warehouse, name: str, *arguments: Any) -> Any:
-        writing[:] = [name]
+    def armed_begin(self: Warehouse, name: str, *arguments: Any) -> Any:
         if (moment, name) == ("before staging", table):
             strike()
         if (moment, name) == (ANY_MOMENT, table):
             timer = threading.Timer(seconds, strike)
             timer.daemon = True
             timer.start()
-        return write(self, name, *arguments)
+        return begin(self, name, *arguments)
 
-    def armed_audit(self: Warehouse, *arguments: Any) -> Any:
-        if (moment, writing) == ("staged", [table]):
+    def armed_audit(self: Warehouse, declared: Table, *arguments: Any) -> Any:
+        if (moment, declared.name) == ("staged", table):
             strike()
-        return audit(self, *arguments)
+        return audit(self, declared, *arguments)
 
-    def armed_publish(self: Warehouse, *arguments: Any) -> Any:
-        publishing = writing == [table]
+    def armed_publish(self: Warehouse, swap: Any) -> Any:
+        publishing = swap.declared.name == table
 
         def armed_commit(transaction: Transaction) -> Any:
             if publishing and moment == "before the commit":
@@ -117,11 +116,11 @@ def arm(moment: str, table: str, seconds: float, strike: Callable[[], None]) -> 
             return committed
 
         Transaction.commit_transaction = armed_commit  # type: ignore[assignment, method-assign]
-        return publish(self, *arguments)
+        return publish(self, swap)
 
-    Warehouse.write = armed_write  # type: ignore[assignment, method-assign]
+    Warehouse.begin = armed_begin  # type: ignore[assignment, method-assign]
     Warehouse._audit_of_stage = armed_audit  # type: ignore[assignment, method-assign]
-    Warehouse._publish = armed_publish  # type: ignore[assignment, method-assign]
+    Warehouse._publish = armed_publish  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -94,6 +94,11 @@ class Engines:
         """Whether a table was handed over to Spark, so that Spark's failures do not concern the other tables."""
         return table in self._handed_over
 
+    @property
+    def any_handed_over(self) -> bool:
+        """Whether some tables are computed by Spark, so that the engine changes from table to table."""
+        return bool(self._handed_over)
+
     def with_memory(self, table: str, work: Callable[[], Done]) -> Done:
         """Do some work on a table; repeat it with Spark if it needs more memory than Sail has and the settings allow.
 

@@ -166,6 +166,7 @@ class SailEngine:
     """Computes with Sail and stages files."""
 
     name = "sail"
+    stages_beside = True
 
     def __init__(self, settings: Settings, session: Callable[[], SparkSession]) -> None:
         """An engine.

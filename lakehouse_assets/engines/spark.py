@@ -309,6 +309,7 @@ class SparkEngine:
     """Computes with Spark and stages on branches (Iceberg's write-audit-publish)."""
 
     name = "spark"
+    stages_beside = False  # not tried
 
     def __init__(self, settings: Settings, catalog: Catalog, session: Callable[[], SparkSession]) -> None:
         """An engine.

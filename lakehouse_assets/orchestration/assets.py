@@ -2,10 +2,9 @@
 
 import inspect
 from datetime import UTC, date, datetime
-from functools import partial
 from importlib.metadata import version
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 from pyspark.sql import DataFrame
@@ -38,15 +37,11 @@ def _asset(lakehouse: Lakehouse, table: Table, partitions: dg.DailyPartitionsDef
     others = {name: dg.AssetKey(i.table.split(".")) for name, i in table.reads.items() if i.table != table.name}
 
     def compute(context: dg.AssetExecutionContext, **frames: Any) -> DataFrame:
-        days, tables = days_of_step(context), context.resources.iceberg
-        for name, i in table.reads.items():
-            if i.table == table.name:
-                frames[name] = tables.earlier(context)
-        divide = partial(lakehouse.warehouse.divide, table, days)
-        with tables.naming_trouble(context.run.run_id, table.name, context.retry_number):
-            if table.landed:
+        tables = context.resources.iceberg
+        if table.landed:
+            with tables.naming_trouble(context.run.run_id, table.name, context.retry_number):
                 frames["delivered"] = _delivered(lakehouse, table, context)
-            return table.rows(frames, days, lakehouse.settings, divide)
+        return cast("DataFrame", tables.rows(context, frames))
 
     layer, short = table.name.split(".")
     return dg.asset(

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import date
-from typing import Any, NoReturn, cast
+from functools import partial
+from typing import Any, NoReturn
 
 import dagster as dg
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse_assets.assets.table import Table
+from lakehouse_assets.assets.table import Table, parameters
 from lakehouse_assets.assets.users_as_of import UsersAsOf
 from lakehouse_assets.calendar import DAY, Days, days_between, span_in_words
 from lakehouse_assets.errors import SetupError
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.orchestration.dagster_internals import AssetMetadataHandle, OutputMetadataAccumulator
+from lakehouse_assets.orchestration.ahead import Ahead, StagedAhead
+from lakehouse_assets.orchestration.dagster_internals import (
+    AssetMetadataHandle,
+    OutputMetadataAccumulator,
+)
 from lakehouse_assets.orchestration.own_assets import DAY_COLUMN, read_table, store
 from lakehouse_assets.orchestration.ui_metadata import UiMetadata
 from lakehouse_assets.settings import SettingsError
@@ -25,7 +31,7 @@ from lakehouse_assets.storage.catalog_errors import CatalogError, CatalogLocked
 from lakehouse_assets.storage.engine import EngineGone, OutOfMemory, ServerGone
 from lakehouse_assets.storage.repair import DamagedTable
 from lakehouse_assets.storage.s3 import StorageError
-from lakehouse_assets.storage.warehouse import Base, ContractViolation, PublishConflict, Published
+from lakehouse_assets.storage.warehouse import Base, Begun, ContractViolation, PublishConflict, Published
 
 _MOST_RETRIES, _LONGEST_WAIT_SECONDS = 20, 3.0
 _MOST_SERVERS = 3  # servers that end during a step before the step itself counts as the cause
@@ -37,6 +43,7 @@ class IcebergIOManager(dg.IOManager):
     def __init__(self, lakehouse: Lakehouse, shown: UiMetadata) -> None:
         self._lakehouse = lakehouse
         self._ui = shown
+        self._ahead = StagedAhead()
         self._bases: dict[tuple[str, str], Base] = {}
         self._in_range: set[str] = set()  # runs
 
@@ -48,31 +55,44 @@ class IcebergIOManager(dg.IOManager):
         step, source = context.step_context, table_name(context.asset_key)
         name = table_name(step.step.key)
         if name in self._lakehouse.tables:
-            return self._read(step.run_id, name, source, step.partition_key_range, step.previous_attempt_count)
+            if ahead := self._ahead.of(name):
+                return ahead.inputs[source]
+            with self.naming_trouble(step.run_id, name, step.previous_attempt_count):
+                return self._read(step.run_id, name, source, Days(*_range(step.partition_key_range)))
         days = Days(*_range(context.asset_partition_key_range)) if context.has_asset_partitions else None
         return read_table(self._lakehouse, source, days, context.dagster_type.typing_type)
 
-    def earlier(self, context: dg.AssetExecutionContext) -> DataFrame:
-        """The days of the asset's own table before those of the run."""
-        name = table_name(context.asset_key)
-        tried = context.retry_number
-        return cast("DataFrame", self._read(context.run.run_id, name, name, context.partition_key_range, tried))
+    def rows(self, context: dg.AssetExecutionContext, frames: dict[str, Any]) -> DataFrame:
+        """The rows of a declared table for the days of the run, from its inputs by its function's parameters.
 
-    def _read(
-        self, run_id: str, name: str, source: str, keys: dg.PartitionKeyRange, tried: int
-    ) -> DataFrame | UsersAsOf:
-        first, last = _range(keys)
+        What no input loads is added: its own earlier days.
+        """
+        name = table_name(context.asset_key)
+        if ahead := self._ahead.of(name):
+            return ahead.begun.frame
+        days = Days(*_range(context.partition_key_range))
+        with self.naming_trouble(context.run.run_id, name, context.retry_number):
+            return self._computed(context.run.run_id, self._lakehouse.tables[name], days, frames)
+
+    def _computed(self, run_id: str, table: Table, days: Days, frames: dict[str, Any]) -> DataFrame:
+        for parameter, i in table.reads.items():
+            if i.table == table.name:
+                frames[parameter] = self._read(run_id, table.name, i.table, days)
+        divide = partial(self._lakehouse.warehouse.divide, table, days)
+        return table.rows(frames, days, self._lakehouse.settings, divide)
+
+    def _read(self, run_id: str, name: str, source: str, days: Days) -> DataFrame | UsersAsOf:
+        first, last = days
         declared = next(i for i in self._lakehouse.tables[name].inputs if i.table == source)
         low, high = declared.span_read(first, last)
-        with self.naming_trouble(run_id, name, tried):
-            self.note_base(run_id, name, first, last)
-            if declared.as_of:
-                deliveries = self._lakehouse.planner.user_deliveries(source, first, last)
-                high = max(deliveries, default=low - DAY)
-                return UsersAsOf(self._lakehouse.warehouse.read(source, low, high), deliveries)
-            if source == name:
-                high = first - DAY
-            return self._lakehouse.warehouse.read(source, low, high)
+        self.note_base(run_id, name, first, last)
+        if declared.as_of:
+            deliveries = self._lakehouse.planner.user_deliveries(source, first, last)
+            high = max(deliveries, default=low - DAY)
+            return UsersAsOf(self._lakehouse.warehouse.read(source, low, high), deliveries)
+        if source == name:
+            high = first - DAY
+        return self._lakehouse.warehouse.read(source, low, high)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Replace the run's days of a table by the frame's rows; of an asset that is not declared, see `own_assets`."""
@@ -83,9 +103,7 @@ class IcebergIOManager(dg.IOManager):
         first, last = _range(context.asset_partition_key_range)
         base = self.note_base(context.run_id, name, first, last)
         del self._bases[context.run_id, name]
-        if foreign := [day for day in days_between(first, last) if day not in base.stamps]:  # none of the lake's days
-            day = F.col(self._lakehouse.tables[name].partition_column)
-            obj = obj.where(~F.coalesce(day.isin(foreign), F.lit(False)))
+        ahead = self._ahead.taken(name)
         properties = {
             "lakehouse.run-id": context.run_id,
             "lakehouse.first-day": first.isoformat(),
@@ -96,13 +114,15 @@ class IcebergIOManager(dg.IOManager):
             with self.naming_trouble(
                 context.run_id, name, context.step_context.previous_attempt_count
             ):  # only now the inputs are read
-                published = self._lakehouse.warehouse.write(name, obj, first, last, base, properties)
+                begun = ahead.begun if ahead else self._begun(name, obj, Days(first, last), base)
+                published = self._lakehouse.warehouse.publish(begun, properties)
         except (PublishConflict, CatalogLocked) as passing:  # only these can succeed when repeated
             if isinstance(passing, CatalogLocked) and context.step_context.previous_attempt_count >= _MOST_RETRIES:
                 self._lakehouse.trouble.note(context.run_id, passing)
             wait = random.uniform(0, _LONGEST_WAIT_SECONDS)  # noqa: S311  so that writers of one file don't meet again
             raise dg.RetryRequested(max_retries=_MOST_RETRIES, seconds_to_wait=wait) from passing
         except OutOfMemory as shortage:
+            self._ahead.settle()  # what is being staged is Sail's
             if not self._lakehouse.engines.hand_over(name):
                 raise OutOfMemory(f"{shortage}; raise LAKEHOUSE_DRIVER_MEMORY, or set LAKEHOUSE_ENGINE=spark") from None
             told = f"{shortage}: Spark computes it"
@@ -111,7 +131,48 @@ class IcebergIOManager(dg.IOManager):
         except ContractViolation as violation:
             self._name_what_is_missing(name, first, last, violation)
             raise
-        self._report(context, base, published)
+        shown = ahead.shown if ahead else self._ui.begin(self._lakehouse.tables[name], base.table, Days(first, last))
+        self._begin_another(context.step_context, published)
+        self._report(context, published, shown)
+
+    def end(self) -> None:
+        """The run has ended."""
+        self._ahead.end()
+
+    def _begun(self, name: str, rows: DataFrame, days: Days, base: Base) -> Begun:
+        """Rows that the table's step publishes; staged when it does."""
+        self._ahead.settle()
+        return self._lakehouse.warehouse.begin(name, self._own(name, rows, days, base), *days, base)
+
+    def _own(self, name: str, rows: DataFrame, days: Days, base: Base) -> DataFrame:
+        """The rows without those of days that the lake has not."""
+        foreign = [day for day in days_between(*days) if day not in base.stamps]
+        day = F.col(self._lakehouse.tables[name].partition_column)
+        return rows.where(~F.coalesce(day.isin(foreign), F.lit(False))) if foreign else rows
+
+    def _begin_another(self, step: dg.StepExecutionContext, published: Published) -> None:
+        """Let the engine stage another table of the run, while this process records the published one."""
+        engines, tables = self._lakehouse.engines, self._lakehouse.tables
+        if not engines.now.stages_beside or engines.any_handed_over:
+            return
+        here = {table_name(key) for key in step.execution_plan.step_keys_to_execute}  # by this process
+        table = self._ahead.next_after(published.table, tables, here)
+        if not table:
+            return
+        run_id, days = step.run_id, Days(published.first, published.last)
+        try:
+            wanted = {name: i for name, i in table.reads.items() if name in parameters(table.function)}
+            frames = {name: self._read(run_id, table.name, i.table, days) for name, i in wanted.items()}
+            inputs = {i.table: frames[name] for name, i in wanted.items()}
+            base = self.note_base(run_id, table.name, *days)
+            rows = self._own(table.name, self._computed(run_id, table, days, frames), days, base)
+            begun = self._lakehouse.warehouse.begin(table.name, rows, *days, base, self._ahead.beside)
+            shown = self._ui.begin(table, base.table, days, self._ahead.files_after(begun))
+            self._ahead.keep(table.name, Ahead(inputs, begun, shown))
+        except Exception:  # its own step meets it again, and names it
+            self._bases.pop((run_id, table.name), None)
+        finally:
+            engines.turn_to(published.table)
 
     def _store(self, context: dg.OutputContext, name: str, rows: object) -> None:
         days = Days(*_range(context.asset_partition_key_range)) if context.has_asset_partitions else None
@@ -202,7 +263,7 @@ class IcebergIOManager(dg.IOManager):
             self._lakehouse.planner.check_range(first, last)
         self._in_range.add(run_id)
 
-    def _report(self, context: dg.OutputContext, base: Base, published: Published) -> None:
+    def _report(self, context: dg.OutputContext, published: Published, shown: Future[dict[str, Any]]) -> None:
         table = self._lakehouse.tables[published.table]
         rows = sum(published.audit.rows.values())
         context.add_output_metadata(
@@ -220,19 +281,20 @@ class IcebergIOManager(dg.IOManager):
             for day in days_between(published.first, published.last)
         }
         # Dagster shows the newest event's columns; on every day of a year they are most of what a run has to log
-        days[published.last.isoformat()] |= {"dagster/column_schema": column_schema(table)} | self._shown(
-            context, base, published
+        days[published.last.isoformat()] |= {"dagster/column_schema": column_schema(table)} | _unless_it_failed(
+            context, published, shown
         )
         _add_metadata_of_days(context.step_context, context.asset_key, days)
         told = (table.name, rows, len(days), published.data_files, self._lakehouse.engine.name)
         context.log.info("%s: %s rows over %s days in %s files, computed by %s", *told)
 
-    def _shown(self, context: dg.OutputContext, base: Base, published: Published) -> dict[str, Any]:
-        try:
-            return self._ui.of(self._lakehouse.tables[published.table], base.table, published)
-        except Exception:  # the rows are published and right, whether they can be drawn or not
-            context.log.warning("%s: its plot and tables can't be shown", published.table, exc_info=True)
-            return {}
+
+def _unless_it_failed(context: dg.OutputContext, published: Published, shown: Future[dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return shown.result()
+    except Exception:  # the rows are published and right, whether they can be drawn or not
+        context.log.warning("%s: its plot and tables can't be shown", published.table, exc_info=True)
+        return {}
 
 
 def _add_metadata_of_days(

@@ -7,28 +7,30 @@ the metadata of every run.
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date
 from functools import cached_property
 from typing import Any
 
 import dagster as dg
 import duckdb
+from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
 
 from lakehouse_assets.assets.charts import COVERAGE, MONTH, WEEK, Chart
 from lakehouse_assets.assets.table import Table
+from lakehouse_assets.calendar import DAY, Days
 from lakehouse_assets.reports.charts import PLAIN, partial_days, spec
 from lakehouse_assets.reports.vega import svg, warm_up
 from lakehouse_assets.storage.catalog import Catalog, read_stamps
 from lakehouse_assets.storage.coverage import SOURCES, cover
 from lakehouse_assets.storage.query import connect, show
-from lakehouse_assets.storage.warehouse import Published
 
 COUNTS, USER_COUNTS = "silver.interaction_counts", "silver.user_counts"
 PLOT_DAYS = 90
 COHORT_DAYS = 182  # the weeks that retention is followed for
+COVERED_DAYS = 400  # all that a plot shows, and the periods they are in
 MOST_ROWS = 30
 LAST_DAYS = 14
 SAMPLES_A_REASON = 3
@@ -42,58 +44,59 @@ class UiMetadata:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._shown: dict[str, str] = {}  # where the metadata of each table is that the connection shows
-        self._covered = False
-        self._partial: Mapping[str, Collection[str]] | None = None
-        self._beside = ThreadPoolExecutor(max_workers=1)  # draws while the numbers are read
+        self._covered: tuple[str, date] | None = None  # the bronze table and the last day that coverage is shown for
+        self._partial: Mapping[str, Collection[str]] = {}
+        self._beside = ThreadPoolExecutor(max_workers=1)
         self._beside.submit(warm_up)
 
-    def of(self, table: Table, before: IcebergTable, published: Published) -> dict[str, Any]:
-        """The metadata of one publication, for the materialization of its last day.
+    def begin(
+        self, table: Table, before: IcebergTable, days: Days, files: Callable[[], Sequence[DataFile]] | None = None
+    ) -> Future[dict[str, Any]]:
+        """The metadata of one publication, for the materialization of its last day, while something else is done.
 
         Args:
             table: the declaration.
             before: the table as it was before its inputs were read.
-            published: what was published.
+            days: first and last day of the publication.
+            files: waits for the table's files as the publication will leave them; default it is published.
         """
+        return self._beside.submit(self._of, table, before, days, files)
+
+    def _of(
+        self, table: Table, before: IcebergTable, days: Days, files: Callable[[], Sequence[DataFile]] | None
+    ) -> dict[str, Any]:
         chart = table.charts[0] if table.charts and table.layer == "gold" else None
         tabled = table.name in _QUERIES or (table.layer == "gold" and table.by_month)
-        recomputed = {day for day in read_stamps(before) if published.first <= day <= published.last}
+        recomputed = {day for day in read_stamps(before) if days.first <= day <= days.last}
         if not (chart or tabled or recomputed):
             return {"days_changed": 0}
-        self._look_at(table.name)
-        if chart:
-            self._partial = self._partial or partial_days(self._connection)
-            plot = self._beside.submit(svg, *_plot(self._connection, chart, published.last, self._partial))
-        found = _changes(self._connection, table, before, recomputed, published)
-        days = {"first": published.first, "last": published.last}
+        shown = files() if files else None
+        show(self._connection, table.name, before if files else self._catalog.iceberg.load_table(table.name), shown)
+        self._cover(days.last)
+        found = _changes(self._connection, table, before, recomputed, days)
+        span = {"first": days.first, "last": days.last}
         for label, query in (_QUERIES.get(table.name) or (_last_days(table) if tabled else {})).items():
-            found[label] = _table(self._connection.execute(query, {k: v for k, v in days.items() if f"${k}" in query}))
+            found[label] = _table(self._connection.execute(query, {k: v for k, v in span.items() if f"${k}" in query}))
         if chart:
-            found["plot"] = _image(chart, plot.result())
+            found["plot"] = _plot(self._connection, chart, days.last, self._partial)
         return found
 
     @cached_property
     def _connection(self) -> duckdb.DuckDBPyConnection:
         return connect(self._catalog, ())
 
-    def _look_at(self, name: str) -> None:
-        """Let the connection see a table as it is now, and which days are partial, found out once a publication."""
-        changed = {one for one in (name, *SOURCES) if self._is_newly_shown(one)}
-        if self._covered and changed.isdisjoint(SOURCES):
+    def _cover(self, last: date) -> None:
+        """Let the connection see which of the days up to one are partial."""
+        bronze = self._catalog.load(SOURCES[0])
+        wanted = bronze.metadata_location if bronze else "", last
+        if self._covered == wanted:
             return
-        cover(self._connection, self._catalog)
+        if bronze:
+            show(self._connection, SOURCES[0], bronze)
+        cover(self._connection, self._catalog, Days(last - COVERED_DAYS * DAY, last))
         self._connection.execute(f"CREATE OR REPLACE TABLE coverage AS FROM {COVERAGE}")
         self._connection.execute(f"CREATE OR REPLACE VIEW {COVERAGE} AS FROM coverage")
-        self._covered, self._partial = True, None
-
-    def _is_newly_shown(self, name: str) -> bool:
-        table = self._catalog.load(name)
-        if table is None or self._shown.get(name) == table.metadata_location:
-            return False
-        show(self._connection, name, table)
-        self._shown[name] = table.metadata_location
-        return True
+        self._partial, self._covered = partial_days(self._connection), wanted
 
 
 def _rejected(table: str) -> dict[str, str]:
@@ -142,25 +145,28 @@ def _changes(
     table: Table,
     before: IcebergTable,
     recomputed: Collection[date],
-    published: Published,
+    days: Days,
 ) -> dict[str, Any]:
     """Days computed before that have another number of rows now, or, of a metric, other rows."""
     if not recomputed:
         return {"days_changed": 0}
     show(connection, "before.rows", before)
-    span = f"WHERE {table.partition_column} BETWEEN $first AND $last"
-    days = {"first": published.first, "last": published.last}
+    within = f"WHERE {table.partition_column} BETWEEN $first AND $last"
+    span = {"first": days.first, "last": days.last}
     by_day = f"SELECT {table.partition_column}, count(*) FROM"
-    rows_before = dict(connection.execute(f"{by_day} before.rows {span} GROUP BY ALL", days).fetchall())
+    rows_before, rows_after = (
+        dict(connection.execute(f"{by_day} {rows} {within} GROUP BY ALL", span).fetchall())
+        for rows in ("before.rows", table.name)
+    )
     differ: dict[date, int] = {}
     if table.layer == "gold":
         columns = ", ".join(name for name in table.columns if name in before.schema().column_names)
-        new_rows = f"SELECT {columns} FROM {table.name} {span} EXCEPT SELECT {columns} FROM before.rows {span}"  # noqa: S608
-        differ = dict(connection.execute(f"{by_day} ({new_rows}) GROUP BY ALL", days).fetchall())
+        new_rows = f"SELECT {columns} FROM {table.name} {within} EXCEPT SELECT {columns} FROM before.rows {within}"  # noqa: S608
+        differ = dict(connection.execute(f"{by_day} ({new_rows}) GROUP BY ALL", span).fetchall())
     changed = [
-        (day, rows_before.get(day, 0), published.audit.rows.get(day, 0), differ.get(day, 0))
+        (day, rows_before.get(day, 0), rows_after.get(day, 0), differ.get(day, 0))
         for day in sorted(recomputed)
-        if rows_before.get(day, 0) != published.audit.rows.get(day, 0) or day in differ
+        if rows_before.get(day, 0) != rows_after.get(day, 0) or day in differ
     ]
     if not changed:
         return {"days_changed": 0}
@@ -170,8 +176,8 @@ def _changes(
 
 def _plot(
     connection: duckdb.DuckDBPyConnection, chart: Chart, last: date, partial: Mapping[str, Collection[str]]
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A chart of the days up to one in Vega-Lite, and its rows."""
+) -> dg.MarkdownMetadataValue:
+    """A chart of the days up to one, with what it means."""
     days = COHORT_DAYS if chart.kind == "heat" else PLOT_DAYS
     span = f"WHERE date > DATE '{last}' - {days} AND date <= DATE '{last}'"
     if chart.choice:  # the first one: an image has nothing to choose with
@@ -188,12 +194,7 @@ def _plot(
         {"day": str(day), "series": series, "value": value, "partial": str(day) in partial[chart.covers_of(series)]}
         for day, series, value in rows
     ]
-    return drawn | _AROUND, values
-
-
-def _image(chart: Chart, drawn: str) -> dg.MarkdownMetadataValue:
-    """A plot with what it means."""
-    image = base64.b64encode(drawn.encode()).decode()
+    image = base64.b64encode(svg(drawn | _AROUND, values).encode()).decode()
     return dg.MetadataValue.md(
         f"**{chart.title}.** {chart.definition}\n\n![{chart.title}](data:image/svg+xml;base64,{image})"
     )

@@ -16,7 +16,8 @@ import vl_convert
 from lakehouse_assets.cache import made_once, short_hash
 
 vl_convert.configure(base_url=False, allowed_base_urls=[])  # a chart has its rows with it: nothing is fetched
-logging.getLogger("swc_ecma_transforms_optimization").setLevel("CRITICAL")  # it tells each of its passes as an error
+logging.getLogger("vl_convert").setLevel("ERROR")  # a layer without rows, as where no day is partial, is a warning
+logging.getLogger("swc_ecma_transforms_optimization").setLevel("CRITICAL")  # each pass over the program is an error
 
 
 def warm_up() -> None:

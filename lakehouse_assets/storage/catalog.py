@@ -426,7 +426,7 @@ def _kept(path: str, read: Callable[[], Sequence[DataFile]]) -> Sequence[DataFil
     files = _LIVE_FILES.get(path)
     if files is None:
         files = read()
-        if sum(map(len, _LIVE_FILES.values())) + len(files) > _MOST_KEPT:
+        if sum(map(len, [*_LIVE_FILES.values()])) + len(files) > _MOST_KEPT:  # a copy: another thread may add some
             _LIVE_FILES.clear()
         _LIVE_FILES[path] = files
     return files

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, time, timedelta
 import duckdb
 
 from lakehouse_assets.assets.charts import COVERAGE
-from lakehouse_assets.calendar import DAY, days_between
+from lakehouse_assets.calendar import DAY, Days, days_between
 from lakehouse_assets.settings import Settings
 from lakehouse_assets.storage.catalog import Catalog, kept_from, read_stamps
 
@@ -23,8 +23,10 @@ _LATELY = timedelta(
 )  # landing dates are not read before they begin, so earlier days were over when later ones were
 
 
-def cover(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
+def cover(connection: duckdb.DuckDBPyConnection, catalog: Catalog, asked: Days | None = None) -> None:
     """Let a connection that sees `SOURCES` see the view `COVERAGE` of the computed days.
+
+    Of other days where they are asked for, for which the connection needs only the first of `SOURCES`.
 
     Columns: date; is_over (the day was over when it, or a later landing date, was last read); day_is_partial;
     window_7d_is_partial, window_28d_is_partial, window_30d_is_partial (the days that end on it); week_is_partial,
@@ -40,13 +42,16 @@ def cover(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
         begin = f"date_trunc('{period}', date)"
         partial[period] = f"{begin} < DATE '{first}' OR date + 1 < {begin} + INTERVAL 1 {period}"
     columns = ", ".join(f"NOT is_over OR {condition} AS {name}_is_partial" for name, condition in partial.items())
-    last = max(computed, default=date.min + _LATELY)
+    last = asked.last if asked else max(computed, default=date.min + _LATELY)
     lately = {
         day: _was_over(day, catalog.settings) if day in landed else "false"
         for day in days_between(last - _LATELY, last)
     }
     over = "".join(f" WHEN date = DATE '{day}' THEN {condition}" for day, condition in lately.items())
     days = SOURCES[1] if bronze and daily else "(SELECT NULL::DATE AS date WHERE false)"
+    if bronze and asked:
+        span = f"DATE '{asked.first}', DATE '{asked.last}', INTERVAL 1 DAY"
+        days = f"(SELECT unnest(generate_series({span}))::DATE AS date)"
     connection.execute("CREATE SCHEMA IF NOT EXISTS gold")
     connection.execute(
         f"CREATE OR REPLACE VIEW {COVERAGE} AS "  # noqa: S608  our own names, dates and instants

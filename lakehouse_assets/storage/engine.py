@@ -67,6 +67,10 @@ class Engine(Protocol):
         """The engine's name in runs and commits."""
 
     @property
+    def stages_beside(self) -> bool:
+        """Whether it stages a table in a thread while this one does something else."""
+
+    @property
     def session(self) -> SparkSession:
         """The session that makes frames."""
 

@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
+from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
 
 from lakehouse_assets.errors import LakehouseError
@@ -52,11 +53,20 @@ def days_not_over(catalog: Catalog) -> set[date]:
     return {row[0] for row in connection.execute(f"SELECT date FROM {COVERAGE} WHERE NOT is_over").fetchall()}  # noqa: S608
 
 
-def show(connection: duckdb.DuckDBPyConnection, name: str, table: IcebergTable) -> None:
-    """Let a connection see the current rows of a loaded table under ``layer.table``, in place of what it saw there."""
+def show(
+    connection: duckdb.DuckDBPyConnection, name: str, table: IcebergTable, files: Sequence[DataFile] | None = None
+) -> None:
+    """Let a connection see rows of a loaded table under ``layer.table``, in place of what it saw there.
+
+    Args:
+        connection: the connection.
+        name: ``layer.table``.
+        table: the table.
+        files: those with the rows; default the table's live files.
+    """
     schema, view = name.split(".")
     connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
-    connection.register(f"{schema}__{view}", _dataset(table))
+    connection.register(f"{schema}__{view}", _dataset(table, live_files(table) if files is None else files))
     connection.execute(f'CREATE OR REPLACE VIEW "{schema}"."{view}" AS SELECT * FROM "{schema}__{view}"')  # noqa: S608  our own names
 
 
@@ -75,7 +85,7 @@ def export(catalog: Catalog, name: str, target: Path, file_format: str, first: d
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     table = catalog.iceberg.load_table(name)
-    connection.register("rows", _dataset(table))
+    connection.register("rows", _dataset(table, live_files(table)))
     relation = connection.table("rows")
     column = table.schema().find_column_name(table.spec().fields[0].source_id)
     columns = [
@@ -124,9 +134,9 @@ def overview(catalog: Catalog) -> Sequence[tuple[str, int, int, int, str, str]]:
     return found
 
 
-def _dataset(table: IcebergTable) -> ds.Dataset:
+def _dataset(table: IcebergTable, data: Sequence[DataFile]) -> ds.Dataset:
     schema = pa.schema([field.remove_metadata() for field in schema_to_pyarrow(table.schema())])
-    paths = [file.file_path for file in live_files(table)]
+    paths = [file.file_path for file in data]
     if not paths:
         return ds.dataset(schema.empty_table())
     storage = cast("PyArrowFileIO", table.io)

@@ -51,6 +51,7 @@ _STRAY = "lakehouse: a row lies outside the days being written"
 _ROWS = "rows"
 _SAMPLE_ROWS = 5
 
+Stage = Callable[[], Staging]
 Record = Callable[[Transaction, IcebergTable], None]  # puts what is known of the days into a commit on a table
 
 
@@ -89,6 +90,31 @@ class Published:
     audit: Audit
     data_files: int
     bytes_written: int
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Rows of a table that are staged, are being staged, or will be when they are published.
+
+    Attributes:
+        declared: the table.
+        frame: the rows as they were given.
+        first: first day replaced.
+        last: last day replaced.
+        base: the table before its inputs were read.
+        replaced: the files that go out, each with its first and last day.
+        span: first and last day, between which no other run may have published.
+        staged: the files that come in, waited for.
+    """
+
+    declared: Table
+    frame: DataFrame
+    first: date
+    last: date
+    base: Base
+    replaced: Mapping[str, tuple[DataFile, date, date]]
+    span: tuple[date, date]
+    staged: Stage
 
 
 @dataclass(frozen=True)
@@ -244,10 +270,16 @@ class Warehouse:
         marked = frame.withColumns({PART: divided_by.part(day_column, user_column), ORDER: order})
         return self.engine.divided(marked, divided_by.parts, [*DIVIDED, day_column, *key] if key else ())
 
-    def write(
-        self, name: str, frame: DataFrame, first: date, last: date, base: Base, properties: Mapping[str, str]
-    ) -> Published:
-        """Replace the days ``first`` … ``last`` of a table by the rows of a frame; days without rows become empty.
+    def begin(
+        self,
+        name: str,
+        frame: DataFrame,
+        first: date,
+        last: date,
+        base: Base,
+        beside: Callable[[Stage], Stage] = lambda stage: stage,
+    ) -> Begun:
+        """Rows that are to replace the days ``first`` … ``last`` of a table; `publish` does it.
 
         Args:
             name: ``layer.table``.
@@ -255,23 +287,38 @@ class Warehouse:
             first: first day replaced.
             last: last day replaced.
             base: the table as noted before the inputs were read.
+            beside: begins to stage the rows now, and gives what waits for them; default not before `publish`.
+        """
+        declared = self.tables[name]
+        low, high = (month_first(first), month_last(last)) if declared.by_month else (first, last)
+        replaced = self._replaced(declared, base.table, low, high)
+
+        def stage() -> Staging:
+            _check_schema(declared, frame)
+            rows, order = self._with_neighbours(declared, frame, base.table, replaced, first, last)
+            whole, counted = self._whole(declared, base.table, rows), self._counted(declared, first, last)
+            return self.engine.stage(base.table, whole, order, counted, declared.key)
+
+        return Begun(declared, frame, first, last, base, replaced, (low, high), beside(stage))
+
+    def publish(self, begun: Begun, properties: Mapping[str, str]) -> Published:
+        """Replace days of a table by the rows that were begun; days without rows become empty.
+
+        Args:
+            begun: the rows.
             properties: what the commit's snapshot says of itself, such as the run's id.
 
         Raises:
-            ContractViolation: a rule of the table does not hold; readers still see the previous data.
-            PublishConflict: another run published some of these days after ``base`` was noted.
+            ContractViolation: the columns are not as declared, or a rule of the table does not hold; readers still see
+                the previous data.
+            PublishConflict: another run published some of these days after their base was noted.
         """
-        declared = self.tables[name]
-        _check_schema(declared, frame)
-        low, high = (month_first(first), month_last(last)) if declared.by_month else (first, last)
-        replaced = self._replaced(declared, base.table, low, high)
-        rows, order = self._with_neighbours(declared, frame, base.table, replaced, first, last)
+        declared, first, last, base = begun.declared, begun.first, begun.last, begun.base
         try:
-            whole = self._whole(declared, base.table, rows)
-            staging = self.engine.stage(base.table, whole, order, self._counted(declared, first, last), declared.key)
+            staging = begun.staged()
         except Exception as error:
             if _STRAY in str(error):
-                raise ContractViolation(self._explain_strays(declared, frame, first, last)) from None
+                raise ContractViolation(self._explain_strays(declared, begun.frame, first, last)) from None
             raise
         try:
             audit = self._audit_of_stage(declared, staging, first, last)
@@ -282,15 +329,16 @@ class Warehouse:
         def vouch(transaction: Transaction, now: IcebergTable) -> None:
             if base.stamps and min(base.stamps) < (kept_from(now) or date.min):
                 raise PublishConflict(
-                    f"{name}: days from {min(base.stamps)} on were dropped meanwhile. Nothing changed; run again"
+                    f"{declared.name}: days from {min(base.stamps)} on were dropped meanwhile. Nothing changed; run "
+                    "again"
                 )
             set_stamps(transaction, now, days_between(first, last), base.stamps)
             set_settings(transaction, now, settings_of(declared, self.settings))
 
-        snapshot = self._publish(_Swap(declared, staging, replaced, (low, high), vouch, properties))
+        snapshot = self._publish(_Swap(declared, staging, begun.replaced, begun.span, vouch, properties))
         written = sum(file.file_size_in_bytes for file in staging.files)
-        published = Published(name, first, last, snapshot, audit, len(staging.files), written)
-        self._audits[name, first, last] = published
+        published = Published(declared.name, first, last, snapshot, audit, len(staging.files), written)
+        self._audits[declared.name, first, last] = published
         return published
 
     def compact(self, name: str, first: date, last: date, properties: Mapping[str, str]) -> None:

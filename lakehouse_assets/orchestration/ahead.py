@@ -1,0 +1,120 @@
+"""Tables of a run that the engine stages before Dagster comes to their steps.
+
+Dagster takes one step after the other, and most of a small table is Python's: the commit, the plot, the events. The
+engine would rest meanwhile, so it stages another table, whose inputs the run has published. That table's own step
+publishes it. If there is none, as a blocking check failed or the run was stopped, what was staged is deleted.
+The engine stages one table at a time, so it needs no more memory than without this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+from pyiceberg.manifest import DataFile
+
+from lakehouse_assets.assets.table import Table
+from lakehouse_assets.storage.catalog import live_files
+from lakehouse_assets.storage.engine import Staging
+from lakehouse_assets.storage.warehouse import Begun, Stage
+
+_GRACE_SECONDS = 1.0  # for what is being staged when a run ends; what takes longer is deleted when it is done
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """A table that was begun before its step.
+
+    Attributes:
+        inputs: by table the frames that it is computed from.
+        begun: its rows, on their way into files.
+        shown: what Dagster will show of it.
+    """
+
+    inputs: Mapping[str, Any]
+    begun: Begun
+    shown: Future[dict[str, Any]]
+
+
+class StagedAhead:
+    """The tables of one run that were begun before their steps."""
+
+    def __init__(self) -> None:
+        self._published: list[str] = []
+        self._ahead: dict[str, Ahead] = {}
+        self._beside = ThreadPoolExecutor(max_workers=1)
+        self._unclaimed: list[Future[Staging]] = []
+
+    def of(self, name: str) -> Ahead | None:
+        """What was begun of a table, if anything."""
+        return self._ahead.get(name)
+
+    def taken(self, name: str) -> Ahead | None:
+        """What was begun of a table, once: a step that is tried again begins anew."""
+        return self._ahead.pop(name, None)
+
+    def next_after(self, published: str, tables: Mapping[str, Table], here: Collection[str]) -> Table | None:
+        """The table to begin now that one is published; none while one is being staged and another waits for that.
+
+        Args:
+            published: the name of the published table.
+            tables: all tables.
+            here: the names of those that this process computes in the run.
+        """
+        self._published.append(published)
+        if sum(not staging.done() for staging in self._unclaimed) > 1:
+            return None
+        place = {name: place for place, name in enumerate(self._published)}
+        ready = []
+        for table in tables.values():
+            if table.name in here and not (table.landed or table.name in place or table.name in self._ahead):
+                inputs = {i.table for i in table.inputs if i.table in here} - {table.name}
+                if inputs <= place.keys():  # Dagster comes first to what could be computed first
+                    ready.append((max((place[name] for name in inputs), default=-1), table.name))
+        return tables[min(ready)[1]] if ready else None
+
+    def keep(self, table: str, ahead: Ahead) -> None:
+        """A table was begun."""
+        self._ahead[table] = ahead
+
+    def beside(self, stage: Stage) -> Stage:
+        """Begin to stage now; what is returned waits for it."""
+        staging = self._beside.submit(stage)
+        self._unclaimed.append(staging)
+
+        def waited_for() -> Staging:
+            wait([staging])
+            self._unclaimed.remove(staging)
+            return staging.result()
+
+        return waited_for
+
+    def files_after(self, begun: Begun) -> Callable[[], Sequence[DataFile]]:
+        """The files of the table that was begun last, as its publication will leave them, waited for."""
+        staging, table, replaced = self._unclaimed[-1], begun.base.table, begun.replaced
+        return lambda: [
+            *staging.result().files,
+            *(file for file in live_files(table) if file.file_path not in replaced),
+        ]
+
+    def settle(self) -> None:
+        """Wait until the engine stages nothing."""
+        wait(self._unclaimed)
+
+    def end(self) -> None:
+        """The run has ended: delete what no step took."""
+        for staging in self._unclaimed:
+            staging.cancel()
+        self._beside.shutdown(wait=False)
+        done, late = wait(self._unclaimed, _GRACE_SECONDS)
+        for staging in done:
+            _discard(staging)
+        for staging in late:
+            staging.add_done_callback(_discard)
+
+
+def _discard(staging: Future[Staging]) -> None:
+    if not staging.cancelled() and not staging.exception():  # what failed has deleted its files
+        staging.result().discard()

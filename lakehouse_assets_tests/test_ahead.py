@@ -1,0 +1,169 @@
+"""A table of a run is staged while Dagster records another, and published by its own step or by none."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakehouse_assets.assets.table import declare
+from lakehouse_assets.engines.sail import SailEngine
+from lakehouse_assets.orchestration import ahead
+from lakehouse_assets.orchestration.ahead import StagedAhead
+from lakehouse_assets.runner import DaysLeftOut
+from lakehouse_assets.settings import load_settings
+from lakehouse_assets.storage.catalog import live_files
+from lakehouse_assets.storage.warehouse import Audit
+
+pytestmark = pytest.mark.sail
+
+DAY = "2024-03-01"
+TABLES = ("gold.daily_metrics", "gold.daily_session_metrics")
+
+
+def a_day(lake: Any) -> None:
+    lake.rows(DAY, *(f"{user},{DAY} 10:00:00,edit,p,5,1" for user in "abc"))
+
+
+@pytest.fixture
+def stagings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, bool]]]:
+    """Each table that Sail stages, and whether it does beside the steps."""
+    found: list[tuple[str, bool]] = []
+    stage = SailEngine.stage
+
+    def noted(self: SailEngine, table: Any, *arguments: Any) -> Any:
+        found.append((".".join(table.name()), threading.current_thread() is not threading.main_thread()))
+        return stage(self, table, *arguments)
+
+    monkeypatch.setattr(SailEngine, "stage", noted)
+    return iter([found])
+
+
+def unpublished(lake: Any) -> list[str]:
+    """Data files of tables that no snapshot names."""
+    catalog = lake.lakehouse.catalog
+    tables = [catalog.load(name) for name in catalog.names()]
+    live = {Path(file.file_path.removeprefix("file://")) for table in tables for file in live_files(table)}
+    there = {file for table in tables for file in Path(table.location()).joinpath("data").rglob("*.parquet")}
+    return sorted(str(file) for file in there - live)
+
+
+def test_each_table_is_staged_once_and_most_beside_another_step(
+    make_lake: Callable[..., Any], stagings: Iterator[list[tuple[str, bool]]]
+) -> None:
+    lake, found = make_lake(TABLES), next(stagings)
+    a_day(lake)
+    lake.run()
+    computed = [name for name, _ in found]
+    assert sorted(computed) == sorted(set(computed))
+    assert set(TABLES) < set(computed)
+    in_their_step = {name for name, beside in found if not beside}
+    # the deliveries are read in their own step, and the first table of a run has none before it
+    assert {"bronze.interactions", "silver.interactions"} <= in_their_step
+    assert len(in_their_step) < len(computed) / 2
+    assert unpublished(lake) == []
+
+
+def test_what_was_staged_for_a_step_that_a_check_stops_is_deleted(
+    make_lake: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, stagings: Iterator[list[tuple[str, bool]]]
+) -> None:
+    lake, found = make_lake(TABLES), next(stagings)
+    a_day(lake)
+    warehouse = lake.lakehouse.warehouse
+    audit = warehouse.audit
+
+    def touched(name: str, *days: Any) -> Audit:
+        counted = audit(name, *days)
+        breaches = {"duration_within_limits": {days[0]: 1}} if name == "silver.interactions" else counted.breaches
+        return Audit(counted.rows, breaches)
+
+    monkeypatch.setattr(warehouse, "audit", touched)
+    with pytest.raises(DaysLeftOut, match="duration_within_limits"):
+        lake.run()
+    stopped = {name for name, beside in found if beside and lake.lakehouse.catalog.stamps(name) == {}}
+    assert stopped, "no table was staged whose step was stopped"
+    assert unpublished(lake) == []
+
+
+def test_a_table_that_fails_beside_is_told_by_its_own_step_and_the_others_are_computed(
+    make_lake: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = make_lake(TABLES)
+    a_day(lake)
+    stage = SailEngine.stage
+
+    def failing(self: SailEngine, table: Any, *arguments: Any) -> Any:
+        if table.name()[-1] == "user_days":
+            raise RuntimeError("no luck with it")
+        return stage(self, table, *arguments)
+
+    monkeypatch.setattr(SailEngine, "stage", failing)
+    with pytest.raises(DaysLeftOut) as left:
+        lake.run()
+    (failed,) = left.value.failed
+    assert failed.table == "silver.user_days"
+    assert "no luck with it" in str(failed)
+    assert lake.table("gold.daily_session_metrics") != []
+    assert lake.table("gold.daily_metrics") == []
+    assert unpublished(lake) == []
+
+
+class Files:
+    """What an engine has staged."""
+
+    def __init__(self) -> None:
+        self.discarded = False
+
+    def discard(self) -> None:
+        self.discarded = True
+
+
+def test_at_the_end_of_a_run_what_is_staged_is_deleted_and_what_is_being_staged_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ahead, "_GRACE_SECONDS", 0.05)
+    of_run, begun, slow = StagedAhead(), threading.Event(), threading.Event()
+    staged, being_staged, claimed = Files(), Files(), Files()
+    beside: Callable[[Callable[[], Any]], Callable[[], Any]] = of_run.beside
+    assert beside(lambda: claimed)() is claimed
+    beside(lambda: staged)
+    of_run.settle()
+
+    def slowly() -> Files:
+        begun.set()
+        slow.wait(30)
+        return being_staged
+
+    beside(slowly)
+    assert begun.wait(30)
+    of_run.end()
+    assert [one.discarded for one in (staged, being_staged, claimed)] == [True, False, False]
+    slow.set()
+    until = time.monotonic() + 30
+    while not being_staged.discarded and time.monotonic() < until:
+        time.sleep(0.01)
+    assert being_staged.discarded
+
+
+def test_only_tables_are_begun_whose_inputs_this_process_has_published() -> None:
+    tables = declare(load_settings())
+    of_run: Any = StagedAhead()
+    begun = object()
+    here = ["bronze.interactions", "silver.interaction_routing", "silver.interactions", "silver.user_days"]
+
+    def after(name: str) -> str:
+        table = of_run.next_after(name, tables, here)
+        if table:
+            of_run.keep(table.name, begun)
+        return table.name if table else ""
+
+    assert after("bronze.interactions") == "silver.interaction_routing"
+    assert after("silver.interaction_routing") == "silver.interactions"
+    assert of_run.taken("silver.interactions") is begun
+    assert of_run.taken("silver.interactions") is None
+    assert after("silver.interactions") == "silver.user_days"
+    assert after("silver.user_days") == ""
+    elsewhere = StagedAhead()
+    assert elsewhere.next_after("silver.interactions", tables, ["silver.interactions"]) is None
