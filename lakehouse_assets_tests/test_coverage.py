@@ -11,6 +11,7 @@ import pytest
 from lakehouse_assets.calendar import days_between
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.checks import unusual_days
+from lakehouse_assets.orchestration.ui_metadata import UiMetadata
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.storage.query import connect, days_not_over
 from lakehouse_assets_tests.test_cli import store
@@ -111,3 +112,23 @@ def test_an_unfinished_day_is_not_called_unusual(make_lake: Callable[..., Any], 
     unusual = {"metric": "daily_active_users", "is_anomaly": True}
     store(catalog_home, "gold.anomalies", [{"date": day, **unusual} for day in days])
     assert set(unusual_days(lake.lakehouse, *days)) == {days[0]}
+
+
+def test_a_plot_of_days_computed_again_knows_the_rest_of_their_week_and_month(tmp_path: Path) -> None:
+    days = days_between(FIRST, LAST)
+    shown = UiMetadata(filled(tmp_path, datetime(2024, 4, 11, 1, tzinfo=UTC), days, days).catalog)
+    shown._cover(date(2024, 3, 13))
+    since = {name: [day for day in found if day >= str(FIRST)] for name, found in shown._partial.items()}
+    assert {name: since[name] for name in ("day", "week", "month")} == {
+        "day": [],
+        "week": ["2024-04-08"],
+        "month": ["2024-04-01"],
+    }
+
+
+def test_a_plot_knows_that_a_day_is_not_over_before_the_daily_metrics_have_it(tmp_path: Path) -> None:
+    days = days_between(FIRST, LAST)
+    shown = UiMetadata(filled(tmp_path, datetime(2024, 4, 10, 7, tzinfo=UTC), days, days[:-1]).catalog)
+    shown._cover(LAST)
+    assert max(shown._partial["day"]) == str(LAST)
+    assert str(days[-2]) not in shown._partial["day"]

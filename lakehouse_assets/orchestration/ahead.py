@@ -2,14 +2,16 @@
 
 Dagster takes one step after the other, and most of a small table is Python's: the commit, the plot, the events. The
 engine would rest meanwhile, so it stages another table, whose inputs the run has published. That table's own step
-publishes it. If there is none, as a blocking check failed or the run was stopped, what was staged is deleted.
-The engine stages one table at a time, so it needs no more memory than without this.
+publishes it. If there is none, as a blocking check failed or the run was stopped, what was staged is deleted. A process
+that is stopped waits two seconds for that, and leaves the rest to maintenance, as a killed one does.
+The engine stages one table at a time. A check that asks it meanwhile shares its memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +21,6 @@ from lakehouse_assets.assets.table import Table
 from lakehouse_assets.storage.catalog import live_files
 from lakehouse_assets.storage.engine import Staging
 from lakehouse_assets.storage.warehouse import Begun, Stage
-
-_GRACE_SECONDS = 1.0  # for what is being staged when a run ends; what takes longer is deleted when it is done
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class StagedAhead:
 
     def __init__(self) -> None:
         self._published: list[str] = []
+        self._begun: set[str] = set()
         self._ahead: dict[str, Ahead] = {}
         self._beside = ThreadPoolExecutor(max_workers=1)
         self._unclaimed: list[Future[Staging]] = []
@@ -52,7 +53,8 @@ class StagedAhead:
         return self._ahead.get(name)
 
     def taken(self, name: str) -> Ahead | None:
-        """What was begun of a table, once: a step that is tried again begins anew."""
+        """What was begun of a table, for its step; if that is tried again, it begins anew and by itself."""
+        self._begun.add(name)
         return self._ahead.pop(name, None)
 
     def next_after(self, published: str, tables: Mapping[str, Table], here: Collection[str]) -> Table | None:
@@ -64,23 +66,28 @@ class StagedAhead:
             here: the names of those that this process computes in the run.
         """
         self._published.append(published)
+        self._begun.add(published)
         if sum(not staging.done() for staging in self._unclaimed) > 1:
             return None
         place = {name: place for place, name in enumerate(self._published)}
         ready = []
         for table in tables.values():
-            if table.name in here and not (table.landed or table.name in place or table.name in self._ahead):
+            if table.name in here and table.name not in self._begun and not table.landed:
                 inputs = {i.table for i in table.inputs if i.table in here} - {table.name}
                 if inputs <= place.keys():  # Dagster comes first to what could be computed first
                     ready.append((max((place[name] for name in inputs), default=-1), table.name))
-        return tables[min(ready)[1]] if ready else None
+        if not ready:
+            return None
+        _, name = min(ready)
+        self._begun.add(name)
+        return tables[name]
 
     def keep(self, table: str, ahead: Ahead) -> None:
         """A table was begun."""
         self._ahead[table] = ahead
 
     def beside(self, stage: Stage) -> Stage:
-        """Begin to stage now; what is returned waits for it."""
+        """Begin to stage now; what is returned waits for it, and is called once."""
         staging = self._beside.submit(stage)
         self._unclaimed.append(staging)
 
@@ -107,12 +114,10 @@ class StagedAhead:
         """The run has ended: delete what no step took."""
         for staging in self._unclaimed:
             staging.cancel()
-        self._beside.shutdown(wait=False)
-        done, late = wait(self._unclaimed, _GRACE_SECONDS)
-        for staging in done:
-            _discard(staging)
-        for staging in late:
-            staging.add_done_callback(_discard)
+        self._beside.shutdown()
+        with ExitStack() as each:  # whether the others can be deleted or not
+            for staging in self._unclaimed:
+                each.callback(_discard, staging)
 
 
 def _discard(staging: Future[Staging]) -> None:

@@ -20,10 +20,7 @@ from lakehouse_assets.calendar import DAY, Days, days_between, span_in_words
 from lakehouse_assets.errors import SetupError
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.ahead import Ahead, StagedAhead
-from lakehouse_assets.orchestration.dagster_internals import (
-    AssetMetadataHandle,
-    OutputMetadataAccumulator,
-)
+from lakehouse_assets.orchestration.dagster_internals import AssetMetadataHandle, OutputMetadataAccumulator
 from lakehouse_assets.orchestration.own_assets import DAY_COLUMN, read_table, store
 from lakehouse_assets.orchestration.ui_metadata import UiMetadata
 from lakehouse_assets.settings import SettingsError
@@ -76,7 +73,7 @@ class IcebergIOManager(dg.IOManager):
 
     def _computed(self, run_id: str, table: Table, days: Days, frames: dict[str, Any]) -> DataFrame:
         for parameter, i in table.reads.items():
-            if i.table == table.name:
+            if i.table == table.name and parameter not in frames:
                 frames[parameter] = self._read(run_id, table.name, i.table, days)
         divide = partial(self._lakehouse.warehouse.divide, table, days)
         return table.rows(frames, days, self._lakehouse.settings, divide)
@@ -114,7 +111,7 @@ class IcebergIOManager(dg.IOManager):
             with self.naming_trouble(
                 context.run_id, name, context.step_context.previous_attempt_count
             ):  # only now the inputs are read
-                begun = ahead.begun if ahead else self._begun(name, obj, Days(first, last), base)
+                begun = ahead.begun if ahead else self._begin_now(name, obj, Days(first, last), base)
                 published = self._lakehouse.warehouse.publish(begun, properties)
         except (PublishConflict, CatalogLocked) as passing:  # only these can succeed when repeated
             if isinstance(passing, CatalogLocked) and context.step_context.previous_attempt_count >= _MOST_RETRIES:
@@ -132,14 +129,14 @@ class IcebergIOManager(dg.IOManager):
             self._name_what_is_missing(name, first, last, violation)
             raise
         shown = ahead.shown if ahead else self._ui.begin(self._lakehouse.tables[name], base.table, Days(first, last))
-        self._begin_another(context.step_context, published)
+        self._begin_ahead(context.step_context, published)
         self._report(context, published, shown)
 
     def end(self) -> None:
         """The run has ended."""
         self._ahead.end()
 
-    def _begun(self, name: str, rows: DataFrame, days: Days, base: Base) -> Begun:
+    def _begin_now(self, name: str, rows: DataFrame, days: Days, base: Base) -> Begun:
         """Rows that the table's step publishes; staged when it does."""
         self._ahead.settle()
         return self._lakehouse.warehouse.begin(name, self._own(name, rows, days, base), *days, base)
@@ -150,7 +147,7 @@ class IcebergIOManager(dg.IOManager):
         day = F.col(self._lakehouse.tables[name].partition_column)
         return rows.where(~F.coalesce(day.isin(foreign), F.lit(False))) if foreign else rows
 
-    def _begin_another(self, step: dg.StepExecutionContext, published: Published) -> None:
+    def _begin_ahead(self, step: dg.StepExecutionContext, published: Published) -> None:
         """Let the engine stage another table of the run, while this process records the published one."""
         engines, tables = self._lakehouse.engines, self._lakehouse.tables
         if not engines.now.stages_beside or engines.any_handed_over:
@@ -170,6 +167,7 @@ class IcebergIOManager(dg.IOManager):
             shown = self._ui.begin(table, base.table, days, self._ahead.files_after(begun))
             self._ahead.keep(table.name, Ahead(inputs, begun, shown))
         except Exception:  # its own step meets it again, and names it
+            step.log.debug("%s could not be begun before its step", table.name, exc_info=True)
             self._bases.pop((run_id, table.name), None)
         finally:
             engines.turn_to(published.table)

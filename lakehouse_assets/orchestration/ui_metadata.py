@@ -44,7 +44,7 @@ class UiMetadata:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._covered: tuple[str, date] | None = None  # the bronze table and the last day that coverage is shown for
+        self._covered: tuple[str, Days] | None = None  # the bronze table and the days that coverage is shown for
         self._partial: Mapping[str, Collection[str]] = {}
         self._beside = ThreadPoolExecutor(max_workers=1)
         self._beside.submit(warm_up)
@@ -86,14 +86,15 @@ class UiMetadata:
         return connect(self._catalog, ())
 
     def _cover(self, last: date) -> None:
-        """Let the connection see which of the days up to one are partial."""
+        """Let the connection see which of the days up to one are partial, and of the rest of its week and month."""
         bronze = self._catalog.load(SOURCES[0])
-        wanted = bronze.metadata_location if bronze else "", last
+        days = Days(last - COVERED_DAYS * DAY, max([last, *self._catalog.stamps(SOURCES[1])]))
+        wanted = bronze.metadata_location if bronze else "", days
         if self._covered == wanted:
             return
         if bronze:
             show(self._connection, SOURCES[0], bronze)
-        cover(self._connection, self._catalog, Days(last - COVERED_DAYS * DAY, last))
+        cover(self._connection, self._catalog, days)
         self._connection.execute(f"CREATE OR REPLACE TABLE coverage AS FROM {COVERAGE}")
         self._connection.execute(f"CREATE OR REPLACE VIEW {COVERAGE} AS FROM coverage")
         self._partial, self._covered = partial_days(self._connection), wanted

@@ -1,6 +1,6 @@
 """Vega: what it draws as an image without a browser, and the program that draws charts on a page.
 
-It runs in a thread of its own, and draws while Python does something else.
+It releases Python's lock while it draws, so a thread can wait for it while another computes.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _LATELY = timedelta(
 def cover(connection: duckdb.DuckDBPyConnection, catalog: Catalog, asked: Days | None = None) -> None:
     """Let a connection that sees `SOURCES` see the view `COVERAGE` of the computed days.
 
-    Of other days where they are asked for, for which the connection needs only the first of `SOURCES`.
+    Or of the days that are asked for, computed or not, where it sees the first of `SOURCES`.
 
     Columns: date; is_over (the day was over when it, or a later landing date, was last read); day_is_partial;
     window_7d_is_partial, window_28d_is_partial, window_30d_is_partial (the days that end on it); week_is_partial,
