@@ -248,10 +248,12 @@ def test_two_overlapping_backfills_at_once_equal_a_serial_one(make_lake, capsys)
         subprocess.Popen([*command, "--start", str(first), "--end", str(last)], env=environment)
         for first, last in ranges
     ]
-    assert [process.wait(600) for process in running] == [0, 0]
+    ended = [process.wait(600) for process in running]
+    # a table whose inputs the other publishes meanwhile may not add up: it is blocked and named, as any other
+    assert set(ended) <= {0, 1}
     lake.run()
     assert differences(lake.lakehouse) == []
-    tell(capsys, {"backfills": 2}, began)
+    tell(capsys, {"backfills": 2, "ended with a table to compute again": ended.count(1)}, began)
 
 
 def lakehouse(lake, *command: str, **environment: str) -> subprocess.Popen[str]:
