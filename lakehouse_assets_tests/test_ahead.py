@@ -1,7 +1,7 @@
 """A table of a run is staged while Dagster records another, and published by its own step or by none."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ def a_day(lake: Any) -> None:
 
 
 @pytest.fixture
-def stagings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, bool]]]:
+def stagings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
     """Each table that Sail stages, and whether it does beside the steps."""
     found: list[tuple[str, bool]] = []
     stage = SailEngine.stage
@@ -36,7 +36,7 @@ def stagings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, bool]]
         return stage(self, table, *arguments)
 
     monkeypatch.setattr(SailEngine, "stage", noted)
-    return iter([found])
+    return found
 
 
 def unpublished(lake: Any) -> list[str]:
@@ -49,15 +49,15 @@ def unpublished(lake: Any) -> list[str]:
 
 
 def test_each_table_is_staged_once_and_most_beside_another_step(
-    make_lake: Callable[..., Any], stagings: Iterator[list[tuple[str, bool]]]
+    make_lake: Callable[..., Any], stagings: list[tuple[str, bool]]
 ) -> None:
-    lake, found = make_lake(TABLES), next(stagings)
+    lake = make_lake(TABLES)
     a_day(lake)
     lake.run()
-    computed = [name for name, _ in found]
+    computed = [name for name, _ in stagings]
     assert sorted(computed) == sorted(set(computed))
     assert set(TABLES) < set(computed)
-    in_their_step = {name for name, beside in found if not beside}
+    in_their_step = {name for name, beside in stagings if not beside}
     # the deliveries are read in their own step, and the first table of a run has none before it
     assert {"bronze.interactions", "silver.interactions"} <= in_their_step
     assert len(in_their_step) < len(computed) / 2
@@ -65,9 +65,9 @@ def test_each_table_is_staged_once_and_most_beside_another_step(
 
 
 def test_what_was_staged_for_a_step_that_a_check_stops_is_deleted(
-    make_lake: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, stagings: Iterator[list[tuple[str, bool]]]
+    make_lake: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, stagings: list[tuple[str, bool]]
 ) -> None:
-    lake, found = make_lake(TABLES), next(stagings)
+    lake = make_lake(TABLES)
     a_day(lake)
     warehouse = lake.lakehouse.warehouse
     audit = warehouse.audit
@@ -80,7 +80,7 @@ def test_what_was_staged_for_a_step_that_a_check_stops_is_deleted(
     monkeypatch.setattr(warehouse, "audit", touched)
     with pytest.raises(DaysLeftOut, match="duration_within_limits"):
         lake.run()
-    stopped = {name for name, beside in found if beside and lake.lakehouse.catalog.stamps(name) == {}}
+    stopped = {name for name, beside in stagings if beside and lake.lakehouse.catalog.stamps(name) == {}}
     assert stopped, "no table was staged whose step was stopped"
     assert unpublished(lake) == []
 

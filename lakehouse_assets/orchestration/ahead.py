@@ -42,7 +42,7 @@ class StagedAhead:
     """The tables of one run that were begun before their steps."""
 
     def __init__(self) -> None:
-        self._published: list[str] = []
+        self._published: dict[str, int] = {}  # and in which order
         self._begun: set[str] = set()
         self._ahead: dict[str, Ahead] = {}
         self._beside = ThreadPoolExecutor(max_workers=1)
@@ -65,17 +65,16 @@ class StagedAhead:
             tables: all tables.
             here: the names of those that this process computes in the run.
         """
-        self._published.append(published)
+        self._published[published] = len(self._published)
         self._begun.add(published)
         if sum(not staging.done() for staging in self._unclaimed) > 1:
             return None
-        place = {name: place for place, name in enumerate(self._published)}
         ready = []
         for table in tables.values():
             if table.name in here and table.name not in self._begun and not table.landed:
                 inputs = {i.table for i in table.inputs if i.table in here} - {table.name}
-                if inputs <= place.keys():  # Dagster comes first to what could be computed first
-                    ready.append((max((place[name] for name in inputs), default=-1), table.name))
+                if inputs <= self._published.keys():  # Dagster comes first to what could be computed first
+                    ready.append((max((self._published[name] for name in inputs), default=-1), table.name))
         if not ready:
             return None
         _, name = min(ready)
