@@ -27,13 +27,15 @@ from lakehouse_assets.orchestration.failures import (
     table_of_step,
 )
 from lakehouse_assets.orchestration.instance import process_tags, terminal_instance
-from lakehouse_assets.orchestration.jobs import JOB, run_tags
+from lakehouse_assets.orchestration.jobs import run_tags
+from lakehouse_assets.orchestration.runs import JOB
 from lakehouse_assets.planning.planner import Following, Planner, Stale, Work, without
 
 Say = Callable[[str], None]
 Plan = tuple[Sequence[Work], Stale | None]  # runs, and all stale days if they are for those
 _TOLD = 3  # files that can't be read, named in one sentence
 _FAILURES_TOLD = 30
+_MOST_TIMES_AGAIN = 3  # that a plan is carried out again, because other runs changed what it had computed
 
 
 class DaysLeftOut(LakehouseError):
@@ -125,19 +127,35 @@ class Runner:
         so_far = _SoFar(self._lakehouse.planner, landed)
         with terminal_instance(self._lakehouse.settings) as instance:
             for planned, stale in phases:
-                pending = planned
-                while pending := so_far.standing(pending):
-                    work, *pending = pending
-                    try:
-                        so_far.add(work, self._execute_one(instance, work), stale)
-                    except Exception as error:  # what concerns every table
-                        if not so_far.failures and not refused:
-                            raise
-                        raise DaysLeftOut(so_far.done, refused, so_far.failures, ended=str(error)) from error
+                self._carry_out(instance, so_far, refused, planned, stale)
+            for _ in range(_MOST_TIMES_AGAIN):
+                if not (again := so_far.changed_meanwhile(self._lakehouse.zone.listings())):
+                    break
+                names = dict.fromkeys(name for work in again for name in work.tables)
+                self._say(f"another run or delivery came between; computing again {', '.join(names)}")
+                self._carry_out(instance, so_far, refused, again, None)
         self._lakehouse.zone.save_index()
         if so_far.failures or refused:
             raise DaysLeftOut(so_far.done, refused, so_far.failures, so_far.left())
         return so_far.done
+
+    def _carry_out(
+        self,
+        instance: dg.DagsterInstance,
+        so_far: _SoFar,
+        refused: Mapping[date, str],
+        planned: Sequence[Work],
+        stale: Stale | None,
+    ) -> None:
+        pending = planned
+        while pending := so_far.standing(pending):
+            work, *pending = pending
+            try:
+                so_far.add(work, self._execute_one(instance, work), stale)
+            except Exception as error:  # what concerns every table
+                if not so_far.failures and not refused:
+                    raise
+                raise DaysLeftOut(so_far.done, refused, so_far.failures, ended=str(error)) from error
 
     @cached_property
     def _job(self) -> dg.JobDefinition:
@@ -207,6 +225,25 @@ class _SoFar:
             self._following = self._planner.following(self._failed, self._landed)
             self.failures += failures
         self.done += self.standing([work])
+
+    def changed_meanwhile(self, landed: Listings) -> list[Work]:
+        """Runs for what failed because others changed what had been computed, without the failures; else none.
+
+        Args:
+            landed: the landing zone now.
+        """
+        computed: dict[str, set[date]] = {}
+        for work in self.done:
+            _add(computed, dict.fromkeys(work.tables, days_between(work.first, work.last)))
+        if not self.failures or all(self._planner.unvouched(name).isdisjoint(days) for name, days in computed.items()):
+            return []
+        self._landed, stale = landed, self._planner.stale(landed)
+        days = {
+            name: self._failed.get(name, set()) | planned & stale[name].keys()
+            for name, planned in self._planned.items()
+        }
+        self._failed, self._following, self.failures = {}, {}, []
+        return self._planner.work({name: days[name] for name in stale if name in days})
 
     def left(self) -> list[TableLeft]:
         """Planned or stale days that depend on failed ones."""

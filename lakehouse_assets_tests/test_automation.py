@@ -39,7 +39,8 @@ from lakehouse_assets.orchestration.instance import (
     process_tags,
     terminal_instance,
 )
-from lakehouse_assets.orchestration.jobs import DASHBOARD_JOB, JOB, daily_partitions, run_tags
+from lakehouse_assets.orchestration.jobs import DASHBOARD_JOB, daily_partitions, run_tags
+from lakehouse_assets.orchestration.runs import JOB
 from lakehouse_assets.orchestration.status import FAILED, STALE, UP_TO_DATE, status
 from lakehouse_assets.planning.planner import Planner, RangeError, Work
 from lakehouse_assets.runner import DaysLeftOut

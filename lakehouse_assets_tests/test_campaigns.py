@@ -17,7 +17,7 @@ import pytest
 
 from lakehouse_assets.calendar import days_between
 from lakehouse_assets.orchestration.instance import terminal_instance
-from lakehouse_assets.orchestration.jobs import unfinished_runs
+from lakehouse_assets.orchestration.runs import unfinished_runs
 from lakehouse_assets.orchestration.sensors import landing_sensor
 from lakehouse_assets.orchestration.status import STALE, UP_TO_DATE, status
 from lakehouse_assets.stopping import SENTENCE, STATUS

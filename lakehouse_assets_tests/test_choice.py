@@ -21,7 +21,7 @@ from lakehouse_assets.engines.choice import ENGINE_TAG
 from lakehouse_assets.errors import SetupError
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.instance import terminal_instance
-from lakehouse_assets.orchestration.jobs import JOB
+from lakehouse_assets.orchestration.runs import JOB
 from lakehouse_assets.planning.intake import Intake
 from lakehouse_assets.settings import load_settings
 

@@ -13,7 +13,7 @@ from lakehouse_assets.assets.datasets import DATASETS
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.dagster_internals import NOT_FINISHED_STATUSES, RUN_KEY_TAG
 from lakehouse_assets.orchestration.instance import terminal_instance
-from lakehouse_assets.orchestration.jobs import JOB
+from lakehouse_assets.orchestration.runs import JOB
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets_tests.dev_server import dev, wait_for
 

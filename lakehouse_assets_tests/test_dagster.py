@@ -21,7 +21,7 @@ from lakehouse_assets.orchestration import sensors
 from lakehouse_assets.orchestration.checks import segments_add_up, unusual_days
 from lakehouse_assets.orchestration.failures import failure_of
 from lakehouse_assets.orchestration.instance import terminal_instance
-from lakehouse_assets.orchestration.jobs import JOB
+from lakehouse_assets.orchestration.runs import JOB
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.storage.s3 import StorageError
 from lakehouse_assets.storage.warehouse import Audit

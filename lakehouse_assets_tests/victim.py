@@ -1,8 +1,8 @@
 """Commands in processes of their own, and one that stops itself.
 
-`python -m lakehouse_assets_tests.victim MOMENT TABLE SECONDS [SIGNAL]` brings the lake up to date and sends SIGKILL, or
-another signal, to its process group, its JVM included, at a moment of the table's write, or so many seconds after the
-write began. Start it in a session of its own.
+`python -m lakehouse_assets_tests.victim MOMENT TABLE SECONDS [SIGNAL [OPTION ...]]` is `lakehouse run OPTION ...` that
+sends SIGKILL, or another signal, to its process group, its JVM included, at a moment of the table's write, or so many
+seconds after the write began. Start it in a session of its own.
 """
 
 import os
@@ -124,12 +124,8 @@ def arm(moment: str, table: str, seconds: float, strike: Callable[[], None]) -> 
 
 
 if __name__ == "__main__":
-    moment, table, seconds, *number = sys.argv[1:]
-    arm(
-        moment,
-        table,
-        float(seconds),
-        partial(os.killpg, os.getpid(), signal.Signals[number[0] if number else "SIGKILL"]),
-    )
-    sys.argv[1:] = ["run"]
+    moment, table, seconds, *rest = sys.argv[1:]
+    number, *options = rest or ["SIGKILL"]
+    arm(moment, table, float(seconds), partial(os.killpg, os.getpid(), signal.Signals[number]))
+    sys.argv[1:] = ["run", *options]
     sys.exit(cli.main())

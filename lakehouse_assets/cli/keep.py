@@ -56,7 +56,7 @@ def _repair(settings: Settings, *, carry_out: bool) -> None:
     from lakehouse_assets.calendar import in_words
     from lakehouse_assets.lakehouse import Lakehouse
     from lakehouse_assets.orchestration.instance import terminal_instance
-    from lakehouse_assets.orchestration.jobs import living_runs
+    from lakehouse_assets.orchestration.runs import living_runs
     from lakehouse_assets.storage.repair import why_to_ask
     from lakehouse_assets.storage.trouble import check_writable
 

@@ -12,7 +12,7 @@ from lakehouse_assets.engines.choice import ENGINE_TAG
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.failures import days_of_run
-from lakehouse_assets.orchestration.jobs import RUNS_OF_TABLES
+from lakehouse_assets.orchestration.runs import RUNS_OF_TABLES
 
 
 class NoSuchDays(LakehouseError):

@@ -5,7 +5,7 @@ something else has touched the table. Run on its own from the UI, a check counts
 days of the run, or, as the button "Execute all" starts one without days, for every day that is computed.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -17,11 +17,13 @@ from pyspark.sql import functions as F
 from lakehouse_assets.assets.gold.segment_metrics import ACTIVE_USERS
 from lakehouse_assets.assets.table import NO_DUPLICATE_KEY, Table
 from lakehouse_assets.assets.users_as_of import APP_VERSION
-from lakehouse_assets.calendar import at_most, days_between, in_words
+from lakehouse_assets.calendar import Days, at_most, days_between, in_words
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.admission import begin, check_days
 from lakehouse_assets.orchestration.assets import days_of_step
 from lakehouse_assets.orchestration.dagster_internals import AssetCheckEvaluationTargetMaterializationData
+from lakehouse_assets.orchestration.runs import wait_for_other_runs
+from lakehouse_assets.planning.planner import Origin
 from lakehouse_assets.storage.query import days_not_over
 
 _DAYS_TOLD = 10
@@ -278,6 +280,8 @@ def _step(
         for check, spec in zip(checks, specs, strict=True):
             if check.name in selected:
                 outcomes = check.judge(lakehouse, days[0], days[-1]) if days else {}
+                if outcomes and check.blocking:
+                    outcomes = _judge_when_settled(lakehouse, check, Days(days[0], days[-1]), context)
                 for day in days:
                     yield _evaluation(key, check, day, outcomes.get(day), targets.get(day.isoformat()))
                 if not partitioned:
@@ -286,6 +290,18 @@ def _step(
                 yield dg.Output(None, output_name=spec.get_python_identifier())
 
     return step
+
+
+def _judge_when_settled(
+    lakehouse: Lakehouse, check: Check, days: Days, context: dg.AssetCheckExecutionContext
+) -> Outcomes:
+    """What a check finds when no other run is changing the table or what it is computed from."""
+
+    def stale() -> Collection[Origin]:
+        return lakehouse.planner.waiting_for(check.table, *days, lakehouse.zone.listings()).values()
+
+    wait_for_other_runs(context.instance, context.run.run_id, context.log, stale)
+    return check.judge(lakehouse, *days)
 
 
 def _of_all(key: dg.AssetKey, check: Check, days: Sequence[date], broken: Sequence[date]) -> dg.AssetCheckEvaluation:

@@ -102,13 +102,8 @@ def forget(lakehouse: Lakehouse, people: People, say: Say, *, recompute: bool = 
 
 def _unvouched(lakehouse: Lakehouse) -> dict[str, frozenset[date]]:
     """Days of each table that are not up to date with their inputs, and are not to seem so afterwards."""
-    found = {}
-    for name, table in lakehouse.tables.items():
-        if table.layer != "bronze":
-            recorded = lakehouse.catalog.stamps(name)
-            vouching = lakehouse.planner.vouching(name, recorded)
-            found[name] = frozenset(day for day, stamp in recorded.items() if vouching.get(day) != stamp)
-    return found
+    computed = (name for name, table in lakehouse.tables.items() if table.layer != "bronze")
+    return {name: lakehouse.planner.unvouched(name) for name in computed}
 
 
 def _check_no_runs(lakehouse: Lakehouse) -> None:

@@ -22,7 +22,9 @@ from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.ahead import Ahead, StagedAhead
 from lakehouse_assets.orchestration.dagster_internals import AssetMetadataHandle, OutputMetadataAccumulator
 from lakehouse_assets.orchestration.own_assets import DAY_COLUMN, read_table, store
+from lakehouse_assets.orchestration.runs import wait_for_other_runs
 from lakehouse_assets.orchestration.ui_metadata import UiMetadata
+from lakehouse_assets.planning.planner import Origin
 from lakehouse_assets.settings import SettingsError
 from lakehouse_assets.storage.catalog_errors import CatalogError, CatalogLocked
 from lakehouse_assets.storage.engine import EngineGone, OutOfMemory, ServerGone
@@ -126,7 +128,11 @@ class IcebergIOManager(dg.IOManager):
             context.log.warning("%s", told)
             raise dg.RetryRequested(max_retries=_MOST_RETRIES) from OutOfMemory(told)
         except ContractViolation as violation:
-            self._name_what_is_missing(name, first, last, violation)
+            if self._changed_meanwhile(context.step_context, name, base, Days(first, last)):
+                told = f"{name}: other runs have published what it is computed from; it is computed again"
+                context.log.warning("%s", told)
+                raise dg.RetryRequested(max_retries=_MOST_RETRIES) from violation
+            self._name_what_is_missing(name, Days(first, last), violation)
             raise
         shown = ahead.shown if ahead else self._ui.begin(self._lakehouse.tables[name], base.table, Days(first, last))
         self._begin_ahead(context.step_context, published)
@@ -219,18 +225,26 @@ class IcebergIOManager(dg.IOManager):
             raise
         raise dg.RetryRequested(max_retries=_MOST_SERVERS) from gone
 
-    def _name_what_is_missing(self, name: str, first: date, last: date, violation: ContractViolation) -> None:
+    def _changed_meanwhile(self, step: dg.StepExecutionContext, name: str, base: Base, days: Days) -> bool:
+        """Whether a table's inputs are others than they were; runs that are changing them now are waited for."""
+        wait_for_other_runs(step.instance, step.run_id, step.log, lambda: self._stale_inputs(name, days))
+        return self._lakehouse.planner.expected(name, days_between(*days)) != base.stamps
+
+    def _stale_inputs(self, name: str, days: Days) -> list[Origin]:
+        """What the days of a table wait for, but for the table itself."""
+        waiting = self._lakehouse.planner.waiting_for(name, *days, self._lakehouse.zone.listings())
+        return [origin for origin in waiting.values() if origin.table != name]
+
+    def _name_what_is_missing(self, name: str, days: Days, violation: ContractViolation) -> None:
         """Name the input that is not computed, if that may be why rows break a rule.
 
         Raises:
             ContractViolation: says so.
         """
-        waiting = self._lakehouse.planner.waiting_for(name, first, last, self._lakehouse.zone.listings())
-        missing = next((origin for origin in waiting.values() if origin.table != name), None)
-        if missing:
+        if missing := self._stale_inputs(name, days):
             raise ContractViolation(
-                f"{name} {span_in_words(first, last)} was not published: it depends on days that are not computed yet "
-                f"({missing}). `lakehouse run` computes them first. What failed: {violation}"
+                f"{name} {span_in_words(*days)} was not published: it depends on days that are not computed yet "
+                f"({missing[0]}). `lakehouse run` computes them first. What failed: {violation}"
             ) from None  # the page shows what is innermost
 
     def note_base(self, run_id: str, name: str, first: date, last: date) -> Base:

@@ -6,16 +6,14 @@ from datetime import timedelta
 
 import dagster as dg
 
-from lakehouse_assets.orchestration.dagster_internals import NOT_FINISHED_STATUSES, WorkerStatus
 from lakehouse_assets.orchestration.maintenance_assets import MAINTENANCE_JOB
 from lakehouse_assets.orchestration.report_assets import DASHBOARD, PROFILES_JOB, REPORTS_GROUP
+from lakehouse_assets.orchestration.runs import JOB
 from lakehouse_assets.planning.planner import Work
 from lakehouse_assets.reports.profiles import NOT_INSTALLED, extra_is_installed
 from lakehouse_assets.settings import Settings
 
-JOB = "lakehouse"
 DASHBOARD_JOB = "dashboard"
-RUNS_OF_TABLES = (JOB, "__ASSET_JOB")  # the second is what the UI's Materialize button starts
 
 
 def daily_partitions(settings: Settings) -> dg.DailyPartitionsDefinition:
@@ -26,19 +24,6 @@ def daily_partitions(settings: Settings) -> dg.DailyPartitionsDefinition:
     """
     first = settings.start_date - timedelta(settings.late_days)
     return dg.DailyPartitionsDefinition(first.isoformat(), timezone="UTC", end_offset=1 + settings.days_ahead)
-
-
-def unfinished_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """Runs over tables that are queued, starting or running."""
-    runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
-    return [run for run in runs if run.job_name in RUNS_OF_TABLES]
-
-
-def living_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """Those of the unfinished runs that may be writing now or soon; others' process has died and nobody noticed."""
-    launcher = instance.run_launcher
-    runs = unfinished_runs(instance)
-    return [run for run in runs if launcher.check_run_worker_health(run).status != WorkerStatus.FAILED]
 
 
 def run_tags(work: Work) -> dict[str, str]:

@@ -22,7 +22,8 @@ from lakehouse_assets.orchestration.failures import (
     in_sentences,
     left_because,
 )
-from lakehouse_assets.orchestration.jobs import DASHBOARD_JOB, JOB, RUNS_OF_TABLES, run_tags, unfinished_runs
+from lakehouse_assets.orchestration.jobs import DASHBOARD_JOB, run_tags
+from lakehouse_assets.orchestration.runs import JOB, RUNS_OF_TABLES, unfinished_runs
 from lakehouse_assets.orchestration.webhook import Complaints, post
 from lakehouse_assets.planning.planner import Stale, Work, without
 from lakehouse_assets.settings import SettingsError

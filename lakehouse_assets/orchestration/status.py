@@ -117,7 +117,7 @@ def _runs(opened: Opened, landed: Listings) -> tuple[list[_Running], list[Failur
     import dagster as dg
 
     from lakehouse_assets.orchestration.failures import days_of_run, failure_of
-    from lakehouse_assets.orchestration.jobs import RUNS_OF_TABLES, unfinished_runs
+    from lakehouse_assets.orchestration.runs import RUNS_OF_TABLES, unfinished_runs
 
     changes = [
         (day.isoformat(), file.changed_ns / 1e9)

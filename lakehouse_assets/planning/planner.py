@@ -128,6 +128,12 @@ class Planner:
         """The stamp that each day of a table would get if it were computed from its recorded inputs now."""
         return self._expected(name, sorted(days), cache(self._catalog.stamps), cache(self._routes))
 
+    def unvouched(self, name: str) -> frozenset[date]:
+        """The recorded days of a table that were computed from other inputs than those that are recorded now."""
+        recorded = self._catalog.stamps(name)
+        vouching = self.vouching(name, recorded)
+        return frozenset(day for day, stamp in recorded.items() if vouching[day] != stamp)
+
     def of_contents(self, name: str, contents: Iterable[tuple[str, str]]) -> str:
         """The stamp of a landing date whose files have these names and fingerprints, in the order of their names."""
         contents = list(contents)
