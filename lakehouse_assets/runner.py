@@ -129,7 +129,7 @@ class Runner:
             for planned, stale in phases:
                 self._carry_out(instance, so_far, refused, planned, stale)
             for _ in range(_MOST_TIMES_AGAIN):
-                if not (again := so_far.changed_meanwhile(self._lakehouse.zone.listings())):
+                if not so_far.failures or not (again := so_far.changed_meanwhile(self._lakehouse.zone.listings())):
                     break
                 names = dict.fromkeys(name for work in again for name in work.tables)
                 self._say(f"another run or delivery came between; computing again {', '.join(names)}")
@@ -235,7 +235,7 @@ class _SoFar:
         computed: dict[str, set[date]] = {}
         for work in self.done:
             _add(computed, dict.fromkeys(work.tables, days_between(work.first, work.last)))
-        if not self.failures or all(self._planner.unvouched(name).isdisjoint(days) for name, days in computed.items()):
+        if all(self._planner.unvouched(name).isdisjoint(days) for name, days in computed.items()):
             return []
         self._landed, stale = landed, self._planner.stale(landed)
         days = {
