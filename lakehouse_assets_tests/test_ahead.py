@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dagster import DagsterEventType
 
 from lakehouse_assets.assets.table import declare
 from lakehouse_assets.engines.sail import SailEngine
-from lakehouse_assets.orchestration.ahead import StagedAhead
+from lakehouse_assets.orchestration.ahead import StagedAhead, in_order
+from lakehouse_assets.orchestration.instance import terminal_instance
 from lakehouse_assets.runner import DaysLeftOut
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.storage.catalog import live_files
@@ -149,21 +151,51 @@ def test_at_the_end_of_a_run_what_no_step_took_is_deleted() -> None:
 def test_only_tables_are_begun_whose_inputs_this_process_has_published() -> None:
     tables = declare(load_settings())
     of_run: Any = StagedAhead()
-    begun = object()
     here = ["bronze.interactions", "silver.interaction_routing", "silver.interactions", "silver.user_days"]
 
-    def after(name: str) -> str:
-        table = of_run.next_after(name, tables, here)
-        if table:
-            of_run.keep(table.name, begun)
-        return table.name if table else ""
+    def after(name: str) -> list[str]:
+        of_run.published(name)
+        begun = []
+        while table := of_run.next_of([tables[name] for name in here]):
+            begun.append(table.name)
+        return begun
 
-    assert after("bronze.interactions") == "silver.interaction_routing"
-    assert after("silver.interaction_routing") == "silver.interactions"
-    assert of_run.taken("silver.interactions") is begun
-    assert of_run.taken("silver.interactions") is None
-    assert after("silver.interaction_routing") == ""  # a step that is tried again begins by itself
-    assert after("silver.interactions") == "silver.user_days"
-    assert after("silver.user_days") == ""
+    assert after("bronze.interactions") == ["silver.interaction_routing"]
+    assert after("silver.interaction_routing") == ["silver.interactions"]
+    assert after("silver.interaction_routing") == []  # a step that is tried again begins by itself
+    assert after("silver.interactions") == ["silver.user_days"]
+    assert after("silver.user_days") == []
     elsewhere = StagedAhead()
-    assert elsewhere.next_after("silver.interactions", tables, ["silver.interactions"]) is None
+    elsewhere.published("silver.interactions")
+    assert elsewhere.next_of([tables["silver.interactions"]]) is None
+
+
+def test_two_tables_are_begun_at_most_until_a_step_takes_one() -> None:
+    tables = declare(load_settings())
+    of_run: Any = StagedAhead()
+    follow = [tables[name] for name in ("gold.session_metrics", "silver.user_days", "silver.user_version_days")]
+    of_run.published("silver.interactions")
+    first = of_run.beside(lambda: "staged")
+    assert of_run.next_of(follow) is follow[0]
+    of_run.beside(lambda: "staged, too")
+    assert of_run.next_of(follow) is None
+    assert first() == "staged"
+    assert of_run.next_of(follow) is follow[1]
+
+
+def test_the_order_of_steps_is_that_in_which_dagster_takes_them(make_lake: Callable[..., Any]) -> None:
+    lake = make_lake(TABLES)
+    a_day(lake)
+    lake.run()
+    with terminal_instance(lake.lakehouse.settings) as instance:
+        runs = instance.get_runs()
+        assert len(runs) == 2
+        for run in runs:
+            started = instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_START)
+            snapshot = instance.get_execution_plan_snapshot(str(run.execution_plan_snapshot_id))
+            needs = {
+                step.key: {output.step_key for i in step.inputs for output in i.upstream_output_handles}
+                for step in snapshot.steps
+            }
+            keys = snapshot.step_keys_to_execute
+            assert in_order({key: needs[key].intersection(keys) for key in keys}) == [one.step_key for one in started]

@@ -4,7 +4,7 @@ Dagster takes one step after the other, and most of a small table is Python's: t
 engine would rest meanwhile, so it stages another table, whose inputs the run has published. That table's own step
 publishes it. If there is none, as a blocking check failed or the run was stopped, what was staged is deleted. A process
 that is stopped waits two seconds for that, and leaves the rest to maintenance, as a killed one does.
-The engine stages one table at a time. A check that asks it meanwhile shares its memory.
+The engine stages one table at a time, and one more is ready for it. A check that asks it meanwhile shares its memory.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from lakehouse_assets.assets.table import Table
 from lakehouse_assets.storage.catalog import live_files
 from lakehouse_assets.storage.engine import Staging
 from lakehouse_assets.storage.warehouse import Begun, Stage
+
+_MOST_BEGUN = 2
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class StagedAhead:
     """The tables of one run that were begun before their steps."""
 
     def __init__(self) -> None:
-        self._published: dict[str, int] = {}  # and in which order
+        self._published: set[str] = set()
         self._begun: set[str] = set()
         self._ahead: dict[str, Ahead] = {}
         self._beside = ThreadPoolExecutor(max_workers=1)
@@ -57,29 +59,26 @@ class StagedAhead:
         self._begun.add(name)
         return self._ahead.pop(name, None)
 
-    def next_after(self, published: str, tables: Mapping[str, Table], here: Collection[str]) -> Table | None:
-        """The table to begin now that one is published; none while one is being staged and another waits for that.
+    def published(self, name: str) -> None:
+        """A table is published."""
+        self._published.add(name)
+        self._begun.add(name)
+
+    def next_of(self, tables: Sequence[Table]) -> Table | None:
+        """The table to begin now; none while one is being staged, or is staged, and another waits for its step.
 
         Args:
-            published: the name of the published table.
-            tables: all tables.
-            here: the names of those that this process computes in the run.
+            tables: those that this process computes in the run, in the order of their steps.
         """
-        self._published[published] = len(self._published)
-        self._begun.add(published)
-        if sum(not staging.done() for staging in self._unclaimed) > 1:
+        if len(self._unclaimed) >= _MOST_BEGUN:
             return None
-        ready = []
-        for table in tables.values():
-            if table.name in here and table.name not in self._begun and not table.landed:
-                inputs = {i.table for i in table.inputs if i.table in here} - {table.name}
-                if inputs <= self._published.keys():  # Dagster comes first to what could be computed first
-                    ready.append((max((self._published[name] for name in inputs), default=-1), table.name))
-        if not ready:
-            return None
-        _, name = min(ready)
-        self._begun.add(name)
-        return tables[name]
+        here = {table.name for table in tables}
+        for table in tables:
+            inputs = {i.table for i in table.inputs if i.table in here} - {table.name}
+            if table.name not in self._begun and not table.landed and inputs <= self._published:
+                self._begun.add(table.name)
+                return table
+        return None
 
     def keep(self, table: str, ahead: Ahead) -> None:
         """A table was begun."""
@@ -117,6 +116,23 @@ class StagedAhead:
         with ExitStack() as each:  # whether the others can be deleted or not
             for staging in self._unclaimed:
                 each.callback(_discard, staging)
+
+
+def in_order(needs: Mapping[str, Collection[str]]) -> list[str]:
+    """Steps in the order in which Dagster's in-process executor takes them, if none fails.
+
+    It takes those first that it could take first, and of several that become ready together the first of the plan.
+
+    Args:
+        needs: by step those that must have ended before, in the order of the plan.
+    """
+    waiting, ready, order = dict(needs), list[str](), list[str]()
+    while waiting or ready:
+        now = [step for step, before in waiting.items() if set(before) <= set(order)]
+        ready += now
+        waiting = {step: before for step, before in waiting.items() if step not in now}
+        order.append(ready.pop(0))
+    return order
 
 
 def _discard(staging: Future[Staging]) -> None:

@@ -19,7 +19,7 @@ from lakehouse_assets.assets.users_as_of import UsersAsOf
 from lakehouse_assets.calendar import DAY, Days, days_between, span_in_words
 from lakehouse_assets.errors import SetupError
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.orchestration.ahead import Ahead, StagedAhead
+from lakehouse_assets.orchestration.ahead import Ahead, StagedAhead, in_order
 from lakehouse_assets.orchestration.dagster_internals import AssetMetadataHandle, OutputMetadataAccumulator
 from lakehouse_assets.orchestration.own_assets import DAY_COLUMN, read_table, store
 from lakehouse_assets.orchestration.runs import wait_for_other_runs
@@ -43,6 +43,7 @@ class IcebergIOManager(dg.IOManager):
         self._lakehouse = lakehouse
         self._ui = shown
         self._ahead = StagedAhead()
+        self._in_order: list[Table] = []  # those that this process computes in the run, as their steps come
         self._bases: dict[tuple[str, str], Base] = {}
         self._in_range: set[str] = set()  # runs
 
@@ -135,7 +136,7 @@ class IcebergIOManager(dg.IOManager):
             self._name_what_is_missing(name, Days(first, last), violation)
             raise
         shown = ahead.shown if ahead else self._ui.begin(self._lakehouse.tables[name], base.table, Days(first, last))
-        self._begin_ahead(context.step_context, published)
+        self._begin_others(context.step_context, published)
         self._report(context, published, shown)
 
     def end(self) -> None:
@@ -153,16 +154,21 @@ class IcebergIOManager(dg.IOManager):
         day = F.col(self._lakehouse.tables[name].partition_column)
         return rows.where(~F.coalesce(day.isin(foreign), F.lit(False))) if foreign else rows
 
-    def _begin_ahead(self, step: dg.StepExecutionContext, published: Published) -> None:
-        """Let the engine stage another table of the run, while this process records the published one."""
-        engines, tables = self._lakehouse.engines, self._lakehouse.tables
+    def _begin_others(self, step: dg.StepExecutionContext, published: Published) -> None:
+        """Let the engine stage other tables of the run, while this process records the published one."""
+        engines = self._lakehouse.engines
         if not engines.now.stages_beside or engines.any_handed_over:
             return
-        here = {table_name(key) for key in step.execution_plan.step_keys_to_execute}  # by this process
-        table = self._ahead.next_after(published.table, tables, here)
-        if not table:
-            return
-        run_id, days = step.run_id, Days(published.first, published.last)
+        if not self._in_order:
+            names = map(table_name, in_order(step.execution_plan.get_executable_step_deps()))
+            self._in_order = [self._lakehouse.tables[name] for name in names if name in self._lakehouse.tables]
+        self._ahead.published(published.table)
+        while table := self._ahead.next_of(self._in_order):
+            self._begin_ahead(step, table, Days(published.first, published.last))
+        engines.turn_to(published.table)
+
+    def _begin_ahead(self, step: dg.StepExecutionContext, table: Table, days: Days) -> None:
+        run_id = step.run_id
         try:
             wanted = {name: i for name, i in table.reads.items() if name in parameters(table.function)}
             frames = {name: self._read(run_id, table.name, i.table, days) for name, i in wanted.items()}
@@ -175,8 +181,6 @@ class IcebergIOManager(dg.IOManager):
         except Exception:  # its own step meets it again, and names it
             step.log.debug("%s could not be begun before its step", table.name, exc_info=True)
             self._bases.pop((run_id, table.name), None)
-        finally:
-            engines.turn_to(published.table)
 
     def _store(self, context: dg.OutputContext, name: str, rows: object) -> None:
         days = Days(*_range(context.asset_partition_key_range)) if context.has_asset_partitions else None
