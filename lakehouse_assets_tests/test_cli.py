@@ -135,7 +135,7 @@ def assert_one_sentence(outcome: tuple[int, str, str], words: str) -> None:
         (["export", "../../etc/passwd", "-o", "x.csv"], r"there is no table '\.\./\.\./etc/passwd'"),
         (["export", "/etc/passwd", "-o", "x.csv"], "there is no table"),
         (["sql", "select * from nowhere"], "nowhere"),
-        (["sql", "select * from gold.x"], "Table with name x does not exist; `lakehouse tables` lists the tables$"),
+        (["sql", "select * from gold.x"], "Table with name x does not exist; .*/home has no tables yet$"),
         (["sql", "selekt 1"], "selekt"),
         (["land", "interactions", "nowhere.csv"], "nowhere.csv: no such file"),
         (["land", "interactions", "."], "is a folder; name the files in it"),
@@ -555,6 +555,21 @@ def test_scripts_get_json_and_nothing_else(lakehouse_command: Run, home: Path) -
     assert (table["table"], table["rows"], table["stale_days"]) == ("gold.daily_metrics", 1, 1)
 
 
+def test_who_only_looks_makes_no_lakehouse(lakehouse_command: Run, home: Path) -> None:
+    """The folder may be a mistyped one."""
+    for command in (["status"], ["tables"], ["sql", "SELECT 1"], ["cleanup", "--retention-days", "3"]):
+        assert lakehouse_command(*command)[0] == 0
+    assert_one_sentence(
+        lakehouse_command("sql", "FROM gold.daily_metrics"), f"does not exist.* {home} has no tables yet"
+    )
+    assert_one_sentence(
+        lakehouse_command("export", "gold.daily_metrics", "-o", "x.csv"), f"no table .* none yet in {home}"
+    )
+    assert_one_sentence(lakehouse_command("maintain"), "no tables yet")
+    assert_one_sentence(lakehouse_command("run"), "nothing to compute")
+    assert not home.exists()
+
+
 def test_status_says_what_waits(lakehouse_command: Run, home: Path) -> None:
     assert "nothing is landed" in lakehouse_command("status")[1]
     lakehouse_command("land", "interactions", source(home, f"{HEADER}\n{ROW}\n"))
@@ -597,6 +612,9 @@ def test_tables_lists_what_is_there(lakehouse_command: Run, home: Path) -> None:
     assert "no tables yet, 1 landed file to compute; next: " in lakehouse_command("tables")[1]
     store(home, "gold.daily_metrics", [{}, {"date": date(2024, 3, 2)}])
     assert re.search(r"gold\.daily_metrics +2 +1 ", lakehouse_command("tables")[1])
+    assert_one_sentence(
+        lakehouse_command("sql", "FROM gold.x"), "does not exist.* `lakehouse tables` lists the tables$"
+    )
 
 
 @pytest.mark.parametrize("query", ["drop view gold.daily_metrics", "select 1; delete from gold.daily_metrics"])

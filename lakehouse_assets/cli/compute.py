@@ -150,12 +150,12 @@ def first_look(settings: Settings) -> tuple[Lakehouse, Listings]:
     """
     from lakehouse_assets.landing.redivision import waiting
     from lakehouse_assets.landing.zone import landing_zone
-    from lakehouse_assets.storage.catalog import has_tables
+    from lakehouse_assets.storage.catalog import Catalog
 
     zone = landing_zone(settings)
     before = zone.listings()
     earlier = before_start(zone, settings)
-    if not any(before.values()) and not has_tables(settings):
+    if not any(before.values()) and not Catalog(settings).names():
         hint = earlier or "land one with `lakehouse land interactions FILE`"
         raise UsageError(f"nothing to compute: {settings.landing_uri} has no files; {hint}")
     if earlier:

@@ -159,7 +159,7 @@ def forget(
     """Remove every row of the given users from the lakehouse."""
     from lakehouse_assets.calendar import some
     from lakehouse_assets.people import BLANKS, People
-    from lakehouse_assets.storage.catalog import has_tables
+    from lakehouse_assets.storage.catalog import Catalog
 
     given = list(users)
     if file:
@@ -176,7 +176,7 @@ def forget(
             raise UsageError(f"this deletes {what} for good; add --yes")
         if input(f"This deletes {what} for good. Type yes: ").strip().lower() != "yes":
             raise UsageError("nothing was deleted")
-    if not has_tables(settings) and not Path(settings.landing_uri).exists() and "://" not in settings.landing_uri:
+    if not Catalog(settings).names() and not Path(settings.landing_uri).exists() and "://" not in settings.landing_uri:
         raise UsageError(f"there is no lakehouse in {settings.home_path} yet")
     from lakehouse_assets.lakehouse import Lakehouse
     from lakehouse_assets.orchestration.forget import RECORD

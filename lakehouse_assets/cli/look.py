@@ -123,8 +123,9 @@ def sql(settings: Settings, query: str) -> None:
     from lakehouse_assets.storage.query import TABLES, connect
 
     reading = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.PRAGMA}
+    catalog = Catalog(settings)
     try:
-        connection = connect(Catalog(settings))
+        connection = connect(catalog)
         asked = " ".join(query.lower().rstrip("; \n").split())
         for statement in duckdb.extract_statements(query):
             if statement.type not in reading:  # on DuckDB's copy of the tables it would say that it has succeeded
@@ -138,7 +139,8 @@ def sql(settings: Settings, query: str) -> None:
         said = " ".join(str(error).partition("\nLINE ")[0].split())  # where in the query it is, in a drawing
         said = said.removeprefix("Catalog Error: ")
         said = said if said.endswith("?") else f"{said.rstrip('.!')};"
-        raise UsageError(f"{said} `lakehouse tables` lists the tables") from None
+        there = "`lakehouse tables` lists the tables" if catalog.names() else f"{settings.home_path} has no tables yet"
+        raise UsageError(f"{said} {there}") from None
 
 
 @click.command(

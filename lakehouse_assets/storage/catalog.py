@@ -181,14 +181,25 @@ class Catalog:
     def _name_the_lock(self, error: BaseException | None) -> None:
         name_lock(error, self.settings)
 
+    @property
+    def _is_missing(self) -> bool:
+        """Whether there is no catalog yet: who only looks does not make one, as the folder may be a mistyped one."""
+        settings = self.settings
+        there = settings.catalog_uri or sqlite_file(settings).exists() or settings.home_path.is_file()
+        return self._catalog is None and not there
+
     def names(self) -> list[str]:
         """Names of all tables that exist."""
+        if self._is_missing:
+            return []
         return sorted(
             ".".join(pair) for space in self.iceberg.list_namespaces() for pair in self.iceberg.list_tables(space)
         )
 
     def load(self, name: str) -> IcebergTable | None:
         """A table as it is now, or None."""
+        if self._is_missing:
+            return None
         try:
             return self.iceberg.load_table(name)
         except NoSuchTableError:
@@ -308,13 +319,6 @@ def rest_properties(settings: Settings) -> dict[str, str]:
             "oauth2-server-uri": f"{settings.catalog_uri.rstrip('/')}/v1/oauth/tokens",
         }
     return properties
-
-
-def has_tables(settings: Settings) -> bool:
-    """Whether the lakehouse has a table yet; creates nothing."""
-    if not settings.catalog_uri and not sqlite_file(settings).exists():
-        return False
-    return bool(Catalog(settings).names())
 
 
 def kind_of(table: IcebergTable, column: str) -> str:

@@ -79,7 +79,8 @@ def export(catalog: Catalog, name: str, target: Path, file_format: str, first: d
         QueryError: there is no such table, or the file can't be written.
     """
     if name not in catalog.names():
-        raise QueryError(f"there is no table {name!r}; there are {', '.join(catalog.names()) or 'none yet'}")
+        there_are = ", ".join(catalog.names()) or f"none yet in {catalog.settings.home_path}"
+        raise QueryError(f"there is no table {name!r}; there are {there_are}")
     if first and last and last < first:
         raise QueryError(f"--end {last} is before --start {first}")
     connection = duckdb.connect()
