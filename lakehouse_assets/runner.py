@@ -28,7 +28,7 @@ from lakehouse_assets.orchestration.failures import (
 )
 from lakehouse_assets.orchestration.instance import process_tags, terminal_instance
 from lakehouse_assets.orchestration.jobs import run_tags
-from lakehouse_assets.orchestration.runs import JOB
+from lakehouse_assets.orchestration.runs import JOB, WAITS
 from lakehouse_assets.planning.planner import Following, Planner, Stale, Work, without
 
 Say = Callable[[str], None]
@@ -283,6 +283,8 @@ class _Progress:
             self._started[step] = time.monotonic()
         if kind == dg.DagsterEventType.STEP_UP_FOR_RETRY and (why := out_of_memory(event)):
             self._say(f"  {why}")
+        if kind is None and event.user_message.startswith(WAITS):
+            self._say(f"  {table_of_step(step)} {event.user_message}")
         if kind == dg.DagsterEventType.STEP_FAILURE:
             self._say(f"  {table_of_step(step)} failed; tables that depend on it are not computed")
         if kind != dg.DagsterEventType.STEP_SUCCESS or step.startswith("check_"):

@@ -17,8 +17,9 @@ import pytest
 
 from lakehouse_assets.orchestration.instance import terminal_instance
 from lakehouse_assets.orchestration.runs import WAITS_TAG, living_runs
+from lakehouse_assets.runner import DaysLeftOut
 from lakehouse_assets.storage.warehouse import Warehouse
-from lakehouse_assets_tests.conftest import CORE, Lake
+from lakehouse_assets_tests.conftest import CORE, Lake, computed_by
 from lakehouse_assets_tests.histories import differences
 
 pytestmark = pytest.mark.sail
@@ -82,6 +83,16 @@ def test_what_another_run_makes_stale_is_computed_again_with_the_table_that_fail
     assert differences(lake.lakehouse) == []
 
 
+def test_a_table_that_fails_by_itself_is_not_tried_again(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake.rows(FIRST, "a,2024-01-01,DE,web,free", dataset="users")
+    computed_by(monkeypatch, lake.lakehouse, "silver.user_days", lambda rows: rows.unionAll(rows))
+    for compute in (lake.run, lambda: run_first_days(lake)):
+        lake.said.clear()
+        with pytest.raises(DaysLeftOut, match=r"silver\.user_days"):
+            compute()
+        assert len([told for told in lake.said if "silver.user_days failed" in told]) == 1
+
+
 # this run publishes the first table, the other one all up to the second and pauses; then the rows of this one's next
 # table, or of its blocking check, do not add up
 @pytest.mark.parametrize(
@@ -113,6 +124,7 @@ def test_a_run_waits_for_another_that_is_publishing_its_inputs(
     run_first_days(lake)
     assert other[0].wait(120) == 0
     assert len(waited) == 1
+    assert [told for told in lake.said if "waits for other runs that publish" in told and waited[0] in told]
     assert not [told for told in lake.said if "came between" in told or "failed" in told]
     lake.run()
     assert differences(lake.lakehouse) == []

@@ -19,6 +19,7 @@ from lakehouse_assets.planning.planner import Origin
 JOB = "lakehouse"
 RUNS_OF_TABLES = (JOB, "__ASSET_JOB")  # the second is what the UI's Materialize button starts
 WAITS_TAG = "lakehouse/waits-for"  # runs; a run that waits is not waited for, so that no two wait for each other
+WAITS = "waits for other runs that publish what this table is computed from"
 _SECONDS = 1
 
 
@@ -54,7 +55,7 @@ def wait_for_other_runs(
         while (days := stale()) and (others := _computing(instance, run_id, days)):
             if waited_for != (waited_for := [other.run_id for other in others]):
                 named = "; ".join(f"{other.run_id} for {span_in_words(*days_of_run(other))}" for other in others)
-                log.info("waits for other runs that publish what this table is computed from: %s", named)
+                log.info("%s: %s", WAITS, named)
                 instance.add_run_tags(run_id, {WAITS_TAG: ",".join(waited_for)})
             time.sleep(_SECONDS)
     finally:
