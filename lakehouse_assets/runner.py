@@ -11,6 +11,7 @@ from itertools import chain
 
 import dagster as dg
 
+from lakehouse_assets.assets.table import Table
 from lakehouse_assets.calendar import at_most, days_between, some
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.engines.choice import ENGINE_TAG, Choice
@@ -124,15 +125,15 @@ class Runner:
 
         A phase is planned when the one before has ended.
         """
-        so_far = _SoFar(self._lakehouse.planner, landed)
+        so_far = _SoFar(self._lakehouse.planner, self._lakehouse.tables, landed)
         with terminal_instance(self._lakehouse.settings) as instance:
             for planned, stale in phases:
                 self._carry_out(instance, so_far, refused, planned, stale)
             for _ in range(_MOST_TIMES_AGAIN):
-                if not so_far.failures or not (again := so_far.changed_meanwhile(self._lakehouse.zone.listings())):
+                if not (again := so_far.changed_meanwhile()):
                     break
                 names = dict.fromkeys(name for work in again for name in work.tables)
-                self._say(f"another run or delivery came between; computing again {', '.join(names)}")
+                self._say(f"another run came between; computing again {', '.join(names)}")
                 self._carry_out(instance, so_far, refused, again, None)
         self._lakehouse.zone.save_index()
         if so_far.failures or refused:
@@ -192,8 +193,9 @@ class Runner:
 class _SoFar:
     """The state of a plan: what is computed, what failed, and what must not be computed therefore."""
 
-    def __init__(self, planner: Planner, landed: Listings) -> None:
+    def __init__(self, planner: Planner, tables: Mapping[str, Table], landed: Listings) -> None:
         self._planner = planner
+        self._tables = tables
         self._landed = landed
         self._planned: dict[str, set[date]] = {}
         self._failed: dict[str, set[date]] = {}
@@ -226,21 +228,26 @@ class _SoFar:
             self.failures += failures
         self.done += self.standing([work])
 
-    def changed_meanwhile(self, landed: Listings) -> list[Work]:
-        """Runs for what failed because others changed what had been computed, without the failures; else none.
+    def changed_meanwhile(self) -> list[Work]:
+        """Runs for what failed because other runs changed what had been computed, without the failures; else none.
 
-        Args:
-            landed: the landing zone now.
+        Landed files are not read again: whether one that came meanwhile is whole, the next plan finds out.
         """
+        landed = {name for name, table in self._tables.items() if table.landed}
         computed: dict[str, set[date]] = {}
         for work in self.done:
-            _add(computed, dict.fromkeys(work.tables, days_between(work.first, work.last)))
-        if all(self._planner.unvouched(name).isdisjoint(days) for name, days in computed.items()):
+            _add(computed, {name: days_between(work.first, work.last) for name in work.tables if name not in landed})
+        if (
+            not self.failures
+            or not landed.isdisjoint(self._failed)
+            or not any(self._planner.unvouched(name, days) for name, days in computed.items())
+        ):
             return []
-        self._landed, stale = landed, self._planner.stale(landed)
+        stale = self._planner.stale(self._landed)
         days = {
             name: self._failed.get(name, set()) | planned & stale[name].keys()
             for name, planned in self._planned.items()
+            if name not in landed
         }
         self._failed, self._following, self.failures = {}, {}, []
         return self._planner.work({name: days[name] for name in stale if name in days})

@@ -119,3 +119,17 @@ def test_a_day_is_final_when_all_it_looks_back_on_is_computed_from_the_files_up(
     day = FIRST + timedelta(3)
     assert waits("gold.daily_metrics", 13) == f"bronze.interactions {day}: b.csv is new"
     assert waits("gold.daily_session_metrics", 13) == ""
+
+
+def test_an_older_stale_day_does_not_make_later_ones_of_a_table_that_reads_itself_unvouched(tmp_path: Path) -> None:
+    lake = PlainLake(LandingZone(tmp_path), SETTINGS)
+    deliveries = Deliveries(lake.zone)
+    for number in range(6):
+        deliveries.users(number, number)
+    lake.run()
+    deliveries.users(0, 99)
+    lake.publish("bronze.users", FIRST, FIRST)
+    name, last = "silver.user_changes", FIRST + timedelta(5)
+    lake.publish(name, FIRST + timedelta(4), last)
+    assert lake.stamps.unvouched(name, days(4, 5)) == frozenset()
+    assert {FIRST, last} <= lake.stamps.unvouched(name)

@@ -93,6 +93,19 @@ def test_a_table_that_fails_by_itself_is_not_tried_again(lake: Lake, monkeypatch
         assert len([told for told in lake.said if "silver.user_days failed" in told]) == 1
 
 
+def test_a_file_that_comes_while_a_table_fails_is_left_to_the_next_run(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may not be whole yet."""
+    computed_by(monkeypatch, lake.lakehouse, "silver.user_days", lambda rows: rows.unionAll(rows))
+    late = f"c,{FIRST} 12:00:00,edit,p,5,1"
+    once_published(monkeypatch, "silver.interactions", lambda: lake.rows(FIRST, late, name="b.csv"))
+    with pytest.raises(DaysLeftOut, match=r"silver\.user_days"):
+        lake.run()
+    assert not [told for told in lake.said if "came between" in told]
+    assert {row["source_file"].rpartition("/")[2] for row in lake.table("bronze.interactions")} == {"a.csv"}
+
+
 # this run publishes the first table, the other one all up to the second and pauses; then the rows of this one's next
 # table, or of its blocking check, do not add up
 @pytest.mark.parametrize(

@@ -33,6 +33,8 @@ def living_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """Those of the unfinished runs that may be writing now or soon; others' process has died and nobody noticed."""
     launcher = instance.run_launcher
     runs = unfinished_runs(instance)
+    if not launcher.supports_check_run_worker_health:
+        return runs
     return [run for run in runs if launcher.check_run_worker_health(run).status != WorkerStatus.FAILED]
 
 

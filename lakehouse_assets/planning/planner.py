@@ -128,9 +128,15 @@ class Planner:
         """The stamp that each day of a table would get if it were computed from its recorded inputs now."""
         return self._expected(name, sorted(days), cache(self._catalog.stamps), cache(self._routes))
 
-    def unvouched(self, name: str) -> frozenset[date]:
-        """The recorded days of a table that were computed from other inputs than those that are recorded now."""
-        recorded = self._catalog.stamps(name)
+    def unvouched(self, name: str, among: Collection[date] | None = None) -> frozenset[date]:
+        """The recorded days of a table that were computed from other inputs than those that are recorded now.
+
+        Args:
+            name: ``layer.table``.
+            among: the days to look at, which keeps those of a table that reads itself apart from what is stale before
+                them; default all.
+        """
+        recorded = {day: stamp for day, stamp in self._catalog.stamps(name).items() if among is None or day in among}
         vouching = self.vouching(name, recorded)
         return frozenset(day for day, stamp in recorded.items() if vouching[day] != stamp)
 
