@@ -10,8 +10,9 @@ from pydantic import Field, PrivateAttr
 
 from lakehouse_assets.addresses import on_s3
 from lakehouse_assets.lakehouse import Lakehouse
-from lakehouse_assets.orchestration.admission import begin, check_days, computes
+from lakehouse_assets.orchestration.admission import begin, check_days
 from lakehouse_assets.orchestration.io_manager import IcebergIOManager
+from lakehouse_assets.orchestration.runs import computes
 from lakehouse_assets.orchestration.ui_metadata import UiMetadata
 from lakehouse_assets.settings import SettingsError
 from lakehouse_assets.storage.catalog import sqlite_file

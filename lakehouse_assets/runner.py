@@ -127,36 +127,32 @@ class Runner:
         """
         so_far = _SoFar(self._lakehouse.planner, self._lakehouse.tables, landed)
         with terminal_instance(self._lakehouse.settings) as instance:
-            for planned, stale in phases:
-                self._carry_out(instance, so_far, refused, planned, stale)
-            for _ in range(_MOST_TIMES_AGAIN):
-                if not (again := so_far.changed_meanwhile()):
-                    break
-                names = dict.fromkeys(name for work in again for name in work.tables)
-                self._say(f"another run came between; computing again {', '.join(names)}")
-                self._carry_out(instance, so_far, refused, again, None)
+            try:
+                for planned, stale in phases:
+                    self._carry_out(instance, so_far, planned, stale)
+                for _ in range(_MOST_TIMES_AGAIN):
+                    if not (again := so_far.changed_meanwhile()):
+                        break
+                    names = dict.fromkeys(name for work in again for name in work.tables)
+                    self._say(f"another run came between; computing again {', '.join(names)}")
+                    self._carry_out(instance, so_far, again, None)
+            except Exception as error:  # what concerns every table
+                failures = so_far.failures or so_far.computed_again
+                if not failures and not refused:
+                    raise
+                raise DaysLeftOut(so_far.done, refused, failures, ended=str(error)) from error
         self._lakehouse.zone.save_index()
         if so_far.failures or refused:
             raise DaysLeftOut(so_far.done, refused, so_far.failures, so_far.left())
         return so_far.done
 
     def _carry_out(
-        self,
-        instance: dg.DagsterInstance,
-        so_far: _SoFar,
-        refused: Mapping[date, str],
-        planned: Sequence[Work],
-        stale: Stale | None,
+        self, instance: dg.DagsterInstance, so_far: _SoFar, planned: Sequence[Work], stale: Stale | None
     ) -> None:
         pending = planned
         while pending := so_far.standing(pending):
             work, *pending = pending
-            try:
-                so_far.add(work, self._execute_one(instance, work), stale)
-            except Exception as error:  # what concerns every table
-                if not so_far.failures and not refused:
-                    raise
-                raise DaysLeftOut(so_far.done, refused, so_far.failures, ended=str(error)) from error
+            so_far.add(work, self._execute_one(instance, work), stale)
 
     @cached_property
     def _job(self) -> dg.JobDefinition:
@@ -201,6 +197,7 @@ class _SoFar:
         self._failed: dict[str, set[date]] = {}
         self._following: dict[str, Following] = {}
         self.failures: list[TableFailed] = []
+        self.computed_again: list[TableFailed] = []  # which had failed before that
         self.done: list[Work] = []
 
     def standing(self, planned: Sequence[Work]) -> list[Work]:
@@ -244,13 +241,13 @@ class _SoFar:
         ):
             return []
         stale = self._planner.stale(self._landed)
-        days = {
-            name: self._failed.get(name, set()) | planned & stale[name].keys()
-            for name, planned in self._planned.items()
-            if name not in landed
-        }
-        self._failed, self._following, self.failures = {}, {}, []
-        return self._planner.work({name: days[name] for name in stale if name in days})
+        days: dict[str, set[date]] = {}
+        for name in stale:
+            if name in self._planned and name not in landed:
+                following = self._following[name].days if name in self._following else ()
+                days[name] = self._planned[name].intersection(chain(self._failed.get(name, ()), following, stale[name]))
+        self._failed, self._following, self.failures, self.computed_again = {}, {}, [], self.failures
+        return self._planner.work(days)
 
     def left(self) -> list[TableLeft]:
         """Planned or stale days that depend on failed ones."""

@@ -370,6 +370,11 @@ class Settings(BaseSettings):
         """Memory that an engine may use, in bytes."""
         return int(self.driver_memory[:-1]) << {"m": 20, "g": 30}[self.driver_memory[-1]]
 
+    @property
+    def run_timeout_seconds(self) -> int:
+        """After which Dagster ends a run; a run waits for others no longer."""
+        return round(timedelta(hours=self.run_timeout_hours).total_seconds())
+
     @cached_property
     def dagster_path(self) -> Path:
         """Dagster's instance folder of this lakehouse."""
@@ -421,14 +426,19 @@ def settings_file(home: str | Path | None = None) -> Path | None:
         home: the lakehouse's folder; default what the environment says.
 
     Raises:
-        SettingsError: there are two, and nobody could tell which one counts.
+        SettingsError: there are two, and nobody could tell which one counts; or a folder can't be entered.
     """
     named = home or os.environ.get("LAKEHOUSE_HOME") or Settings.model_fields["home"].default
-    found = {
-        file.resolve(): file
-        for folder in (Path(named).expanduser(), Path())
-        if (file := folder / SETTINGS_FILE).is_file()
-    }
+    found = {}
+    for folder in (Path(named).expanduser(), Path()):
+        file = folder / SETTINGS_FILE
+        try:
+            if file.is_file():
+                found[file.resolve()] = file
+        except PermissionError:
+            raise SettingsError(
+                f"{folder} can't be entered: let its owner give you access, or let LAKEHOUSE_HOME name another folder"
+            ) from None
     if len(found) > 1:
         raise SettingsError(f"there are two settings files, {' and '.join(map(str, found))}; keep one of them")
     return next(iter(found), None)

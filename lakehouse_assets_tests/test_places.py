@@ -308,3 +308,17 @@ def test_a_copy_at_a_place_of_any_name_runs_in_the_c_locale(make_lake, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {NASTY}  # no stray file or folder beside it
     assert {path.name for path in (tmp_path / NASTY).iterdir()} == {"lake", file.name, out.name}
     assert Lakehouse(load_settings(home=home)).zone.files("interactions", date(2024, 3, 2))[0].path.name == file.name
+
+
+def test_a_folder_that_cannot_be_entered_is_named(tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0)
+    as_root = os.geteuid() == 0  # whom no mode keeps out
+    if as_root:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(SettingsError, match=r"locked/lake can't be entered: let its owner give you access"):
+            load_settings(home=locked / "lake")
+    finally:
+        if as_root:
+            os.seteuid(0)

@@ -8,16 +8,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
-from lakehouse_assets.orchestration.instance import terminal_instance
-from lakehouse_assets.orchestration.runs import WAITS_TAG, living_runs
+from lakehouse_assets.orchestration.instance import PROCESS_TAG, process_tags, terminal_instance
+from lakehouse_assets.orchestration.runs import JOB, WAITS_TAG, living_runs, runs_to_wait_for
+from lakehouse_assets.planning.planner import Planner
 from lakehouse_assets.runner import DaysLeftOut
+from lakehouse_assets.storage.catalog_errors import CatalogLocked
+from lakehouse_assets.storage.s3 import StorageError
 from lakehouse_assets.storage.warehouse import Warehouse
 from lakehouse_assets_tests.conftest import CORE, Lake, computed_by
 from lakehouse_assets_tests.histories import differences
@@ -93,6 +97,48 @@ def test_a_table_that_fails_by_itself_is_not_tried_again(lake: Lake, monkeypatch
         assert len([told for told in lake.said if "silver.user_days failed" in told]) == 1
 
 
+@pytest.mark.parametrize("trouble", [StorageError("the store does not answer"), CatalogLocked("it is locked")])
+def test_trouble_while_other_runs_are_looked_for_is_that_of_any_step(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    lake.rows(FIRST, "a,2024-01-01,DE,web,free", dataset="users")
+    computed_by(monkeypatch, lake.lakehouse, "silver.user_days", lambda rows: rows.unionAll(rows))
+    stale_for, pending = Planner.stale_for, [trouble]
+
+    def failing_once(self: Planner, *arguments: Any) -> Any:
+        if pending:
+            raise pending.pop()
+        return stale_for(self, *arguments)
+
+    monkeypatch.setattr(Planner, "stale_for", failing_once)
+    if isinstance(trouble, StorageError):  # it concerns every table
+        with pytest.raises(StorageError, match="does not answer"):
+            lake.run()
+    else:
+        with pytest.raises(DaysLeftOut, match=r"silver\.user_days .* was not published.* check no_duplicate_key"):
+            lake.run()
+    assert not pending
+
+
+def test_the_first_failure_is_told_when_storage_ends_the_second_attempt(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = Warehouse.publish
+
+    def published(self: Warehouse, begun: Any, properties: Any) -> Any:
+        if any("came between" in told for told in lake.said):
+            raise StorageError("the store does not answer")
+        return publish(self, begun, properties)
+
+    monkeypatch.setattr(Warehouse, "publish", published)
+    other = [sys.executable, "-m", "lakehouse_assets.cli", "run", "--start", THIRD, "--end", THIRD]
+    once_published(monkeypatch, "silver.interactions", lambda: subprocess.run(other, check=True, timeout=120))
+    with pytest.raises(DaysLeftOut) as left:
+        run_first_days(lake)
+    assert [one.table for one in left.value.failed] == ["silver.interaction_counts"]
+    assert left.value.ended == "the store does not answer"
+
+
 def test_a_file_that_comes_while_a_table_fails_is_left_to_the_next_run(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +187,61 @@ def test_a_run_waits_for_another_that_is_publishing_its_inputs(
     assert not [told for told in lake.said if "came between" in told or "failed" in told]
     lake.run()
     assert differences(lake.lakehouse) == []
+
+
+def test_a_run_waits_for_one_that_computes_its_inputs_and_not_for_itself_by_way_of_others(lake: Lake) -> None:
+    stale = {"silver.interactions": {date.fromisoformat(SECOND): ""}}
+    computing = {"asset_selection": _keys("bronze.interactions", "silver.interactions")}
+    with terminal_instance(lake.lakehouse.settings) as instance:
+
+        def add(of: Mapping[str, Any], first: str, last: str, status: str = "STARTED", **tags: str) -> str:
+            days = zip(("start", "end"), (first, last), strict=True)
+            about = {f"dagster/asset_partition_range_{end}": day for end, day in days} | process_tags() | tags
+            run = dg.DagsterRun(job_name=JOB, status=dg.DagsterRunStatus(status), tags=about, **of)
+            return instance.add_run(run).run_id
+
+        def waits(run_id: str) -> set[str]:
+            return {run.run_id for run in runs_to_wait_for(instance, run_id, stale)}
+
+        def tag(run_id: str, *waits_for: str) -> None:
+            instance.add_run_tags(run_id, {WAITS_TAG: ",".join(waits_for)})
+
+        first = add(computing, FIRST, SECOND)
+        add(computing, FIRST, FIRST)
+        add({"asset_selection": _keys("silver.user_days")}, FIRST, SECOND)
+        judging = frozenset({dg.AssetCheckKey(dg.AssetKey(["silver", "interactions"]), "event_id")})
+        add({"asset_selection": frozenset(), "asset_check_selection": judging}, FIRST, SECOND)
+        add(computing, FIRST, SECOND, "NOT_STARTED")
+        assert waits(first) == set()
+        second, third = add(computing, SECOND, THIRD), add({}, SECOND, SECOND, "STARTING")
+        assert waits(first) == {second, third}
+        tag(second, "one that has ended")
+        assert waits(first) == {second, third}
+        tag(second, third)
+        tag(third, first)  # by way of both the first would wait for itself
+        assert waits(first) == set()
+        assert waits(second) == {first, third}
+        assert waits(third) == {first}
+
+
+def test_a_command_that_may_be_planning_its_next_run_is_waited_for(
+    lake: Lake, other: list[subprocess.Popen[bytes]]
+) -> None:
+    stale = {"silver.interactions": {date.fromisoformat(SECOND): ""}}
+    other.append(subprocess.Popen(["sleep", "600"], start_new_session=True))
+    with terminal_instance(lake.lakehouse.settings) as instance:
+        of_this = process_tags()
+        for tags in (of_this, of_this | {PROCESS_TAG: str(other[0].pid)}):
+            ended = instance.add_run(dg.DagsterRun(job_name=JOB, status=dg.DagsterRunStatus.SUCCESS, tags=tags))
+        assert [run.run_id for run in runs_to_wait_for(instance, "", stale)] == [ended.run_id]
+        assert runs_to_wait_for(instance, "", {"silver.interactions": {}}) == []
+        other[0].kill()
+        other[0].wait()
+        assert runs_to_wait_for(instance, "", stale) == []
+
+
+def _keys(*names: str) -> frozenset[dg.AssetKey]:
+    return frozenset(dg.AssetKey(name.split(".")) for name in names)
 
 
 def _state_of(process: subprocess.Popen[bytes]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import date
 
 import dagster as dg
@@ -12,7 +11,7 @@ from lakehouse_assets.engines.choice import ENGINE_TAG
 from lakehouse_assets.errors import LakehouseError
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.failures import days_of_run
-from lakehouse_assets.orchestration.runs import RUNS_OF_TABLES
+from lakehouse_assets.orchestration.runs import WAITS_TAG
 
 
 class NoSuchDays(LakehouseError):
@@ -22,7 +21,7 @@ class NoSuchDays(LakehouseError):
 def begin(
     lakehouse: Lakehouse, run: dg.DagsterRun, instance: dg.DagsterInstance | None, log: dg.DagsterLogManager | None
 ) -> None:
-    """Choose the engine of a run or of its checks, and tag the run with it."""
+    """Choose the engine of a run or of its checks, and tag the run with it; a run tried again waits for none."""
     keys = run.asset_selection or {check.asset_key for check in run.asset_check_selection or ()}
     names = [name for name in (".".join(key.path) for key in keys) if name in lakehouse.tables]
     first, last = (
@@ -31,8 +30,9 @@ def begin(
     choice = lakehouse.begin(run.run_id, names or list(lakehouse.tables), first, last)
     if log:
         log.info("%s", choice)
-    if instance and run.tags.get(ENGINE_TAG) != choice.name:
-        instance.add_run_tags(run.run_id, {ENGINE_TAG: choice.name})
+    tags = {ENGINE_TAG: choice.name} | ({WAITS_TAG: ""} if run.tags.get(WAITS_TAG) else {})
+    if instance and any(run.tags.get(name) != tag for name, tag in tags.items()):
+        instance.add_run_tags(run.run_id, tags)
 
 
 def check_days(run: dg.DagsterRun, partitions: dg.DailyPartitionsDefinition) -> None:
@@ -48,10 +48,3 @@ def check_days(run: dg.DagsterRun, partitions: dg.DailyPartitionsDefinition) -> 
         raise NoSuchDays(f"the run names no days; choose some of {there_are}")
     if not (partitions.has_partition_key(first) and partitions.has_partition_key(last) and first <= last):
         raise NoSuchDays(f"{span_in_words(first, last)} is outside the days that can be computed, {there_are}")
-
-
-def computes(run: dg.DagsterRun, tables: Collection[str]) -> bool:
-    """Whether a run computes some of the tables; others judge them, draw the dashboard or make assets of their own."""
-    if run.asset_selection:
-        return any(".".join(key.path) in tables for key in run.asset_selection)
-    return run.job_name in RUNS_OF_TABLES and not run.asset_check_selection

@@ -5,7 +5,7 @@ something else has touched the table. Run on its own from the UI, a check counts
 days of the run, or, as the button "Execute all" starts one without days, for every day that is computed.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -23,7 +23,7 @@ from lakehouse_assets.orchestration.admission import begin, check_days
 from lakehouse_assets.orchestration.assets import days_of_step
 from lakehouse_assets.orchestration.dagster_internals import AssetCheckEvaluationTargetMaterializationData
 from lakehouse_assets.orchestration.runs import wait_for_other_runs
-from lakehouse_assets.planning.planner import Origin
+from lakehouse_assets.planning.planner import Stale
 from lakehouse_assets.storage.query import days_not_over
 
 _DAYS_TOLD = 10
@@ -161,7 +161,7 @@ class _Waiting:
     """Which days wait for something, asked by the checks of a run one after the other.
 
     What lies in the landing zone is looked up once a run, and each table loaded once: of what a table is computed from
-    nothing is published any more by the run that checks the table.
+    nothing is published any more by the run that checks the table. After a run was waited for, both are looked up anew.
     """
 
     def __init__(self, lakehouse: Lakehouse) -> None:
@@ -171,8 +171,11 @@ class _Waiting:
     def begin(self, run_id: str) -> None:
         if run_id != self._run_id:
             self._run_id = run_id
-            self._landed = cache(self._lakehouse.zone.listings)
-            self._tables = self._lakehouse.planner.one_look()
+            self.look_again()
+
+    def look_again(self) -> None:
+        self._landed = cache(self._lakehouse.zone.listings)
+        self._tables = self._lakehouse.planner.one_look()
 
     def windows_complete(self, table: Table) -> Check:
         """That everything a table's days look back on is computed; otherwise their figures are not final."""
@@ -282,6 +285,7 @@ def _step(
                 outcomes = check.judge(lakehouse, days[0], days[-1]) if days else {}
                 if outcomes and check.blocking:
                     outcomes = _judge_when_settled(lakehouse, check, Days(days[0], days[-1]), context)
+                    waiting.look_again()
                 for day in days:
                     yield _evaluation(key, check, day, outcomes.get(day), targets.get(day.isoformat()))
                 if not partitioned:
@@ -297,10 +301,11 @@ def _judge_when_settled(
 ) -> Outcomes:
     """What a check finds when no other run is changing the table or what it is computed from."""
 
-    def stale() -> Collection[Origin]:
-        return lakehouse.planner.waiting_for(check.table, *days, lakehouse.zone.listings()).values()
+    def stale() -> Stale:
+        return lakehouse.planner.stale_for(check.table, *days, lakehouse.zone.listings())
 
-    wait_for_other_runs(context.instance, context.run.run_id, context.log, stale)
+    longest = lakehouse.settings.run_timeout_seconds
+    wait_for_other_runs(context.instance, context.run.run_id, context.log, stale, longest)
     return check.judge(lakehouse, *days)
 
 

@@ -127,6 +127,12 @@ def process_tags() -> dict[str, str]:
     return {PROCESS_TAG: str(os.getpid()), HOST_TAG: platform.node()}
 
 
+def is_of_another_command(run: dg.DagsterRun) -> bool:
+    """Whether a run is of a command in another process of this machine that has not ended."""
+    process = run.tags.get(PROCESS_TAG)
+    return process is not None and _is_here(run) and int(process) != os.getpid() and _answers(int(process))
+
+
 def _is_here(run: dg.DagsterRun) -> bool:
     """Whether the process of a run is one of this machine: that of a command, or of a code server."""
     server = json.loads(run.tags.get(GRPC_INFO_TAG, "{}")).get("host", "localhost")

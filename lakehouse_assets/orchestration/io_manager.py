@@ -24,7 +24,7 @@ from lakehouse_assets.orchestration.dagster_internals import AssetMetadataHandle
 from lakehouse_assets.orchestration.own_assets import DAY_COLUMN, read_table, store
 from lakehouse_assets.orchestration.runs import wait_for_other_runs
 from lakehouse_assets.orchestration.ui_metadata import UiMetadata
-from lakehouse_assets.planning.planner import Origin
+from lakehouse_assets.planning.planner import Stale
 from lakehouse_assets.settings import SettingsError
 from lakehouse_assets.storage.catalog_errors import CatalogError, CatalogLocked
 from lakehouse_assets.storage.engine import EngineGone, OutOfMemory, ServerGone
@@ -110,14 +110,16 @@ class IcebergIOManager(dg.IOManager):
             "lakehouse.last-day": last.isoformat(),
             "lakehouse.engine": self._lakehouse.engine.name,
         }
+        days, tried = Days(first, last), context.step_context.previous_attempt_count
         try:
-            with self.naming_trouble(
-                context.run_id, name, context.step_context.previous_attempt_count
+            with (
+                self.naming_trouble(context.run_id, name, tried),
+                self._waiting_for_other_runs(context, name, days, base),
             ):  # only now the inputs are read
-                begun = ahead.begun if ahead else self._begin_now(name, obj, Days(first, last), base)
+                begun = ahead.begun if ahead else self._begin_now(name, obj, days, base)
                 published = self._lakehouse.warehouse.publish(begun, properties)
         except (PublishConflict, CatalogLocked) as passing:  # only these can succeed when repeated
-            if isinstance(passing, CatalogLocked) and context.step_context.previous_attempt_count >= _MOST_RETRIES:
+            if isinstance(passing, CatalogLocked) and tried >= _MOST_RETRIES:
                 self._lakehouse.trouble.note(context.run_id, passing)
             wait = random.uniform(0, _LONGEST_WAIT_SECONDS)  # noqa: S311  so that writers of one file don't meet again
             raise dg.RetryRequested(max_retries=_MOST_RETRIES, seconds_to_wait=wait) from passing
@@ -128,14 +130,7 @@ class IcebergIOManager(dg.IOManager):
             told = f"{shortage}: Spark computes it"
             context.log.warning("%s", told)
             raise dg.RetryRequested(max_retries=_MOST_RETRIES) from OutOfMemory(told)
-        except ContractViolation as violation:
-            if self._changed_meanwhile(context.step_context, name, base, Days(first, last)):
-                told = f"{name}: other runs have published what it is computed from; it is computed again"
-                context.log.warning("%s", told)
-                raise dg.RetryRequested(max_retries=_MOST_RETRIES) from violation
-            self._name_what_is_missing(name, Days(first, last), violation)
-            raise
-        shown = ahead.shown if ahead else self._ui.begin(self._lakehouse.tables[name], base.table, Days(first, last))
+        shown = ahead.shown if ahead else self._ui.begin(self._lakehouse.tables[name], base.table, days)
         self._begin_others(context.step_context, published)
         self._report(context, published, shown)
 
@@ -199,7 +194,7 @@ class IcebergIOManager(dg.IOManager):
         try:
             with self._lakehouse.repair.naming_damage([name, *(i.table for i in self._lakehouse.tables[name].inputs)]):
                 yield
-        except (ContractViolation, PublishConflict, DamagedTable, CatalogLocked, OutOfMemory):
+        except (ContractViolation, PublishConflict, DamagedTable, CatalogLocked, OutOfMemory, dg.RetryRequested):
             raise
         except ServerGone as gone:
             self._begin_again(run_id, gone, tried)
@@ -229,27 +224,36 @@ class IcebergIOManager(dg.IOManager):
             raise
         raise dg.RetryRequested(max_retries=_MOST_SERVERS) from gone
 
-    def _changed_meanwhile(self, step: dg.StepExecutionContext, name: str, base: Base, days: Days) -> bool:
-        """Whether a table's inputs are others than they were; runs that are changing them now are waited for."""
-        wait_for_other_runs(step.instance, step.run_id, step.log, lambda: self._stale_inputs(name, days))
-        return self._lakehouse.planner.expected(name, days_between(*days)) != base.stamps
-
-    def _stale_inputs(self, name: str, days: Days) -> list[Origin]:
-        """What the days of a table wait for, but for the table itself."""
-        waiting = self._lakehouse.planner.waiting_for(name, *days, self._lakehouse.zone.listings())
-        return [origin for origin in waiting.values() if origin.table != name]
-
-    def _name_what_is_missing(self, name: str, days: Days, violation: ContractViolation) -> None:
-        """Name the input that is not computed, if that may be why rows break a rule.
+    @contextmanager
+    def _waiting_for_other_runs(self, context: dg.OutputContext, name: str, days: Days, base: Base) -> Iterator[None]:
+        """Where rows break a rule, wait for runs that are changing the table's inputs.
 
         Raises:
-            ContractViolation: says so.
+            RetryRequested: the inputs are others now than they were.
+            ContractViolation: names the input that is not computed, if that may be why.
         """
-        if missing := self._stale_inputs(name, days):
+        try:
+            yield
+        except ContractViolation as violation:
+            step, longest = context.step_context, self._lakehouse.settings.run_timeout_seconds
+            wait_for_other_runs(step.instance, step.run_id, step.log, lambda: self._stale_inputs(name, days), longest)
+            if self._lakehouse.planner.expected(name, days_between(*days)) != base.stamps:
+                context.log.warning("%s: what it is computed from has changed; it is computed again", name)
+                raise dg.RetryRequested(max_retries=_MOST_RETRIES) from violation
+            landed = self._lakehouse.zone.listings()
+            waiting = self._lakehouse.planner.waiting_for(name, *days, landed).values()
+            missing = next((origin for origin in waiting if origin.table != name), None)
+            if missing is None:
+                raise
             raise ContractViolation(
                 f"{name} {span_in_words(*days)} was not published: it depends on days that are not computed yet "
-                f"({missing[0]}). `lakehouse run` computes them first. What failed: {violation}"
+                f"({missing}). `lakehouse run` computes them first. What failed: {violation}"
             ) from None  # the page shows what is innermost
+
+    def _stale_inputs(self, name: str, days: Days) -> Stale:
+        """Stale days that those of a table follow from: of other tables, and its own earlier ones."""
+        stale = self._lakehouse.planner.stale_for(name, *days, self._lakehouse.zone.listings())
+        return stale | {name: {day: why for day, why in stale[name].items() if day < days[0]}}
 
     def note_base(self, run_id: str, name: str, first: date, last: date) -> Base:
         """The target before the step read anything, so that a newer computation is never overwritten.

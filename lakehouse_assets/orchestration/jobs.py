@@ -40,7 +40,7 @@ def lakehouse_job(settings: Settings) -> dg.UnresolvedAssetJobDefinition:
         JOB,
         selection=dg.AssetSelection.all() - dg.AssetSelection.groups(REPORTS_GROUP),
         description="Every table for a day, or for a range of days in one run.",
-        tags={dg.MAX_RUNTIME_SECONDS_TAG: str(round(settings.run_timeout_hours * 3600))},
+        tags={dg.MAX_RUNTIME_SECONDS_TAG: str(settings.run_timeout_seconds)},
     )
 
 

@@ -266,8 +266,12 @@ class Planner:
             landed: files per landing date of each dataset.
             tables: the tables as they are; default as they are now.
         """
-        stale = self.stale(landed, self._looked_back_on(name, first, last), tables)
+        stale = self.stale_for(name, first, last, landed, tables)
         return {day: self._origin(name, day, stale, landed) for day in stale[name]}
+
+    def stale_for(self, name: str, first: date, last: date, landed: Listings, tables: OneLook | None = None) -> Stale:
+        """Stale days of a table, and those of others that they follow from; arguments as of `waiting_for`."""
+        return self.stale(landed, self._looked_back_on(name, first, last), tables)
 
     def _looked_back_on(self, name: str, first: date, last: date) -> Spans:
         """A table and all it is computed from, and the days of each that the table's days follow from."""
