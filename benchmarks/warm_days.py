@@ -1,6 +1,6 @@
-"""Two more days in one process that stays: the first warms it up, the second is timed.
+"""More days in one process that stays: the first warms it up, the others are timed.
 
-Prints the seconds from the delivery of the second day's file to its last table.
+Prints for each of them the seconds from the delivery of its file to its last table.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ RESULT = "seconds of the warm day: "
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Deliver and compute two days' files in the lakehouse that the environment names."""
+    """Deliver and compute days' files in the lakehouse that the environment names."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.warm_days", description=__doc__)
-    for name in ("first", "second"):
-        parser.add_argument(f"{name}_day", type=parse_date)
-        parser.add_argument(f"{name}_file", type=Path)
-    options = parser.parse_args(arguments)
+    parser.add_argument("days", nargs="+", help="a day and its file, for each day", metavar="DAY FILE")
+    given = parser.parse_args(arguments).days
+    first, *later = zip(map(parse_date, given[::2]), map(Path, given[1::2]), strict=True)
     settings = load_settings()
     if settings.engine != "sail":
         prepare_environment(settings)
     lakehouse = Lakehouse(settings)
     runner = Runner(lakehouse, lambda line: print(line, flush=True))
-    _one_day(lakehouse, runner, options.first_day, options.first_file)
-    began = time.monotonic()
-    _one_day(lakehouse, runner, options.second_day, options.second_file)
-    print(f"{RESULT}{time.monotonic() - began:.3f}", flush=True)
+    _one_day(lakehouse, runner, *first)
+    for day, file in later:
+        began = time.monotonic()
+        _one_day(lakehouse, runner, day, file)
+        print(f"{RESULT}{time.monotonic() - began:.3f}", flush=True)
 
 
 def _one_day(lakehouse: Lakehouse, runner: Runner, day: date, file: Path) -> None:
