@@ -137,7 +137,7 @@ class Runner:
                     self._say(f"another run came between; computing again {', '.join(names)}")
                     self._carry_out(instance, so_far, again, None)
             except Exception as error:  # what concerns every table
-                failures = so_far.failures or so_far.computed_again
+                failures = so_far.unmended()
                 if not failures and not refused:
                     raise
                 raise DaysLeftOut(so_far.done, refused, failures, ended=str(error)) from error
@@ -197,8 +197,9 @@ class _SoFar:
         self._failed: dict[str, set[date]] = {}
         self._following: dict[str, Following] = {}
         self.failures: list[TableFailed] = []
-        self.computed_again: list[TableFailed] = []  # which had failed before that
+        self._tried_again: list[TableFailed] = []  # what had failed before that
         self.done: list[Work] = []
+        self._done_before = 0  # how many of these
 
     def standing(self, planned: Sequence[Work]) -> list[Work]:
         """Runs without the tables and days that failed or depend on failed ones."""
@@ -246,8 +247,20 @@ class _SoFar:
             if name in self._planned and name not in landed:
                 following = self._following[name].days if name in self._following else ()
                 days[name] = self._planned[name].intersection(chain(self._failed.get(name, ()), following, stale[name]))
-        self._failed, self._following, self.failures, self.computed_again = {}, {}, [], self.failures
+        self._failed, self._following, self.failures, self._tried_again = {}, {}, [], self.failures
+        self._done_before = len(self.done)
         return self._planner.work(days)
+
+    def unmended(self) -> list[TableFailed]:
+        """What has failed and has not been computed since."""
+
+        def is_open(failure: TableFailed) -> bool:
+            first, last = date.fromisoformat(failure.first), date.fromisoformat(failure.last)
+            return not any(failure.table in work.tables and work.first <= last and work.last >= first for work in since)
+
+        since = self.done[self._done_before :]
+        again = {one.table for one in self.failures}
+        return [*self.failures, *(one for one in self._tried_again if one.table not in again and is_open(one))]
 
     def left(self) -> list[TableLeft]:
         """Planned or stale days that depend on failed ones."""

@@ -373,7 +373,7 @@ class Settings(BaseSettings):
     @property
     def run_timeout_seconds(self) -> int:
         """After which Dagster ends a run; a run waits for others no longer."""
-        return round(timedelta(hours=self.run_timeout_hours).total_seconds())
+        return max(1, round(timedelta(hours=self.run_timeout_hours).total_seconds()))  # 0 would be no limit
 
     @cached_property
     def dagster_path(self) -> Path:
@@ -436,8 +436,9 @@ def settings_file(home: str | Path | None = None) -> Path | None:
             if file.is_file():
                 found[file.resolve()] = file
         except PermissionError:
+            other = "let LAKEHOUSE_HOME name another one" if folder.parts else "start the command in another one"
             raise SettingsError(
-                f"{folder} can't be entered: let its owner give you access, or let LAKEHOUSE_HOME name another folder"
+                f"the folder {folder.absolute()} can't be entered: let its owner give you access, or {other}"
             ) from None
     if len(found) > 1:
         raise SettingsError(f"there are two settings files, {' and '.join(map(str, found))}; keep one of them")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import cast
 
 import pytest
@@ -310,15 +311,20 @@ def test_a_copy_at_a_place_of_any_name_runs_in_the_c_locale(make_lake, tmp_path)
     assert Lakehouse(load_settings(home=home)).zone.files("interactions", date(2024, 3, 2))[0].path.name == file.name
 
 
-def test_a_folder_that_cannot_be_entered_is_named(tmp_path: Path) -> None:
-    locked = tmp_path / "locked"
-    locked.mkdir(mode=0)
+def test_a_folder_that_cannot_be_entered_is_named() -> None:
     as_root = os.geteuid() == 0  # whom no mode keeps out
-    if as_root:
-        os.seteuid(65534)
-    try:
-        with pytest.raises(SettingsError, match=r"locked/lake can't be entered: let its owner give you access"):
-            load_settings(home=locked / "lake")
-    finally:
+    with TemporaryDirectory() as folder:
+        opened, locked = Path(folder) / "opened", Path(folder) / "locked"
+        for one, mode in ((Path(folder), 0o755), (opened, 0o755), (locked, 0)):
+            one.mkdir(exist_ok=True)
+            one.chmod(mode)
         if as_root:
-            os.seteuid(0)
+            os.seteuid(65534)
+        try:
+            load_settings(home=opened)
+            with pytest.raises(SettingsError, match=r"the folder \S*/locked/lake can't be entered: let its owner give"):
+                load_settings(home=locked / "lake")
+        finally:
+            if as_root:
+                os.seteuid(0)
+            locked.chmod(0o755)

@@ -16,11 +16,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from lakehouse_assets.orchestration.admission import begin
 from lakehouse_assets.orchestration.instance import PROCESS_TAG, process_tags, terminal_instance
-from lakehouse_assets.orchestration.runs import JOB, WAITS_TAG, living_runs, runs_to_wait_for
-from lakehouse_assets.planning.planner import Planner
+from lakehouse_assets.orchestration.jobs import run_tags
+from lakehouse_assets.orchestration.runs import JOB, WAITS_TAG, living_runs, runs_to_wait_for, wait_for_other_runs
+from lakehouse_assets.planning.planner import Planner, Work
 from lakehouse_assets.runner import DaysLeftOut
 from lakehouse_assets.storage.catalog_errors import CatalogLocked
+from lakehouse_assets.storage.repair import Repair
 from lakehouse_assets.storage.s3 import StorageError
 from lakehouse_assets.storage.warehouse import Warehouse
 from lakehouse_assets_tests.conftest import CORE, Lake, computed_by
@@ -180,6 +183,7 @@ def test_a_run_waits_for_another_that_is_publishing_its_inputs(
         os.killpg(other[0].pid, signal.SIGCONT)
 
     once_published(monkeypatch, mine, start_other)
+    monkeypatch.setattr(Repair, "name_damage", None)  # waiting is no damage, and reads no file to look for some
     run_first_days(lake)
     assert other[0].wait(120) == 0
     assert len(waited) == 1
@@ -189,16 +193,17 @@ def test_a_run_waits_for_another_that_is_publishing_its_inputs(
     assert differences(lake.lakehouse) == []
 
 
-def test_a_run_waits_for_one_that_computes_its_inputs_and_not_for_itself_by_way_of_others(lake: Lake) -> None:
+def test_of_runs_that_would_wait_for_each_other_one_does_not(lake: Lake) -> None:
     stale = {"silver.interactions": {date.fromisoformat(SECOND): ""}}
     computing = {"asset_selection": _keys("bronze.interactions", "silver.interactions")}
+    log = dg.build_op_context().log
     with terminal_instance(lake.lakehouse.settings) as instance:
 
-        def add(of: Mapping[str, Any], first: str, last: str, status: str = "STARTED", **tags: str) -> str:
-            days = zip(("start", "end"), (first, last), strict=True)
-            about = {f"dagster/asset_partition_range_{end}": day for end, day in days} | process_tags() | tags
-            run = dg.DagsterRun(job_name=JOB, status=dg.DagsterRunStatus(status), tags=about, **of)
-            return instance.add_run(run).run_id
+        def add(run_id: str, of: Mapping[str, Any], first: str, last: str, status: str = "STARTED") -> None:
+            tags = run_tags(Work((), date.fromisoformat(first), date.fromisoformat(last))) | process_tags()
+            instance.add_run(
+                dg.DagsterRun(job_name=JOB, run_id=run_id, status=dg.DagsterRunStatus(status), tags=tags, **of)
+            )
 
         def waits(run_id: str) -> set[str]:
             return {run.run_id for run in runs_to_wait_for(instance, run_id, stale)}
@@ -206,25 +211,33 @@ def test_a_run_waits_for_one_that_computes_its_inputs_and_not_for_itself_by_way_
         def tag(run_id: str, *waits_for: str) -> None:
             instance.add_run_tags(run_id, {WAITS_TAG: ",".join(waits_for)})
 
-        first = add(computing, FIRST, SECOND)
-        add(computing, FIRST, FIRST)
-        add({"asset_selection": _keys("silver.user_days")}, FIRST, SECOND)
+        add("a", computing, FIRST, SECOND)
+        add("an earlier day", computing, FIRST, FIRST)
+        add("another table", {"asset_selection": _keys("silver.user_days")}, FIRST, SECOND)
         judging = frozenset({dg.AssetCheckKey(dg.AssetKey(["silver", "interactions"]), "event_id")})
-        add({"asset_selection": frozenset(), "asset_check_selection": judging}, FIRST, SECOND)
-        add(computing, FIRST, SECOND, "NOT_STARTED")
-        assert waits(first) == set()
-        second, third = add(computing, SECOND, THIRD), add({}, SECOND, SECOND, "STARTING")
-        assert waits(first) == {second, third}
-        tag(second, "one that has ended")
-        assert waits(first) == {second, third}
-        tag(second, third)
-        tag(third, first)  # by way of both the first would wait for itself
-        assert waits(first) == set()
-        assert waits(second) == {first, third}
-        assert waits(third) == {first}
+        add("checks only", {"asset_selection": frozenset(), "asset_check_selection": judging}, FIRST, SECOND)
+        add("not begun", computing, FIRST, SECOND, "STARTING")
+        assert waits("a") == set()
+        add("b", computing, SECOND, THIRD)
+        add("c", {}, SECOND, SECOND)
+        assert waits("a") == {"b", "c"}
+        tag("b", "one that has ended")
+        assert waits("a") == {"b", "c"}
+        tag("a", "b")
+        tag("b", "c")
+        assert (waits("a"), waits("b")) == ({"b", "c"}, {"a", "c"})
+        tag("c", "a")  # in a circle the first one gives way
+        assert (waits("a"), waits("b"), waits("c")) == (set(), {"a", "c"}, {"a", "b"})
+        instance.report_run_canceled(_run(instance, "c"))
+        begun = time.monotonic()
+        wait_for_other_runs(instance, "a", log, lambda: stale, longest_seconds=2)
+        assert time.monotonic() - begun >= 2
+        assert _run(instance, "a").tags[WAITS_TAG] == ""
+        begin(lake.lakehouse, _run(instance, "b"), instance, None)  # as when it is tried again
+        assert _run(instance, "b").tags[WAITS_TAG] == ""
 
 
-def test_a_command_that_may_be_planning_its_next_run_is_waited_for(
+def test_a_process_that_may_be_planning_its_next_run_is_waited_for(
     lake: Lake, other: list[subprocess.Popen[bytes]]
 ) -> None:
     stale = {"silver.interactions": {date.fromisoformat(SECOND): ""}}
@@ -235,9 +248,20 @@ def test_a_command_that_may_be_planning_its_next_run_is_waited_for(
             ended = instance.add_run(dg.DagsterRun(job_name=JOB, status=dg.DagsterRunStatus.SUCCESS, tags=tags))
         assert [run.run_id for run in runs_to_wait_for(instance, "", stale)] == [ended.run_id]
         assert runs_to_wait_for(instance, "", {"silver.interactions": {}}) == []
+        begun = instance.add_run(
+            dg.DagsterRun(job_name=JOB, status=dg.DagsterRunStatus.STARTED, tags={**ended.tags, WAITS_TAG: ""})
+        )
+        assert runs_to_wait_for(instance, "", stale) == []  # its next one is for no days of these
+        instance.delete_run(begun.run_id)
         other[0].kill()
         other[0].wait()
         assert runs_to_wait_for(instance, "", stale) == []
+
+
+def _run(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRun:
+    run = instance.get_run_by_id(run_id)
+    assert run
+    return run
 
 
 def _keys(*names: str) -> frozenset[dg.AssetKey]:

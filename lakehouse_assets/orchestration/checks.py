@@ -286,6 +286,7 @@ def _step(
                 if outcomes and check.blocking:
                     outcomes = _judge_when_settled(lakehouse, check, Days(days[0], days[-1]), context)
                     waiting.look_again()
+                    targets = _checked_materializations(context, key) if partitioned else {}
                 for day in days:
                     yield _evaluation(key, check, day, outcomes.get(day), targets.get(day.isoformat()))
                 if not partitioned:

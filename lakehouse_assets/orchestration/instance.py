@@ -127,8 +127,8 @@ def process_tags() -> dict[str, str]:
     return {PROCESS_TAG: str(os.getpid()), HOST_TAG: platform.node()}
 
 
-def is_of_another_command(run: dg.DagsterRun) -> bool:
-    """Whether a run is of a command in another process of this machine that has not ended."""
+def is_of_another_process(run: dg.DagsterRun) -> bool:
+    """Whether a run is of a command or notebook in another process of this machine that has not ended."""
     process = run.tags.get(PROCESS_TAG)
     return process is not None and _is_here(run) and int(process) != os.getpid() and _answers(int(process))
 

@@ -113,8 +113,8 @@ class IcebergIOManager(dg.IOManager):
         days, tried = Days(first, last), context.step_context.previous_attempt_count
         try:
             with (
+                self._waiting_for_other_runs(context.step_context, name, days, base),
                 self.naming_trouble(context.run_id, name, tried),
-                self._waiting_for_other_runs(context, name, days, base),
             ):  # only now the inputs are read
                 begun = ahead.begun if ahead else self._begin_now(name, obj, days, base)
                 published = self._lakehouse.warehouse.publish(begun, properties)
@@ -194,7 +194,7 @@ class IcebergIOManager(dg.IOManager):
         try:
             with self._lakehouse.repair.naming_damage([name, *(i.table for i in self._lakehouse.tables[name].inputs)]):
                 yield
-        except (ContractViolation, PublishConflict, DamagedTable, CatalogLocked, OutOfMemory, dg.RetryRequested):
+        except (ContractViolation, PublishConflict, DamagedTable, CatalogLocked, OutOfMemory):
             raise
         except ServerGone as gone:
             self._begin_again(run_id, gone, tried)
@@ -225,23 +225,32 @@ class IcebergIOManager(dg.IOManager):
         raise dg.RetryRequested(max_retries=_MOST_SERVERS) from gone
 
     @contextmanager
-    def _waiting_for_other_runs(self, context: dg.OutputContext, name: str, days: Days, base: Base) -> Iterator[None]:
+    def _waiting_for_other_runs(
+        self, step: dg.StepExecutionContext, name: str, days: Days, base: Base
+    ) -> Iterator[None]:
         """Where rows break a rule, wait for runs that are changing the table's inputs.
 
         Raises:
             RetryRequested: the inputs are others now than they were.
             ContractViolation: names the input that is not computed, if that may be why.
         """
+
+        def stale() -> Stale:
+            with self.naming_trouble(step.run_id, name, step.previous_attempt_count):
+                return self._stale_inputs(name, days)
+
         try:
             yield
         except ContractViolation as violation:
-            step, longest = context.step_context, self._lakehouse.settings.run_timeout_seconds
-            wait_for_other_runs(step.instance, step.run_id, step.log, lambda: self._stale_inputs(name, days), longest)
-            if self._lakehouse.planner.expected(name, days_between(*days)) != base.stamps:
-                context.log.warning("%s: what it is computed from has changed; it is computed again", name)
+            longest = self._lakehouse.settings.run_timeout_seconds
+            wait_for_other_runs(step.instance, step.run_id, step.log, stale, longest)
+            with self.naming_trouble(step.run_id, name, step.previous_attempt_count):
+                changed = self._lakehouse.planner.expected(name, days_between(*days)) != base.stamps
+                landed = self._lakehouse.zone.listings()
+                waiting = self._lakehouse.planner.waiting_for(name, *days, landed).values()
+            if changed:
+                step.log.warning("%s: what it is computed from has changed; it is computed again", name)
                 raise dg.RetryRequested(max_retries=_MOST_RETRIES) from violation
-            landed = self._lakehouse.zone.listings()
-            waiting = self._lakehouse.planner.waiting_for(name, *days, landed).values()
             missing = next((origin for origin in waiting if origin.table != name), None)
             if missing is None:
                 raise

@@ -7,7 +7,7 @@ until both places are computed from the same deliveries again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -15,16 +15,16 @@ import dagster as dg
 from lakehouse_assets.calendar import span_in_words
 from lakehouse_assets.orchestration.dagster_internals import NOT_FINISHED_STATUSES, WorkerStatus
 from lakehouse_assets.orchestration.failures import days_of_run
-from lakehouse_assets.orchestration.instance import is_of_another_command
+from lakehouse_assets.orchestration.instance import HOST_TAG, PROCESS_TAG, is_of_another_process
 from lakehouse_assets.planning.planner import Stale
 
 JOB = "lakehouse"
 RUNS_OF_TABLES = (JOB, "__ASSET_JOB")  # the second is what the UI's Materialize button starts
-WAITS_TAG = "lakehouse/waits-for"  # runs; who would wait for itself by way of them does not, so that waiting ends
+WAITS_TAG = "lakehouse/waits-for"  # runs
 WAITS = "waits for other runs that publish what this table is computed from"
 _SECONDS = 1  # between two looks at the runs
 _LOOK_SECONDS = 5  # between two looks at the landing zone and the tables
-_PLANNING_SECONDS = 60  # that a command takes at most to plan its next run
+_PLANNING_SECONDS = 60  # for which a process whose run has ended is taken to plan its next one
 
 
 def unfinished_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
@@ -85,9 +85,10 @@ def wait_for_other_runs(
 
 
 def runs_to_wait_for(instance: dg.DagsterInstance, run_id: str, stale: Stale) -> list[dg.DagsterRun]:
-    """Other runs that compute some of the days now, or whose process may do so next; none that waits for this run.
+    """Other runs that compute some of the days now, or whose process may do so next.
 
-    One in the queue may wait until this one ends, so it is none of them.
+    One that has not begun has published nothing, and may wait until this one ends. Of runs that would wait for each
+    other the one with the smallest id does not.
 
     Args:
         instance: where runs are recorded.
@@ -101,28 +102,40 @@ def runs_to_wait_for(instance: dg.DagsterInstance, run_id: str, stale: Stale) ->
     computing = [
         run
         for run in living
-        if run.status in (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED)
-        and not _leads_to(run_id, {run.run_id}, waits_for)
+        if run.run_id != run_id
+        and run.status == dg.DagsterRunStatus.STARTED
         and _is_for(run, stale)
+        and not _gives_way(run_id, run.run_id, waits_for)
     ]
-    return computing or _between_two_runs(instance)
+    return computing or _between_two_runs(instance, living)
 
 
-def _between_two_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """Runs that have just ended, and whose command has not: it may be planning its next one."""
+def _between_two_runs(instance: dg.DagsterInstance, living: Sequence[dg.DagsterRun]) -> list[dg.DagsterRun]:
+    """Runs that have just ended, and whose process has not: it may be planning its next one."""
     just_now = datetime.now(tz=UTC) - timedelta(seconds=_PLANNING_SECONDS)
-    ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
-    runs = instance.get_runs(dg.RunsFilter(job_name=JOB, statuses=ended, updated_after=just_now))
-    return [run for run in runs if is_of_another_command(run)]
+    statuses = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
+    ended = instance.get_runs(dg.RunsFilter(job_name=JOB, statuses=statuses, updated_after=just_now))
+    busy = {(run.tags.get(HOST_TAG), run.tags.get(PROCESS_TAG)) for run in living}
+    return [
+        run
+        for run in ended
+        if (run.tags.get(HOST_TAG), run.tags.get(PROCESS_TAG)) not in busy and is_of_another_process(run)
+    ]
 
 
-def _leads_to(run_id: str, runs: Collection[str], waits_for: Mapping[str, Collection[str]]) -> bool:
-    """Whether some of the runs are this one, or wait for it, directly or by way of others."""
-    seen: set[str] = set()
-    while runs := {*runs} - seen:
-        seen |= runs
-        runs = {other for run in runs for other in waits_for.get(run, ())}
-    return run_id in seen
+def _gives_way(run_id: str, other: str, waits_for: Mapping[str, Collection[str]]) -> bool:
+    """Whether a run does not wait for another, as that waits for it, directly or by way of further ones."""
+    circle = {run for run in _reached(other, waits_for) if run_id in _reached(run, waits_for)}
+    return bool(circle) and run_id == min(circle)
+
+
+def _reached(run_id: str, waits_for: Mapping[str, Collection[str]]) -> set[str]:
+    """A run and all that it waits for."""
+    reached, new = set[str](), {run_id}
+    while new:
+        reached |= new
+        new = {other for run in new for other in waits_for.get(run, ())} - reached
+    return reached
 
 
 def _is_for(run: dg.DagsterRun, stale: Stale) -> bool:
