@@ -111,11 +111,6 @@ class Input:
         (low, _), (_, high) = (self._around(day, self.first_offset, self.last_offset) for day in (first, last))
         return low, high
 
-    def days_read(self, day: date, first: date, last: date) -> list[date]:
-        """The days from ``first`` to ``last`` that the content of ``day`` follows from."""
-        low, high = self._around(day, self.first_offset, self.last_offset)
-        return days_between(max(low, first), min(high, last))
-
     def days_reached(self, stretch: tuple[date, date], first: date, last: date) -> list[date]:
         """The days from ``first`` to ``last`` whose content follows from one of the days of a stretch."""
         low, _ = self._around(stretch[0], -self.last_offset, -self.first_offset)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_left, bisect_right
 from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -449,17 +450,17 @@ class Planner:
             stamps = recorded(i.table)
             # a day of a table that reads itself follows from the day before as that will be
             known = ChainMap(expected, dict(stamps)) if i.table == name else stamps
-            inputs.append((json.dumps(i.table), known, _told_once(known), self._reads(i, stamps, routes)))
+            inputs.append((json.dumps(i.table), known, _Told(known), self._reads(i, stamps, routes)))
         own = _as_json(table.version, settings_of(table, self._settings))[:-1]
         for day in sorted(days):
             parts = [
-                f"[{source}, [{', '.join([told(d) for d in reads(day) if d in known])}]]"
+                f"[{source}, [{', '.join([told[d] for d in reads(day) if d in known])}]]"
                 for source, known, told, reads in inputs
             ]
             expected[day] = _digest(f"{own}, [{', '.join(parts)}]]")
         return expected
 
-    def _reads(self, i: Input, stamps: Mapping[date, str], routes: Routes) -> Callable[[date], list[date]]:
+    def _reads(self, i: Input, stamps: Mapping[date, str], routes: Routes) -> Callable[[date], Sequence[date]]:
         """Which days of an input vouch for what a day is computed from.
 
         Of other landing dates only those that sent rows to it, so that a delivery leaves the days it says nothing of
@@ -468,17 +469,25 @@ class Planner:
         if i.as_of:
             taken = self._taken(stamps)
             return lambda day: [as_of(day, taken)] if taken else []
+        if not i.reads_other_days:
+            return lambda day: (day,)
         if self._tables[i.table].reads_itself and i.last_offset <= 0:
             return lambda day: [day + timedelta(i.last_offset)]
         if not stamps:
             return lambda day: []
-        first, last = min(stamps), max(stamps)
         if self._tables[i.table].reads_itself:
+            last = max(stamps)
             return lambda day: [min(day + timedelta(i.last_offset), last)]
-        if self._tables[i.table].partition_column == "landing_date" and (i.first_offset, i.last_offset) != (0, 0):
+        recorded = sorted(stamps)
+
+        def within(day: date) -> list[date]:
+            low, high = i.span_read(day, day)
+            return recorded[bisect_left(recorded, low) : bisect_right(recorded, high)]
+
+        if self._tables[i.table].partition_column == "landing_date":
             sent = routes()
-            return lambda day: [sender for sender in i.days_read(day, first, last) if day in sent.get(sender, ())]
-        return lambda day: i.days_read(day, first, last)
+            return lambda day: [sender for sender in within(day) if day in sent.get(sender, ())]
+        return within
 
     def _first_day(self, name: str, loaded: Loaded) -> date:
         """The first day of a table that can be computed: it and all it looks back on are kept."""
@@ -615,9 +624,16 @@ def _what_changed(table: Table, settings: Settings, loaded: IcebergTable | None)
     return f"{' or '.join(dict.fromkeys(i.table for i in table.inputs))} changed, or a setting for some of its days"
 
 
-def _told_once(stamps: Mapping[date, str]) -> Callable[[date], str]:
-    """A day and its stamp as JSON writes them: many days read the same, and most of planning was writing them again."""
-    return cache(lambda day: f'["{day}", {encode_basestring_ascii(stamps[day])}]')
+class _Told(dict[date, str]):
+    """Days and their stamps as JSON writes them, each written once: many days read the same ones."""
+
+    def __init__(self, stamps: Mapping[date, str]) -> None:
+        super().__init__()
+        self._stamps = stamps
+
+    def __missing__(self, day: date) -> str:
+        self[day] = text = f'["{day}", {encode_basestring_ascii(self._stamps[day])}]'
+        return text
 
 
 def _hash(*parts: object) -> str:

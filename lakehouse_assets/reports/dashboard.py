@@ -16,7 +16,7 @@ from lakehouse_assets.assets.table import Table
 from lakehouse_assets.reports.charts import STYLED, THEMES, cards_of, charts_of, partial_days, spec
 from lakehouse_assets.reports.vega import bundle
 from lakehouse_assets.settings import Settings
-from lakehouse_assets.storage.catalog import Catalog
+from lakehouse_assets.storage.catalog import Catalog, newest
 from lakehouse_assets.storage.query import connect
 
 DAILY = "gold.daily_metrics"
@@ -36,9 +36,7 @@ def write_dashboard(catalog: Catalog, declared: Mapping[str, Table], target: Pat
         "script": (template / "dashboard.js").read_text("utf-8"),
         "bundle": bundle(),
         # what was delivered, such as an action's name, stays data: no text can end the script element
-        "data": json.dumps(_content(connection, catalog.settings, tables), separators=(",", ":")).replace(
-            "<", "\\u003c"
-        ),
+        "data": json.dumps(_content(catalog, connection, tables), separators=(",", ":")).replace("<", "\\u003c"),
     }
     before, *rest = (template / "dashboard.html").read_text("utf-8").split("{{")
     page = before + "".join(parts[name] + after for name, after in (one.split("}}", 1) for one in rest))
@@ -54,8 +52,8 @@ def _themes() -> str:
     return f':root{{{lines["light"]}}}\n@media screen{{:root[data-theme="dark"]{{{lines["dark"]}}}}}\n'
 
 
-def _content(connection: duckdb.DuckDBPyConnection, settings: Settings, tables: Mapping[str, Table]) -> dict[str, Any]:
-    charts = [_chart(connection, settings, chart) for chart in charts_of(tables)]
+def _content(catalog: Catalog, connection: duckdb.DuckDBPyConnection, tables: Mapping[str, Table]) -> dict[str, Any]:
+    charts = [_chart(connection, catalog.settings, chart) for chart in charts_of(tables)]
     cards = [
         {
             "title": card.title,
@@ -74,7 +72,7 @@ def _content(connection: duckdb.DuckDBPyConnection, settings: Settings, tables: 
     return {
         "first": min(days, default=""),
         "last": max(days, default=""),
-        "fresh": _freshness(connection, tables),
+        "fresh": _freshness(catalog, connection, tables),
         "partial": partial_days(connection),
         "sections": [{"id": _id(name), "title": name} for name in SECTIONS],
         "config": STYLED,
@@ -111,10 +109,10 @@ def _rows(connection: duckdb.DuckDBPyConnection, query: str) -> Sequence[Sequenc
     return [[str(day), *others] for day, *others in connection.execute(query).fetchall()]
 
 
-def _freshness(connection: duckdb.DuckDBPyConnection, tables: Collection[str]) -> str:
-    if not {DAILY, "bronze.interactions"} <= set(tables):
+def _freshness(catalog: Catalog, connection: duckdb.DuckDBPyConnection, tables: Collection[str]) -> str:
+    bronze = catalog.load("bronze.interactions")
+    if bronze is None or DAILY not in tables:
         return "Nothing is computed yet."
-    computed, read = connection.execute(
-        "SELECT (SELECT max(date) FROM gold.daily_metrics), (SELECT max(ingested_at) FROM bronze.interactions)"
-    ).fetchall()[0]
+    [(computed,)] = connection.execute(f"SELECT max(date) FROM {DAILY}").fetchall()  # noqa: S608  our own name
+    read = newest(bronze, "ingested_at")
     return f"Computed up to {computed}; newest file read {read:%Y-%m-%d %H:%M} UTC." if read else f"Up to {computed}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar, cast
 
 from pyiceberg.catalog import Catalog as PyIcebergCatalog
@@ -440,6 +440,13 @@ def days_in_file(table: IcebergTable, column: str, file: DataFile) -> tuple[date
     """The first and last day in a data file, by its statistics."""
     field_id = table.schema().find_field(column).field_id
     return _as_date(file.lower_bounds[field_id]), _as_date(file.upper_bounds[field_id])
+
+
+def newest(table: IcebergTable, column: str) -> datetime | None:
+    """The last instant in a column, by the statistics of the table's files; None if there are no rows."""
+    field_id = table.schema().find_field(column).field_id
+    bounds = [int(from_bytes(TimestamptzType(), file.upper_bounds[field_id])) for file in live_files(table)]
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=max(bounds)) if bounds else None
 
 
 def _as_date(bound: bytes) -> date:
