@@ -6,17 +6,22 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
+from lakehouse_assets.assets.charts import COVERAGE
 from lakehouse_assets.calendar import days_between
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.checks import unusual_days
 from lakehouse_assets.orchestration.ui_metadata import UiMetadata
+from lakehouse_assets.reports.charts import charts_of
 from lakehouse_assets.settings import load_settings
 from lakehouse_assets.storage.query import connect, days_not_over
+from lakehouse_assets_tests.conftest import Lake
 from lakehouse_assets_tests.test_cli import store
 
 FIRST, LAST = date(2024, 2, 28), date(2024, 4, 10)  # both Wednesdays
+ACTIONS = ("edit", "view")
 PARTIAL = ("day", "window_7d", "window_28d", "window_30d", "week", "month")
 
 
@@ -132,3 +137,33 @@ def test_a_plot_knows_that_a_day_is_not_over_before_the_daily_metrics_have_it(tm
     shown._cover(LAST)
     assert max(shown._partial["day"]) == str(LAST)
     assert str(days[-2]) not in shown._partial["day"]
+
+
+@pytest.mark.sail
+def test_a_chart_has_its_rows_in_one_order_however_they_are_read(make_lake: Callable[..., Lake]) -> None:
+    lake = make_lake(())
+    for number in range(8):
+        day = FIRST + timedelta(number)
+        users = [user for user in "abcdef" if (number + ord(user)) % 3]
+        lake.rows(
+            f"{day}", *[f"{user},{day} 10:0{number}:00,{action},p,{number},1" for user in users for action in ACTIONS]
+        )
+        lake.rows(f"{day}", *[f"{user},2024-01-01,DE,web,free" for user in users], dataset="users")
+    lake.run()
+    connection = connect(lake.lakehouse.catalog)
+    names = [*lake.lakehouse.catalog.names(), COVERAGE]
+    answers = []
+    for seed in "ab":
+        shuffled = duckdb.connect()
+        for schema in ("bronze", "silver", "gold"):
+            shuffled.execute(f"CREATE SCHEMA {schema}")
+        for name in names:
+            rows = connection.sql(f"SELECT one.* FROM {name} AS one ORDER BY hash(one, '{seed}')").to_arrow_table()
+            shuffled.execute(f"CREATE TABLE {name} AS FROM rows")
+        answers.append(
+            {chart.title: shuffled.execute(chart.sql).fetchall() for chart in charts_of(lake.lakehouse.tables)}
+        )
+    first, second = answers
+    for title, rows in first.items():
+        assert rows == second[title], title
+    assert len(first["New, returning and lost users"]) == 4 * 8

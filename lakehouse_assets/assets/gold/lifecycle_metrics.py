@@ -76,7 +76,8 @@ _COUNTED = {  # columns and their types
             query="SELECT date, series, users::DOUBLE AS value FROM ("
             "SELECT date, new_users AS 'new', returning_users AS 'returning', resurrecting_users AS 'resurrecting', "
             "-dormant_users AS 'dormant' FROM gold.lifecycle_metrics WHERE period = 'day'"
-            ") UNPIVOT (users FOR series IN (* EXCLUDE date)) ORDER BY date",
+            ") UNPIVOT (users FOR series IN (* EXCLUDE date)) "
+            "ORDER BY list_position(['new', 'returning', 'resurrecting', 'dormant'], series), date",
             compared=False,
             place=40,
         ),
