@@ -10,12 +10,13 @@ import duckdb
 import pytest
 
 from lakehouse_assets.assets.charts import COVERAGE
-from lakehouse_assets.calendar import days_between
+from lakehouse_assets.calendar import DAY, Days, days_between
 from lakehouse_assets.lakehouse import Lakehouse
 from lakehouse_assets.orchestration.checks import unusual_days
 from lakehouse_assets.orchestration.ui_metadata import UiMetadata
 from lakehouse_assets.reports.charts import charts_of
 from lakehouse_assets.settings import load_settings
+from lakehouse_assets.storage.catalog import files_overlapping
 from lakehouse_assets.storage.query import connect, days_not_over
 from lakehouse_assets_tests.conftest import Lake
 from lakehouse_assets_tests.test_cli import store
@@ -137,6 +138,20 @@ def test_a_plot_knows_that_a_day_is_not_over_before_the_daily_metrics_have_it(tm
     shown._cover(LAST)
     assert max(shown._partial["day"]) == str(LAST)
     assert str(days[-2]) not in shown._partial["day"]
+
+
+def test_what_is_shown_of_a_publication_reads_no_files_of_a_long_past(tmp_path: Path) -> None:
+    past = days_between(FIRST - timedelta(300), FIRST - timedelta(200))
+    days = days_between(FIRST, LAST)
+    lakehouse = filled(tmp_path, datetime(2024, 4, 11, 1, tzinfo=UTC), [*past, *days], [*past, *days])
+    declared, published = lakehouse.tables["gold.daily_metrics"], Days(LAST - DAY, LAST)
+    table = lakehouse.catalog.iceberg.load_table(declared.name)
+    whole = UiMetadata(lakehouse.catalog).begin(declared, table, published).result()
+    assert {"days_changed", "plot"} <= whole.keys()
+    for name, column in (("gold.daily_metrics", "date"), ("bronze.interactions", "landing_date")):
+        for path in files_overlapping(lakehouse.catalog.iceberg.load_table(name), column, past[0], past[-1]):
+            Path(path.removeprefix("file://")).unlink()
+    assert UiMetadata(lakehouse.catalog).begin(declared, table, published).result() == whole
 
 
 @pytest.mark.sail

@@ -20,10 +20,10 @@ from pyiceberg.table import Table as IcebergTable
 
 from lakehouse_assets.assets.charts import COVERAGE, MONTH, WEEK, Chart
 from lakehouse_assets.assets.table import Table
-from lakehouse_assets.calendar import DAY, Days
+from lakehouse_assets.calendar import ALL_DAYS, DAY, Days
 from lakehouse_assets.reports.charts import PLAIN, partial_days, spec
 from lakehouse_assets.reports.vega import svg, warm_up
-from lakehouse_assets.storage.catalog import Catalog, read_stamps
+from lakehouse_assets.storage.catalog import Catalog, files_overlapping, read_stamps
 from lakehouse_assets.storage.coverage import SOURCES, cover
 from lakehouse_assets.storage.query import connect, show
 
@@ -70,8 +70,9 @@ class UiMetadata:
         recomputed = {day for day in read_stamps(before) if days.first <= day <= days.last}
         if not (chart or tabled or recomputed):
             return {"days_changed": 0}
-        shown = files() if files else None
-        show(self._connection, table.name, before if files else self._catalog.iceberg.load_table(table.name), shown)
+        now = before if files else self._catalog.iceberg.load_table(table.name)
+        since = min(days.first, days.last - COHORT_DAYS * DAY)
+        _show_days(self._connection, table.name, now, table.partition_column, since, files=files() if files else None)
         self._cover(days.last)
         found = _changes(self._connection, table, before, recomputed, days)
         span = {"first": days.first, "last": days.last}
@@ -93,11 +94,25 @@ class UiMetadata:
         if self._covered == wanted:
             return
         if bronze:
-            show(self._connection, SOURCES[0], bronze)
+            _show_days(self._connection, SOURCES[0], bronze, "landing_date", last - LAST_DAYS * DAY)
         cover(self._connection, self._catalog, days)
         self._connection.execute(f"CREATE OR REPLACE TABLE coverage AS FROM {COVERAGE}")
         self._connection.execute(f"CREATE OR REPLACE VIEW {COVERAGE} AS FROM coverage")
         self._partial, self._covered = partial_days(self._connection), wanted
+
+
+def _show_days(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    table: IcebergTable,
+    column: str,
+    first: date,
+    last: date = ALL_DAYS[1],
+    files: Sequence[DataFile] | None = None,
+) -> None:
+    """Let a connection see the files with some days of a table: all others, of a long history, it need not open."""
+    found = files_overlapping(table, column, first, last, files)
+    show(connection, name, table, [file for file, *_ in found.values()])
 
 
 def _rejected(table: str) -> dict[str, str]:
@@ -151,7 +166,7 @@ def _changes(
     """Days computed before that have another number of rows now, or, of a metric, other rows."""
     if not recomputed:
         return {"days_changed": 0}
-    show(connection, "before.rows", before)
+    _show_days(connection, "before.rows", before, table.partition_column, days.first, days.last)
     within = f"WHERE {table.partition_column} BETWEEN $first AND $last"
     span = {"first": days.first, "last": days.last}
     by_day = f"SELECT {table.partition_column}, count(*) FROM"

@@ -399,11 +399,19 @@ def head_of(table: IcebergTable, branch: str = "main") -> int:
 
 
 def files_overlapping(
-    table: IcebergTable, column: str, first: date, last: date
+    table: IcebergTable, column: str, first: date, last: date, files: Sequence[DataFile] | None = None
 ) -> dict[str, tuple[DataFile, date, date]]:
-    """Live data files by path whose days may touch ``first`` … ``last``, with their own first and last day."""
+    """Data files by path whose days may touch ``first`` … ``last``, with their own first and last day.
+
+    Args:
+        table: the table.
+        column: the day's.
+        first: first day.
+        last: last day.
+        files: among which to look; default the table's live files.
+    """
     found = {}
-    for file in live_files(table):
+    for file in live_files(table) if files is None else files:
         low, high = days_in_file(table, column, file)
         if low <= last and high >= first:
             found[file.file_path] = (file, low, high)
