@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import Any
 
 from lakehouse_assets.assets.datasets import DATASETS
@@ -71,6 +72,7 @@ def folder_of(root: Place, dataset: str, day: date) -> Place:
     return root / dataset / f"date={day.isoformat()}"
 
 
+@lru_cache(maxsize=10_000)  # a run asks for the same names some 70 times
 def landing_date(folder: str, first: date, last: date) -> date | None:
     """The landing date that a folder's name says; None for any other name, and dates not of ``first`` … ``last``."""
     try:
